@@ -1,0 +1,57 @@
+# The two commands to know: `make demo` and `make test`. All of them set up .venv from the lock by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOCK := requirements.lock
+
+.PHONY: setup demo test check e2e bench lock format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    six evaluation Jobs, told live, on this machine alone"
+	@echo "make test    every test that needs no cluster"
+	@echo "make check   format, lint, types, import contracts"
+	@echo "make e2e     the end-to-end tests against the current kubeconfig context"
+	@echo "make bench   the benchmark table"
+
+setup: $(READY)
+
+# Hashes are checked: what runs here is what was locked. hatchling comes from the lock too, hence no build isolation.
+$(READY): $(LOCK) pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: setup
+	@$(BIN)/jobcast demo
+
+test: setup
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not cluster"
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+e2e: setup
+	$(BIN)/python -m pytest -m cluster
+
+bench: setup
+	@$(BIN)/python -m benchmarks
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# One lock for everything: celery, kombu and others pin each other. Universal, so that it serves every Python and platform.
+lock: setup
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
+		--custom-compile-command "make lock" \
+		--all-extras --group dev pyproject.toml --output-file $(LOCK)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .demo
