@@ -1,0 +1,77 @@
+"""Every Redis key and channel, with its lifetime. Pure.
+
+All keys share the hash tag `{prefix}`, so that one script may touch them all, also on a Redis cluster.
+
+| name | type | lifetime |
+| --- | --- | --- |
+| `prefix:<status>`, `prefix:progress`, `prefix:<eval_id>:logs` | channel | none |
+| `{prefix}:events` | stream | trimmed by age and length |
+| `{prefix}:job:<uid>` | hash: the ledger's row | retention after the end |
+| `{prefix}:open` | sorted set of uids not yet ended, by the second in which they were first seen | with the row |
+| `{prefix}:eval:<eval_id>` | hash: latest record of an evaluation | retention after the end |
+| `{prefix}:log:<uid>:<pod>:<container>` | string: a whole log | with the record |
+| `{prefix}:epoch` | string: random, written once | none |
+| `{prefix}:claim:<uid>` | string: who reads this Job's logs | seconds |
+| `{prefix}:dead` | stream: events given up on | by age |
+| `{prefix}:sweep` | string: who sweeps now | seconds |
+| `{prefix}:todo:<entry>` | set: handlers that have not ended for a stream entry | until they have |
+"""
+
+from dataclasses import dataclass
+
+DEFAULT_PREFIX = "evaluation"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names under one prefix. Two installations that share a Redis need two prefixes."""
+
+    prefix: str = DEFAULT_PREFIX
+
+    def _key(self, name: str) -> str:
+        return f"{{{self.prefix}}}:{name}"
+
+    def channel(self, status: str) -> str:
+        return f"{self.prefix}:{status}"
+
+    @property
+    def progress(self) -> str:
+        return f"{self.prefix}:progress"
+
+    def live_log(self, eval_id: str) -> str:
+        return f"{self.prefix}:{eval_id}:logs"
+
+    @property
+    def events(self) -> str:
+        return self._key("events")
+
+    @property
+    def open(self) -> str:
+        return self._key("open")
+
+    @property
+    def epoch(self) -> str:
+        return self._key("epoch")
+
+    @property
+    def dead(self) -> str:
+        return self._key("dead")
+
+    @property
+    def sweep(self) -> str:
+        return self._key("sweep")
+
+    def job(self, uid: str) -> str:
+        return self._key(f"job:{uid}")
+
+    def evaluation(self, eval_id: str) -> str:
+        return self._key(f"eval:{eval_id}")
+
+    def log(self, uid: str, pod: str, container: str) -> str:
+        return self._key(f"log:{uid}:{pod}:{container}")
+
+    def claim(self, uid: str) -> str:
+        return self._key(f"claim:{uid}")
+
+    def todo(self, entry: str) -> str:
+        return self._key(f"todo:{entry}")

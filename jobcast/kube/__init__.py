@@ -1,0 +1,32 @@
+"""The only door to the API server: list, watch, get, log, review, over raw bytes.
+
+    access     where the cluster is and who we are (kubernetes-asyncio reads kubeconfig and service account)
+    api        the requests
+    decode     bytes to trimmed Jobs and Pods
+    errors     what the API server answers when it does not do what was asked
+
+Nothing here retries: a watch is retried by its reflector, a Job by the workqueue, a log by its reader.
+"""
+
+from jobcast.kube.access import Access, NoCluster
+from jobcast.kube.api import Api
+from jobcast.kube.decode import JOBS, PODS, Change, Page, Resource
+from jobcast.kube.errors import Expired, Forbidden, KubeError, NotFound, Throttled, Unauthorized, Unreachable
+
+__all__ = [
+    "JOBS",
+    "PODS",
+    "Access",
+    "Api",
+    "Change",
+    "Expired",
+    "Forbidden",
+    "KubeError",
+    "NoCluster",
+    "NotFound",
+    "Page",
+    "Resource",
+    "Throttled",
+    "Unauthorized",
+    "Unreachable",
+]

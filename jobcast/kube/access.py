@@ -1,0 +1,129 @@
+"""Where the cluster is and who we are, as kubectl finds it: service account first, else KUBECONFIG, else ~/.kube/config.
+
+kubernetes-asyncio does the reading: tokens, client certificates, exec plugins, OIDC. Importing it whole costs 1 s of CPU
+and 55 MB for generated models that nobody here uses (docs/adr/0002), so only its configuration is imported.
+"""
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import ssl
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_PACKAGE = "kubernetes_asyncio"
+
+
+class NoCluster(Exception):
+    """No usable configuration: the message names the file and what is wrong with it."""
+
+
+class Access:
+    """A cluster's address, its certificates and the credentials for it."""
+
+    def __init__(self, configuration: Any, namespace: str, reload: Any) -> None:
+        self._configuration = configuration
+        self._reload = reload
+        self.host: str = configuration.host.rstrip("/")
+        self.proxy: str | None = configuration.proxy
+        self.namespace = namespace
+        """The Pod's own namespace, else the context's, else `default`."""
+
+    @classmethod
+    async def find(cls) -> "Access":
+        """Raises NoCluster."""
+        library = _library()
+        configuration = library.configuration.Configuration()
+
+        async def reload() -> str:
+            return await _load(library, configuration)
+
+        namespace = await reload()
+        return cls(configuration, namespace, reload)
+
+    async def headers(self) -> dict[str, str]:
+        """The headers that authenticate a request; a service account's token is read anew every minute."""
+        settings = await self._configuration.auth_settings()
+        return {auth["key"]: auth["value"] for auth in settings.values() if auth["in"] == "header" and auth["value"]}
+
+    async def refresh(self) -> None:
+        """Read the credentials anew, as after a 401. Raises NoCluster."""
+        await self._reload()
+
+    def ssl(self) -> ssl.SSLContext | bool:
+        """What to trust and to show; costs 18 ms, so make one and keep it."""
+        if self.host.startswith("http://"):
+            return False
+        configuration = self._configuration
+        context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+        if configuration.cert_file:
+            context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
+        if not configuration.verify_ssl:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+async def _load(library: types.SimpleNamespace, configuration: Any) -> str:
+    """Fill the configuration; returns the namespace to use by default."""
+    if os.environ.get("KUBERNETES_SERVICE_HOST") and NAMESPACE_FILE.exists():
+        try:
+            library.incluster_config.load_incluster_config(client_configuration=configuration)
+        except library.config_exception.ConfigException as error:
+            raise NoCluster(f"service account: {error}") from error
+        return NAMESPACE_FILE.read_text().strip()
+    path = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    if not any(Path(part).expanduser().is_file() for part in path.split(os.pathsep) if part):
+        raise NoCluster(f"no kubeconfig at {path} (KUBECONFIG), and this is not a Pod with a service account")
+    try:
+        loader = await library.kube_config.load_kube_config(path, client_configuration=configuration)
+        context = loader.current_context
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        # The library raises whatever YAML, base64, an exec plugin or its own checks raise; all mean the same here.
+        raise NoCluster(f"kubeconfig {path}: {error}") from error
+    return ((context or {}).get("context") or {}).get("namespace") or "default"
+
+
+def _library() -> types.SimpleNamespace:
+    """kubernetes-asyncio's configuration modules, without the 700 modules of models that its packages import.
+
+    Where somebody imported the package already, theirs is used. Otherwise its two package bodies stand empty while the
+    modules are loaded, and are taken out again, so that a later `import kubernetes_asyncio` finds everything.
+    """
+    wanted = {
+        "configuration": "client.configuration",
+        "config_exception": "config.config_exception",
+        "incluster_config": "config.incluster_config",
+        "kube_config": "config.kube_config",
+    }
+    borrowed = _PACKAGE not in sys.modules
+    if borrowed:
+        package, client = _hollow(_PACKAGE), _hollow(f"{_PACKAGE}.client")
+        package.client = client  # type: ignore[attr-defined]
+        configuration = importlib.import_module(f"{_PACKAGE}.client.configuration")
+        client.Configuration = configuration.Configuration  # type: ignore[attr-defined]
+        client.ApiClient = None  # type: ignore[attr-defined]
+    try:
+        return types.SimpleNamespace(
+            **{name: importlib.import_module(f"{_PACKAGE}.{path}") for name, path in wanted.items()}
+        )
+    finally:
+        if borrowed:
+            for name in [name for name in sys.modules if name.split(".")[0] == _PACKAGE]:
+                del sys.modules[name]
+
+
+def _hollow(name: str) -> types.ModuleType:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"{name} is needed to reach a cluster: pip install 'jobcast[controller]'")
+    module = types.ModuleType(name)
+    module.__path__ = list(spec.submodule_search_locations)
+    sys.modules[name] = module
+    return module

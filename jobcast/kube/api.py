@@ -1,0 +1,254 @@
+"""The requests: list, watch, get, log and access review, each over raw bytes.
+
+Every method raises KubeError and nothing else of the network's. None of them retries.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from jobcast.job import Job, Pod, Reading
+from jobcast.kube.access import Access, NoCluster
+from jobcast.kube.decode import JOBS, PODS, Change, Lines, Page, Resource, Skip, T
+from jobcast.kube.errors import KubeError, NotFound, Unauthorized, Unreachable, from_response
+
+WATCH_SILENCE_SECONDS = 90.0
+"""The API server sends a bookmark about every minute: 90 s without a byte mean that the link is dead."""
+WATCH_SECONDS = 570
+"""How long we ask a watch to last. Servers end one after 30 to 60 minutes themselves; a shorter one moves replicas on to
+new API servers after a rolling update. client-go asks for 5 to 10 minutes."""
+ANSWER_SECONDS = 30.0
+"""The longest silence within an answer that is not a watch."""
+CONNECT_SECONDS = 5.0
+PAGE_SIZE = 500
+"""client-go's page size: 3.3 MB of JSON, 0.2 MB on the wire."""
+LOG_CHUNK_BYTES = 64 * 1024
+
+_NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+
+
+def _ignore(_reason: str) -> None:
+    pass
+
+
+class Api:
+    """One session with one API server. Use as an async context manager."""
+
+    def __init__(
+        self,
+        access: Access,
+        reading: Reading | None = None,
+        *,
+        skip: Skip = _ignore,
+        watch_silence: float = WATCH_SILENCE_SECONDS,
+    ) -> None:
+        self.access = access
+        self.reading = reading or Reading()
+        self._skip = skip
+        self._watch_silence = watch_silence
+        self._skew = 0.0
+
+    async def __aenter__(self) -> "Api":
+        connector = aiohttp.TCPConnector(ssl=self.access.ssl(), limit=0, keepalive_timeout=75)
+        # 256 KiB: a page of a list or a burst of a watch in few reads. No cookies: nothing here sets one.
+        self._session = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=256 * 1024
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    def now(self) -> str:
+        """The cluster's time, RFC 3339 to the second, by the Date header of its last answer. For telling, not deciding."""
+        return datetime.fromtimestamp(time.time() + self._skew, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    async def pages(
+        self, resource: Resource[T], namespace: str | None, selector: str, *, limit: int = PAGE_SIZE
+    ) -> AsyncIterator[Page[T]]:
+        """The list, page by page, each decoded before the next is kept. Raises Expired when it took too long."""
+        params = {"labelSelector": selector, "limit": str(limit)}
+        while True:
+            body = await self._read(resource.path(namespace), params)
+            try:
+                page = resource.page(body, self.reading, self._skip)
+            except msgspec.DecodeError as error:
+                raise Unreachable(f"the list of {resource.name} is not a list: {error}") from error
+            yield page
+            if not page.next:
+                return
+            params["continue"] = page.next
+
+    async def watch(
+        self,
+        resource: Resource[T],
+        namespace: str | None,
+        selector: str,
+        version: str,
+        *,
+        opened: Callable[[], None] = lambda: None,
+        heard: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[list[Change[T]]]:
+        """What changed since `version`, as the bytes come in: each batch is one read. Ends when the server ends it.
+
+        `heard` is called for every read. Raises Expired (410, as an answer or as an event), Unreachable after
+        `watch_silence` seconds without a byte, and whatever else the server says.
+        """
+        params = {
+            "watch": "true",
+            "labelSelector": selector,
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        lines = Lines()
+        async with self._open(resource.path(namespace), params, silence=self._watch_silence) as response:
+            opened()
+            with _as_unreachable():
+                async for chunk in response.content.iter_any():
+                    heard()
+                    changes = []
+                    for line in lines.feed(chunk):
+                        if line and (change := resource.change(line, self.reading, self._skip)) is not None:
+                            changes.append(change)
+                    if changes:
+                        yield changes
+        if lines.is_cut:
+            self._skip("cut_line")
+
+    async def job(self, namespace: str, name: str) -> Job | None:
+        """The Job of that name as etcd has it now; None when there is none."""
+        try:
+            body = await self._read(f"{JOBS.path(namespace)}/{name}", {})
+        except NotFound:
+            return None
+        return self._one(JOBS, body)
+
+    async def pods_of(self, namespace: str, selector: str) -> list[Pod]:
+        """All Pods of the selector, straight from the API server."""
+        return [pod async for page in self.pages(PODS, namespace, selector) for pod in page.items]
+
+    @asynccontextmanager
+    async def log(
+        self, namespace: str, pod: str, container: str, *, previous: bool = False, silence: float = ANSWER_SECONDS
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The container's log as chunks of raw bytes: no decoding, no line is waited for.
+
+        Raises NotFound (the Pod is gone) and KubeError with code 400 (the container has not started).
+        """
+        params = {"container": container} | ({"previous": "true"} if previous else {})
+        path = f"{PODS.path(namespace)}/{pod}/log"
+        async with self._open(path, params, silence=silence, encoding="identity") as response:
+            yield self._chunks(response)
+
+    async def may(self, verb: str, resource: Resource[Any], namespace: str | None, subresource: str = "") -> bool:
+        """Whether our own account may do this, by a SelfSubjectAccessReview."""
+        group = resource.group.split("/")[1] if resource.group.startswith("apis/") else ""
+        attributes = {"verb": verb, "group": group, "resource": resource.name, "subresource": subresource}
+        review = {
+            "kind": "SelfSubjectAccessReview",
+            "apiVersion": "authorization.k8s.io/v1",
+            "spec": {"resourceAttributes": attributes | ({"namespace": namespace} if namespace else {})},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        async with self._open(path, {}, body=msgspec.json.encode(review)) as response:
+            with _as_unreachable():
+                answer: dict[str, Any] = msgspec.json.decode(await response.read())
+        return bool(answer.get("status", {}).get("allowed"))
+
+    async def version(self) -> str:
+        """The server's version, `v1.34.2`; the cheapest sign that it is there."""
+        answer: dict[str, str] = msgspec.json.decode(await self._read("/version", {}))
+        return answer.get("gitVersion", "unknown")
+
+    async def _read(self, path: str, params: dict[str, str]) -> bytes:
+        async with self._open(path, params) as response:
+            with _as_unreachable():
+                return await response.read()
+
+    def _one(self, resource: Resource[T], body: bytes) -> T:
+        try:
+            return resource.one(body, self.reading)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise Unreachable(f"the answer is no {resource.name[:-1]}: {error}") from error
+
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        with _as_unreachable():
+            async for chunk in response.content.iter_chunked(LOG_CHUNK_BYTES):
+                yield chunk
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        path: str,
+        params: dict[str, str],
+        *,
+        silence: float = ANSWER_SECONDS,
+        encoding: str = "gzip",
+        body: bytes | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send the request; the response is a success. A 401 has the credentials read again before it is raised."""
+        headers = await self._headers() | {"Accept": "application/json", "Accept-Encoding": encoding}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        with _as_unreachable():
+            response = await self._session.request(
+                "GET" if body is None else "POST",
+                self.access.host + path,
+                params=params,
+                data=body,
+                headers=headers,
+                proxy=self.access.proxy,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence),
+                # A redirect would carry the token to wherever an untrusted answer points.
+                allow_redirects=False,
+            )
+        try:
+            self._set_skew(response)
+            if not 200 <= response.status < 300:
+                with _as_unreachable():
+                    text = await response.content.read(64 * 1024)
+                error = from_response(response.status, text, response.headers.get("Retry-After"))
+                if isinstance(error, Unauthorized):
+                    await self._refresh()
+                raise error
+            yield response
+        finally:
+            # Not awaited to its end: a watch that is left, or a log that is given up, must not be drained.
+            response.close() if not response.content.at_eof() else response.release()
+
+    async def _headers(self) -> dict[str, str]:
+        try:
+            return await self.access.headers()
+        except Exception as error:  # a hook of the library: an unreadable token file, an OIDC provider that is down
+            raise Unauthorized(f"no credentials: {error}") from error
+
+    async def _refresh(self) -> None:
+        try:
+            await self.access.refresh()
+        except NoCluster as error:
+            raise Unauthorized(f"no credentials: {error}") from error
+
+    def _set_skew(self, response: aiohttp.ClientResponse) -> None:
+        try:
+            self._skew = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
+        except (KeyError, ValueError):
+            pass
+
+
+class _as_unreachable:  # noqa: N801 - reads as a phrase at its place of use
+    """Whatever the network does becomes Unreachable, and keeps its cause."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, _traceback: Any) -> None:
+        if isinstance(error, _NETWORK_ERRORS) and not isinstance(error, KubeError):
+            what = str(error) or type(error).__name__
+            raise Unreachable(f"no answer from the API server: {what}") from error

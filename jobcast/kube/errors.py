@@ -1,0 +1,83 @@
+"""What the API server answers when it does not do what was asked.
+
+    KubeError
+    ├── Unreachable     no answer: refused, reset, timed out, cut
+    ├── Expired         410: the resourceVersion or continue token is too old; list again
+    ├── Unauthorized    401: the credentials are read again before the next try
+    ├── Forbidden       403: a rule is missing; the message names it
+    ├── NotFound        404
+    └── Throttled       429 and 5xx: later, after `retry_after` where the server said so
+"""
+
+import msgspec
+
+
+class _Details(msgspec.Struct, rename="camel"):
+    retry_after_seconds: float | None = None
+
+
+class Status(msgspec.Struct, rename="camel"):
+    """The API server's Status object, as the body of an error and as the object of a watch's ERROR event."""
+
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+    details: _Details | None = None
+
+
+class KubeError(Exception):
+    """An answer that is not the one asked for. `code` is the HTTP status, 0 where there was no answer."""
+
+    def __init__(self, message: str, *, code: int = 0, reason: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.retry_after = retry_after
+        """Seconds the server asked us to stay away; None when it did not say."""
+
+
+class Unreachable(KubeError):
+    pass
+
+
+class Expired(KubeError):
+    pass
+
+
+class Unauthorized(KubeError):
+    pass
+
+
+class Forbidden(KubeError):
+    pass
+
+
+class NotFound(KubeError):
+    pass
+
+
+class Throttled(KubeError):
+    pass
+
+
+_BY_CODE: dict[int, type[KubeError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 410: Expired, 429: Throttled}
+_status = msgspec.json.Decoder(Status)
+
+
+def from_status(status: Status, *, retry_after: float | None = None) -> KubeError:
+    kind = _BY_CODE.get(status.code) or (Throttled if status.code >= 500 else KubeError)
+    if retry_after is None and status.details is not None:
+        retry_after = status.details.retry_after_seconds
+    message = status.message or status.reason or f"HTTP {status.code}"
+    return kind(message, code=status.code, reason=status.reason, retry_after=retry_after)
+
+
+def from_response(code: int, body: bytes, retry_after: str | None) -> KubeError:
+    """The error in a response. Proxies answer in HTML: then the code alone is believed."""
+    try:
+        status = _status.decode(body)
+    except msgspec.DecodeError:
+        status = Status(message=f"HTTP {code}: {body[:200].decode(errors='replace').strip()}")
+    status.code = code
+    seconds = float(retry_after) if retry_after and retry_after.strip().isdecimal() else None
+    return from_status(status, retry_after=seconds)

@@ -1,0 +1,96 @@
+"""What a Job's status is, derived from what the cluster says of it and its Pods. Pure.
+
+| standing | because |
+| --- | --- |
+| completed, failed | the condition Complete or Failed is True; nothing else ends a Job |
+| cancelled | it is going (deletionTimestamp) or gone, and neither condition is True |
+| suspended | the condition Suspended is True |
+| running | a main container runs or has run since the last start |
+| pending | none of these |
+
+Counters never decide: they flicker during retries. `status.ready` is the one hint taken, for running only: a Pod that is
+ready has its main container running, and the Job controller says so where the Pod itself was not seen.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from jobcast.event import PENDING, Status
+from jobcast.job import Container, Job, Pod, main_container
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """Where a Job stands now."""
+
+    status: str
+    """A Status, or PENDING."""
+    has_run: bool
+    """So `running` is due before an end that comes without one."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in _ENDS
+
+
+_ENDS = frozenset({Status.COMPLETED.value, Status.FAILED.value, Status.CANCELLED.value})
+
+
+def standing(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> Standing:
+    """Where this Job stands. `gone`: the API server has it no more, and `job` is how it was seen last."""
+    running = _runs(job, pods)
+    if job.end is not None:
+        completed = job.end.type == "Complete"
+        return Standing(Status.COMPLETED if completed else Status.FAILED, running or _must_have_run(job, pods, completed))
+    if gone or job.deleted is not None:
+        return Standing(Status.CANCELLED, running)
+    if job.suspended is not None:
+        # What its Pods did before is history: the Job runs again when it is resumed.
+        return Standing(Status.SUSPENDED, running)
+    if running and job.started is not None:
+        return Standing(Status.RUNNING, True)
+    # A Pod that runs under a Job without startTime: our view of the Job is the older one, and a newer one is on its way.
+    return Standing(PENDING, False)
+
+
+def main_containers(job: Job, pods: Iterable[Pod]) -> list[tuple[Pod, Container]]:
+    """Each Pod of the Job's last start with its main container, where the kubelet has reported one."""
+    found = []
+    for pod in pods:
+        container = main_container(job, pod)
+        if container is not None and not _is_of_a_former_start(job, pod, container):
+            found.append((pod, container))
+    return found
+
+
+def first_start(job: Job, pods: Iterable[Pod]) -> str | None:
+    """When a main container first ran since the last start, else when the Job started; the cluster's own words."""
+    starts = [container.started_at for _, container in main_containers(job, pods) if container.started_at]
+    return min(starts, default=job.started)
+
+
+def _runs(job: Job, pods: Sequence[Pod]) -> bool:
+    return job.ready > 0 or any(container.has_run for _, container in main_containers(job, pods))
+
+
+def _is_of_a_former_start(job: Job, pod: Pod, container: Container) -> bool:
+    """Of a resumed Job, the Pods of the suspended run linger while they terminate; they say nothing of this one.
+
+    Both times are the cluster's, RFC 3339 in UTC to the second, so they compare as text.
+    """
+    if not job.was_suspended or job.started is None:
+        return False
+    return container.started_at < job.started if container.started_at is not None else pod.deleted
+
+
+def _must_have_run(job: Job, pods: Sequence[Pod], completed: bool) -> bool:
+    """Whether a Job that ended ran, although nothing was seen to run.
+
+    Only Pods can show that it did not: all of them are here, and no container of any started. A Job whose Pods are gone
+    is taken to have run, once it had started.
+    """
+    if job.started is None or (completed and job.is_empty):
+        return False
+    if completed:
+        return True
+    return not pods or len(pods) < job.ended_pods
