@@ -41,7 +41,9 @@ def standing(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> Standing:
     running = _runs(job, pods)
     if job.end is not None:
         completed = job.end.type == "Complete"
-        return Standing(Status.COMPLETED if completed else Status.FAILED, running or _must_have_run(job, pods, completed))
+        return Standing(
+            Status.COMPLETED if completed else Status.FAILED, running or _must_have_run(job, pods, completed)
+        )
     if gone or job.deleted is not None:
         return Standing(Status.CANCELLED, running)
     if job.suspended is not None:

@@ -80,15 +80,17 @@ _TYPES = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK"})
 class Resource(Generic[T]):
     """A kind that is watched: where it is served, and how its bytes become objects."""
 
-    def __init__(self, group: str, name: str, item: Any, page: Any, event: Any, flatten: Callable[[Reading, Any], T]):
+    def __init__(
+        self, group: str, name: str, item: Any, page: Any, event: Any, flatten: Callable[[Reading, Any], T]
+    ) -> None:
         self.group = group
         """Path of the API group: `api/v1` or `apis/batch/v1`."""
         self.name = name
         """The plural, as in paths, RBAC rules and metrics."""
-        self._item = msgspec.json.Decoder(item)
-        self._page = msgspec.json.Decoder(page)
-        self._event = msgspec.json.Decoder(event)
-        self._flatten = flatten
+        self._item: msgspec.json.Decoder[Any] = msgspec.json.Decoder(item)
+        self._page: msgspec.json.Decoder[Any] = msgspec.json.Decoder(page)
+        self._event: msgspec.json.Decoder[Any] = msgspec.json.Decoder(event)
+        self._flatten: Callable[[Reading, Any], T] = flatten
 
     def path(self, namespace: str | None) -> str:
         """The collection's path; None is all namespaces."""
@@ -104,7 +106,7 @@ class Resource(Generic[T]):
             decoded = self._page.decode(body)
         except msgspec.ValidationError:
             raw = _raw_list.decode(body)
-            wires = [self._try_item(item, skip) for item in raw.items or ()]
+            wires: Any = [self._try_item(item, skip) for item in raw.items or ()]
             decoded = raw
         else:
             wires = decoded.items or ()
@@ -116,12 +118,14 @@ class Resource(Generic[T]):
         try:
             event = self._event.decode(line)
         except msgspec.DecodeError:
-            return self._odd(line, skip)
+            self._odd(line, skip)
+            return None
         kind, meta = event.type, event.object.metadata
         if kind == "BOOKMARK":
             return Change(kind, meta.resource_version, None)
         if kind not in _TYPES:
-            return self._odd(line, skip)
+            self._odd(line, skip)
+            return None
         flat = self._try_flatten(event.object, reading, skip)
         return Change(kind, meta.resource_version, flat) if flat is not None else None
 

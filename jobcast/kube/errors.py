@@ -1,12 +1,12 @@
 """What the API server answers when it does not do what was asked.
 
-    KubeError
-    ├── Unreachable     no answer: refused, reset, timed out, cut
-    ├── Expired         410: the resourceVersion or continue token is too old; list again
-    ├── Unauthorized    401: the credentials are read again before the next try
-    ├── Forbidden       403: a rule is missing; the message names it
-    ├── NotFound        404
-    └── Throttled       429 and 5xx: later, after `retry_after` where the server said so
+KubeError
+├── Unreachable     no answer: refused, reset, timed out, cut
+├── Expired         410: the resourceVersion or continue token is too old; list again
+├── Unauthorized    401: the credentials are read again before the next try
+├── Forbidden       403: a rule is missing; the message names it
+├── NotFound        404
+└── Throttled       429 and 5xx: later, after `retry_after` where the server said so
 """
 
 import msgspec

@@ -1,0 +1,135 @@
+"""Settings that every deployable shares, and how wrong ones are told. The environment is read when asked, never at import.
+
+A setting's environment name is its field in capitals. Exit code 2 and one line per wrong setting: its name, what was
+given, what would be right. Secrets are never repeated.
+"""
+
+import os
+import re
+import sys
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jobcast.connection import check_url, masked
+from jobcast.keys import DEFAULT_PREFIX
+
+EXIT_FAILED = 1
+EXIT_WRONG_SETTINGS = 2
+ALL_NAMESPACES = "*"
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_REQUIREMENT = re.compile(
+    r"""!?{key}                                       # exists, or does not
+      | {key}\s*(=|==|!=)\s*{value}                   # equals
+      | {key}\s+(in|notin)\s*\(\s*{value}(\s*,\s*{value})*\s*\)""".format(
+        key=r"([A-Za-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?",
+        value=r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?",
+    ),
+    re.VERBOSE,
+)
+
+S = TypeVar("S", bound=BaseSettings)
+RedisUrl = Annotated[str, AfterValidator(check_url)]
+Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class CoreSettings(BaseSettings):
+    """What controller and worker both need to find the Jobs and to tell of them."""
+
+    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    redis_url: RedisUrl = Field("redis://localhost:6379/0", description="Where it is told: `redis://` or `rediss://`")
+    namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma list; `*` is all (needs a ClusterRole). Default: the Pod's own, else the context's"
+    )
+    label_selector: str = Field("app=evaluation", description="Which Jobs; evaluated by the API server")
+    eval_id_label: str = Field(
+        "eval-id", min_length=1, description="Label, else annotation, of the Job that carries the evaluation's id"
+    )
+    metadata_labels: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("pipeline",), description="Comma list of the Job's labels that are copied into an event's `metadata`"
+    )
+    key_prefix: str = Field(
+        DEFAULT_PREFIX, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Of every key and channel in Redis"
+    )
+    http_host: str = Field("0.0.0.0", description="Address that probes and metrics are served on")  # noqa: S104 - a Pod
+    log_excerpt_bytes: int = Field(
+        65_536, ge=256, le=16_777_216, description="Longest `output` of an event, head and tail together"
+    )
+    log_store: Literal["none"] = Field("none", description="Where whole logs go; `none` keeps the excerpt only")
+    log_wait_seconds: Seconds = Field(10, description="The longest that a terminal event waits for its log")
+    log_concurrency: int = Field(16, ge=1, le=1024, description="Simultaneous log reads")
+    retention_seconds: int = Field(
+        604_800, ge=60, le=31_536_000, description="Records and ledger rows are kept so long after the end"
+    )
+    stream_max_seconds: int = Field(604_800, ge=60, le=31_536_000, description="The stream is trimmed by age")
+    stream_max_length: int = Field(1_000_000, ge=1000, description="and by length")
+    grace_seconds: Seconds = Field(25, description="From SIGTERM to the last exit; keep it below the Pod's")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line written")
+    log_format: Literal["json", "console"] | None = Field(
+        None, description="`json`, or `console` for people. Default: `console` on a terminal"
+    )
+
+    @field_validator("namespaces", "metadata_labels", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("namespaces")
+    @classmethod
+    def _check_namespaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if ALL_NAMESPACES in value:
+            if len(value) > 1:
+                raise ValueError("* means all namespaces and stands alone")
+            return value
+        for name in value:
+            if not _NAMESPACE.fullmatch(name):
+                raise ValueError(f"{name!r} is not a namespace's name (lower case letters, digits and -)")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("label_selector")
+    @classmethod
+    def _check_selector(cls, value: str) -> str:
+        # Commas separate requirements, except within the parentheses of a set.
+        for requirement in re.split(r",(?![^(]*\))", value):
+            if not _REQUIREMENT.fullmatch(requirement.strip()):
+                raise ValueError(
+                    f"{requirement.strip()!r} does not parse; write for example app=evaluation,team in (a,b)"
+                )
+        return value
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+def read(kind: type[S]) -> S:
+    """The settings from the environment. Ends the process with code 2 when one is wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        for line in complaints(error):
+            print(line, file=sys.stderr)  # noqa: T201 - before there is a log to write to
+        raise SystemExit(EXIT_WRONG_SETTINGS) from None
+
+
+def complaints(error: ValidationError) -> list[str]:
+    """One line for each wrong setting: its name, what was given, what would be right."""
+    lines = []
+    for problem in error.errors(include_url=False, include_context=False):
+        name = str(problem["loc"][0]).upper() if problem["loc"] else "settings"
+        given = os.environ.get(name)
+        shown = "" if given is None else f" {_shown(name, given)}:"
+        lines.append(f"{name}:{shown} {problem['msg'].removeprefix('Value error, ')}")
+    return list(dict.fromkeys(lines))
+
+
+def _shown(name: str, value: str) -> str:
+    if not name.endswith("_URL"):
+        return repr(value[:100])
+    # What does not parse as a URL may still carry a password: nothing before an @ is repeated.
+    shown = masked(value) if "://" in value else value
+    return repr(re.sub(r"(//|^)[^/@]*@", r"\1***@", shown)[:100])
