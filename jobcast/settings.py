@@ -58,7 +58,15 @@ class CoreSettings(BaseSettings):
     log_excerpt_bytes: int = Field(
         65_536, ge=256, le=16_777_216, description="Longest `output` of an event, head and tail together"
     )
-    log_store: Literal["none"] = Field("none", description="Where whole logs go; `none` keeps the excerpt only")
+    log_store: Literal["none", "redis"] = Field(
+        "redis", description="Where whole logs go; `none` keeps the excerpt in the event and nothing else"
+    )
+    log_store_limit_bytes: int = Field(
+        1_048_576,
+        ge=1024,
+        le=268_435_456,
+        description="Longest log that Redis is given; a longer one is cut and said to be",
+    )
     log_wait_seconds: Seconds = Field(10, description="The longest that a terminal event waits for its log")
     log_concurrency: int = Field(16, ge=1, le=1024, description="Simultaneous log reads")
     retention_seconds: int = Field(

@@ -5,7 +5,7 @@ Every method raises KubeError and nothing else of the network's. None of them re
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -113,10 +113,8 @@ class Api:
             with _as_unreachable():
                 async for chunk in response.content.iter_any():
                     heard()
-                    changes = []
-                    for line in lines.feed(chunk):
-                        if line and (change := resource.change(line, self.reading, self._skip)) is not None:
-                            changes.append(change)
+                    found = (resource.change(line, self.reading, self._skip) for line in lines.feed(chunk) if line)
+                    changes = [change for change in found if change is not None]
                     if changes:
                         yield changes
         if lines.is_cut:
@@ -236,10 +234,8 @@ class Api:
             raise Unauthorized(f"no credentials: {error}") from error
 
     def _set_skew(self, response: aiohttp.ClientResponse) -> None:
-        try:
+        with suppress(KeyError, ValueError):
             self._skew = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
-        except (KeyError, ValueError):
-            pass
 
 
 class _as_unreachable:  # noqa: N801 - reads as a phrase at its place of use

@@ -1,0 +1,20 @@
+"""Time as the API writes it: whole seconds, UTC."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+
+def stamp(at: float | None = None) -> str:
+    """`2026-01-31T12:00:00Z`; now when no Unix time is given."""
+    return datetime.fromtimestamp(time.time() if at is None else at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def nano_stamp(at: float) -> str:
+    """As `timestamps=true` prefixes log lines."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
+
+
+def parse(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
