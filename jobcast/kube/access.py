@@ -71,14 +71,14 @@ class Access:
 async def _load(library: types.SimpleNamespace, configuration: Any) -> str:
     """Fill the configuration; returns the namespace to use by default."""
     # Small files on a local disk, read once or after a 401: not worth a thread.
-    if os.environ.get("KUBERNETES_SERVICE_HOST") and NAMESPACE_FILE.exists():  # noqa: ASYNC240
+    if os.environ.get("KUBERNETES_SERVICE_HOST") and NAMESPACE_FILE.exists():
         try:
             library.incluster_config.load_incluster_config(client_configuration=configuration)
         except library.config_exception.ConfigException as error:
             raise NoCluster(f"service account: {error}") from error
-        return NAMESPACE_FILE.read_text().strip()  # noqa: ASYNC240
-    path = os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")  # noqa: ASYNC240
-    if not any(os.path.isfile(os.path.expanduser(part)) for part in path.split(os.pathsep) if part):  # noqa: ASYNC240
+        return NAMESPACE_FILE.read_text().strip()
+    path = os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
+    if not any(os.path.isfile(os.path.expanduser(part)) for part in path.split(os.pathsep) if part):
         raise NoCluster(f"no kubeconfig at {path} (KUBECONFIG), and this is not a Pod with a service account")
     try:
         loader = await library.kube_config.load_kube_config(path, client_configuration=configuration)
