@@ -118,7 +118,7 @@ class Suspended(_Event, frozen=True, kw_only=True, tag="suspended"):
 
 class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
     reason: str
-    """JobDeleted, JobBeingDeleted or JobVanished (gone when we came back)."""
+    """JobDeleted, or JobBeingDeleted while a finalizer still holds it."""
     cancelled_at: str
     job_name: str
     last_status: str

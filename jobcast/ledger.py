@@ -20,7 +20,7 @@ import redis
 import redis.asyncio
 
 from jobcast.connection import ERRORS, explain
-from jobcast.event import TERMINAL
+from jobcast.event import PENDING, TERMINAL
 from jobcast.keys import Keys
 
 SCRIPT = files("jobcast").joinpath("ledger.lua").read_text()
@@ -32,6 +32,8 @@ PROBE_SECONDS = (0.05, 0.5)
 """First and longest pause between probes while Redis is away: back within half a second, at two probes a second."""
 CLAIM_SECONDS = 5.0
 """How long a claim outlives the replica that took it: what a crash may cost the Jobs whose logs it was reading."""
+ENDED = "ended"
+"""In place of an event's id: the Job has its end."""
 LOST = ("OOM", "READONLY", "NOAUTH", "WRONGPASS", "LOADING", "MISCONF", "CLUSTERDOWN", "MASTERDOWN", "NOPERM")
 """Refusals that are about Redis and not about the command: wait, do not give the Job up."""
 
@@ -211,6 +213,24 @@ class Ledger:
         """Give claims of ours back, so that nobody has to wait for them to lapse."""
         await asyncio.gather(*(self._run("DEL", self.keys.claim(uid)) for uid in uids))
 
+    async def told(self, uids: Sequence[str]) -> dict[str, str]:
+        """What was told last of those of these Jobs that the ledger knows: PENDING, the id of the event, or ENDED."""
+        answers = await asyncio.gather(
+            *(self._run("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids)
+        )
+        found = {}
+        for uid, (status, running, suspended) in zip(uids, answers, strict=True):
+            if status is not None:
+                last = {"running": running, "suspended": suspended}.get(_text(status))
+                found[uid] = ENDED if _text(status) in TERMINAL else _text(last) if last else PENDING
+        return found
+
+    async def store_log(self, uid: str, pod: str, container: str, data: bytes) -> str:
+        """Keep a log's bytes, compressed, as long as the record; returns where, for `log.ref`."""
+        key = self.keys.log(uid, pod, container)
+        await self._run("SET", key, compressed(data), "EX", self._retention)
+        return f"redis:{key}"
+
     async def watch_epoch(self, every: float = 1.0) -> None:
         """Ask every so many seconds whether Redis is there and still remembers. Never ends; to be run as a task."""
         while True:
@@ -293,6 +313,13 @@ class Ledger:
         if trouble != self.trouble:
             self.trouble = trouble
             self._on_trouble(trouble)
+
+
+def compressed(data: bytes) -> bytes:
+    """zstd, level 3: its default, 200 MB/s and more on text."""
+    import zstandard  # only where logs are stored: the client does without it
+
+    return bytes(zstandard.compress(data))
 
 
 def _is_about_redis(error: Exception) -> bool:

@@ -1,0 +1,313 @@
+"""One Job: compare what the cluster says with what was told, and tell the difference.
+
+Level-based: it is given a uid and nothing else, and calling it twice is harmless. It never sleeps and never reads a log
+itself: where it has to wait it says for how long, and whoever drives it calls again. Three exits:
+
+    done       nothing is left to tell now
+    later      ask again after so many seconds, or when something about the Job changes
+    raises     KubeError or LedgerError: the driver's workqueue retries with backoff
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+
+from jobcast.event import PENDING, Event, Status
+from jobcast.excerpt import LogRead, unavailable
+from jobcast.job import Job, Pod, main_container, unix
+from jobcast.ledger import CLAIM_SECONDS, ENDED, Answer, Ledger, Row, Step, Telling
+from jobcast.logs import LogReads
+from jobcast.status import Standing, main_containers, standing
+from jobcast.telling import Context, Due, Teller, deciding, due
+from jobcast.wire import encode
+
+PENDING_SECONDS = 0.1
+"""A new Job is recorded as pending after this; most have started by then, and their first step says so. Nobody waits for
+it: it serves the Jobs that are deleted while no replica looks."""
+OTHER_SECONDS = CLAIM_SECONDS / 4
+"""How often a Job whose log another replica reads is looked at again."""
+
+
+class View(Protocol):
+    """What the driver knows of the cluster; never written through."""
+
+    def job(self, uid: str) -> Job | None:
+        """The Job as it was seen last; None for one that was never seen, or has been dropped."""
+
+    def is_gone(self, uid: str) -> bool:
+        """The API server has it no more."""
+
+    def pods(self, uid: str) -> Sequence[Pod]:
+        """Its Pods as they were seen last, also those that are gone since."""
+
+    def drop(self, uid: str) -> None:
+        """Nothing of this Job is needed any more."""
+
+
+class Cluster(Protocol):
+    """What reconcile asks of the API server itself: jobcast.kube.Api, or a fake."""
+
+    async def job(self, namespace: str, name: str) -> Job | None: ...
+
+    def now(self) -> str: ...
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """`later` is None when done, else seconds."""
+
+    later: float | None = None
+    told: tuple[Event, ...] = ()
+
+
+DONE = Outcome()
+
+
+class Reconciler:
+    """Drives the ledger from a view of the cluster."""
+
+    def __init__(
+        self,
+        view: View,
+        cluster: Cluster,
+        ledger: Ledger,
+        logs: LogReads,
+        *,
+        namespaces: Collection[str] | None = None,
+        log_wait: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+        answered: Callable[[Answer], None] = lambda answer: None,
+    ) -> None:
+        self._view = view
+        self._cluster = cluster
+        self._ledger = ledger
+        self._logs = logs
+        self._namespaces = namespaces
+        """Those that are watched; None is all. Jobs of others are others' business."""
+        self._log_wait = log_wait
+        self._clock = clock
+        self._answered = answered
+        self._told: dict[str, str] = {}
+        """By uid, the id of what was told last, PENDING or ENDED. A cache: the ledger decides."""
+        self._since: dict[str, float] = {}
+        """By uid, when an end was first seen that waits for its log."""
+        self._new: set[str] = set()
+        """Jobs seen pending once, and not recorded yet."""
+        self._claims: set[str] = set()
+        self._others: set[str] = set()
+        """Jobs whose log another replica was reading when we asked."""
+
+    async def recall(self, uids: Sequence[str]) -> None:
+        """Ask the ledger what was told of these Jobs, in one round trip: nothing told is worked out again."""
+        self._told.update(await self._ledger.told(uids))
+
+    def is_ended(self, uid: str) -> bool:
+        return self._told.get(uid) is ENDED
+
+    def ended(self) -> Iterable[str]:
+        return (uid for uid, told in self._told.items() if told is ENDED)
+
+    def forget(self, uid: str) -> None:
+        """The Job is gone, and was told or is none of ours: drop what is known of it."""
+        self._told.pop(uid, None)
+        self._since.pop(uid, None)
+        self._new.discard(uid)
+        self._claims.discard(uid)
+        self._others.discard(uid)
+
+    def forget_all(self) -> None:
+        """Redis may have lost what it had: believe nothing."""
+        self._told.clear()
+
+    async def reconcile(self, uid: str) -> Outcome:
+        if self._told.get(uid) is ENDED:
+            return self._end(uid)
+        job = self._view.job(uid)
+        if job is None:
+            return await self._reconcile_unseen(uid)
+        pods = self._view.pods(uid)
+        gone = self._view.is_gone(uid)
+        now = standing(job, pods, gone=gone)
+        facts = due(job, now)
+        if not facts:
+            return await self._record_pending(job)
+        if self._told.get(uid) == facts[-1].id:
+            await self._read_ahead(job, pods)
+            return DONE
+        if now.status == Status.CANCELLED and gone and not await self._is_really_gone(job):
+            # A watch with a selector says DELETED of a Job that merely lost its label: it is not ours any more.
+            self._view.drop(uid)
+            self.forget(uid)
+            return DONE
+        read: LogRead | None = None
+        if job.end is not None:
+            read, later = await self._log(job, pods)
+            if self._told.get(uid) is ENDED:  # by the replica whose claim we waited for
+                return self._end(uid)
+            if read is None:
+                return Outcome(later)
+        last = self._told.get(uid, PENDING)
+        last_status = PENDING if last == PENDING else Status.SUSPENDED if job.suspended else Status.RUNNING
+        return await self._tell(job, pods, now, facts, Context(read, gone, last_status))
+
+    async def renew_claims(self) -> None:
+        """To be called several times within CLAIM_SECONDS while claims are held."""
+        for uid in list(self._claims):
+            if not await self._ledger.claim(uid):
+                self._claims.discard(uid)
+
+    async def release_claims(self) -> None:
+        """Let other replicas go on at once with what this one had begun."""
+        claims, self._claims = self._claims, set()
+        await self._ledger.release(claims)
+
+    async def _tell(
+        self, job: Job, pods: Sequence[Pod], now: Standing, facts: tuple[Due, ...], context: Context
+    ) -> Outcome:
+        # What was told already is not made again; the ledger would pass over it anyway.
+        new = [fact for fact in facts if fact.id != self._told.get(job.uid)]
+        teller = Teller(job, pods, context, now=self._cluster.now())
+        events = [teller.event(fact) for fact in new]
+        tellings = tuple(Telling(fact.id, fact.status, encode(event)) for fact, event in zip(new, events, strict=True))
+        told = await self._ledger.step(_step(job, now.status, tellings))
+        self._answered(told.answer)
+        if told.answer is Answer.ENDED or now.is_terminal:
+            self._told[job.uid] = ENDED
+            self._end(job.uid, pods)
+        elif told.answer is not Answer.STALE:
+            self._told[job.uid] = facts[-1].id
+            await self._read_ahead(job, pods)
+        return Outcome(None, tuple(events[-told.count :]) if told.count else ())
+
+    async def _record_pending(self, job: Job) -> Outcome:
+        if self._told.get(job.uid) is not None:
+            return DONE
+        if job.uid not in self._new:
+            self._new.add(job.uid)
+            return Outcome(PENDING_SECONDS)
+        self._new.discard(job.uid)
+        told = await self._ledger.step(_step(job, PENDING, ()))
+        self._answered(told.answer)
+        self._told[job.uid] = ENDED if told.answer is Answer.ENDED else PENDING
+        return DONE
+
+    async def _reconcile_unseen(self, uid: str) -> Outcome:
+        """A Job that the ledger holds open and that we do not see: gone while nobody looked, or none of ours."""
+        row = await self._ledger.row(uid)
+        if row is None or row.is_ended:
+            if row is None:
+                await self._ledger.forget_open(uid)
+            return DONE
+        if self._namespaces is not None and row.namespace not in self._namespaces:
+            return DONE
+        job = _remembered(row)
+        if not await self._is_really_gone(job):
+            return DONE
+        now = standing(job, (), gone=True)
+        return await self._tell(job, (), now, due(job, now), Context(None, True, row.status))
+
+    async def _is_really_gone(self, job: Job) -> bool:
+        found = await self._cluster.job(job.namespace, job.name)
+        return found is None or found.uid != job.uid
+
+    async def _log(self, job: Job, pods: Sequence[Pod]) -> tuple[LogRead | None, float]:
+        """The log of the attempt that decided; None, and for how long, while it has to be waited for."""
+        since = self._since.setdefault(job.uid, self._clock())
+        left = since + self._log_wait - self._clock()
+        decider = deciding(job, pods)
+        if decider is None:
+            # The condition may be here before the Pod's own last word: each has its own watch.
+            if left > 0 and any(not pod.deleted and _has_no_end(job, pod) for pod in pods):
+                return None, left
+            return unavailable("never-started" if pods else "no-pod"), 0
+        if not await self._claim(job.uid):
+            return None, OTHER_SECONDS
+        pod, container = decider
+        read = self._logs.want(job.uid, job.namespace, pod.name, pod.uid, container.name)
+        if read is None and left <= 0:
+            read = unavailable("timeout", f"{pod.name}/{container.name}")
+        return read, left
+
+    async def _read_ahead(self, job: Job, pods: Sequence[Pod]) -> None:
+        """Read the log of each main container that has ended, before the Job's end and before its Pod is cleaned up."""
+        ended = [(pod, c) for pod, c in main_containers(job, pods) if c.state == "terminated"]
+        if ended and await self._claim(job.uid):
+            for pod, container in ended:
+                self._logs.want(job.uid, job.namespace, pod.name, pod.uid, container.name)
+
+    async def _claim(self, uid: str) -> bool:
+        if uid in self._claims:
+            return True
+        if uid in self._others:
+            row = await self._ledger.row(uid)
+            if row is not None and row.is_ended:
+                self._told[uid] = ENDED
+                return False
+        if not await self._ledger.claim(uid):
+            self._others.add(uid)
+            return False
+        self._claims.add(uid)
+        return True
+
+    def _end(self, uid: str, pods: Sequence[Pod] = ()) -> Outcome:
+        self._since.pop(uid, None)
+        self._new.discard(uid)
+        self._claims.discard(uid)
+        self._others.discard(uid)
+        for pod in pods or self._view.pods(uid):
+            for container in pod.containers:
+                self._logs.drop(pod.uid, container.name)
+        if self._view.is_gone(uid):
+            self._told.pop(uid, None)  # nothing can come of it any more, and a million of them would fill the memory
+        self._view.drop(uid)
+        return DONE
+
+
+def _step(job: Job, status: str, tellings: tuple[Telling, ...]) -> Step:
+    try:
+        created = unix(job.created)
+    except ValueError:
+        created = 0.0
+    return Step(
+        uid=job.uid,
+        version=job.version,
+        created=created,
+        eval_id=job.eval_id,
+        namespace=job.namespace,
+        name=job.name,
+        status=status,
+        tellings=tellings,
+    )
+
+
+def _has_no_end(job: Job, pod: Pod) -> bool:
+    container = main_container(job, pod)
+    return container is None or container.state != "terminated"
+
+
+def _remembered(row: Row) -> Job:
+    """What the ledger remembers of a Job that is gone."""
+    return Job(
+        uid=row.uid,
+        namespace=row.namespace,
+        name=row.name,
+        version=row.version,
+        eval_id=row.eval_id,
+        has_eval_id=True,
+        created=datetime.fromtimestamp(row.created, UTC).isoformat(),
+        deleted=None,
+        started=None,
+        completed=None,
+        labels=None,
+        container=None,
+        timeout=None,
+        active=0,
+        ready=0,
+        ended_pods=0,
+        is_empty=False,
+        end=None,
+        suspended=None,
+        was_suspended=False,
+    )
