@@ -68,9 +68,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
 
     def error(self, verb: str, target: Target, user: str) -> ApiError:
         if self.code == 403 and self.message is None:
-            return rbac_forbidden(
-                user, verb, target.resource, target.subresource, target.namespace, target.name
-            )
+            return rbac_forbidden(user, verb, target.resource, target.subresource, target.namespace, target.name)
         message = self.message or {
             401: "Unauthorized",
             410: "The provided continue parameter is too old to display a consistent list result. You can start a new "

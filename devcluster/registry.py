@@ -12,7 +12,7 @@ from typing import Any
 
 from devcluster import admission
 from devcluster.clock import parse, stamp
-from devcluster.errors import Obj, already_exists, bad_request, conflict, invalid, modified, not_found
+from devcluster.errors import ApiError, Obj, already_exists, bad_request, conflict, invalid, modified, not_found
 from devcluster.jobstatus import check_status
 from devcluster.patch import apply_patch
 from devcluster.scheme import EVENTS, JOBS, NAMESPACES, PODS, Resource
@@ -87,7 +87,9 @@ class Registry:
             message = f"the name of the object ({meta['name']}) does not match the name on the URL ({name})"
             raise bad_request(message)
         if meta.get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
-            why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {old['metadata']['uid']}"
+            why = (
+                f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {old['metadata']['uid']}"
+            )
             raise conflict(resource, name, why)
         if not forced and meta.get("resourceVersion") not in (None, "", old["metadata"]["resourceVersion"]):
             raise modified(resource, name)
@@ -143,9 +145,7 @@ class Registry:
         new = clone(apply_patch(content_type, self.get(resource, namespace, name), change))
         return self.update(resource, namespace, name, new, subresource)
 
-    def change(
-        self, resource: Resource, obj: Obj, edit: Callable[[Obj], None], subresource: str = ""
-    ) -> Obj | None:
+    def change(self, resource: Resource, obj: Obj, edit: Callable[[Obj], None], subresource: str = "") -> Obj | None:
         """Our controllers' read-modify-write; None when the object is gone or another by that name."""
         current = self.store.get(resource, *key_of(obj))
         if current is None or current["metadata"]["uid"] != obj["metadata"]["uid"]:
@@ -153,6 +153,14 @@ class Registry:
         copy = clone(current)
         edit(copy)
         return self.update(resource, *key_of(obj), copy, subresource, forced=True)
+
+    def bind(self, pod: Obj, edit: Callable[[Obj], None]) -> None:
+        """The scheduler's own write: node and condition at once, and no new generation."""
+        current = self.store.get(PODS, *key_of(pod))
+        if current is not None and current["metadata"]["uid"] == pod["metadata"]["uid"]:
+            copy = clone(current)
+            edit(copy)
+            self.store.put(PODS, copy)
 
     def delete(self, resource: Resource, namespace: str, name: str, options: Obj | None = None) -> tuple[Obj, bool]:
         """The object as it now is, and whether it is gone at once."""
@@ -180,9 +188,7 @@ class Registry:
             meta["deletionGracePeriodSeconds"] = grace
             if fresh and "generation" in meta:
                 meta["generation"] += 1
-        elif not finalizers == (obj["metadata"].get("finalizers") or []):
-            pass
-        else:
+        elif finalizers == (obj["metadata"].get("finalizers") or []):
             return obj, False
         if resource is NAMESPACES:
             meta.pop("deletionGracePeriodSeconds", None)
@@ -203,9 +209,7 @@ class Registry:
 
     @staticmethod
     def _finalizers(resource: Resource, obj: Obj, options: Obj) -> list[str]:
-        finalizers = [
-            name for name in obj["metadata"].get("finalizers") or [] if name not in (FOREGROUND, ORPHAN)
-        ]
+        finalizers = [name for name in obj["metadata"].get("finalizers") or [] if name not in (FOREGROUND, ORPHAN)]
         policy = options.get("propagationPolicy")
         if policy is None and options.get("orphanDependents") is not None:
             policy = "Orphan" if options["orphanDependents"] else "Background"
@@ -223,9 +227,7 @@ def _same(old: Obj, new: Obj) -> bool:
     return bare(old) == bare(new)
 
 
-def _terminating(resource: Resource, name: str, namespace: str) -> Exception:
-    from devcluster.errors import ApiError
-
+def _terminating(resource: Resource, name: str, namespace: str) -> ApiError:
     message = (
         f'{resource.qualified} "{name}" is forbidden: unable to create new content in namespace {namespace} because it '
         "is being terminated"

@@ -1,0 +1,136 @@
+"""The whole cluster in one object: what is started in which order, and stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from devcluster.events import Recorder
+from devcluster.faults import Faults
+from devcluster.garbage import GarbageCollector
+from devcluster.jobs import JobController
+from devcluster.kubelet import Kubelet, Settings
+from devcluster.logs import Logs
+from devcluster.registry import Registry
+from devcluster.scheme import NAMESPACES
+from devcluster.server import Server
+from devcluster.store import Store
+
+FIRST_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+MAX_BODY = 3 * 1024 * 1024
+"""Bytes; etcd's own limit lies at half of it."""
+
+
+class DevCluster:
+    """`async with DevCluster() as cluster:` is a Kubernetes API on a loopback port."""
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        data: Path | None = None,
+        run_jobs: bool = True,
+        bookmark_seconds: float = 60.0,
+        backoff_seconds: float = 0.5,
+        notice_seconds: float = 0.0,
+        log_rotate_bytes: int | None = None,
+    ) -> None:
+        """
+        `data`: folder for logs and working directories; a temporary one when None. Emptied at the end either way.
+        `run_jobs`: False leaves all Jobs alone, as `spec.managedBy` does for one; their status is then yours to write.
+        `bookmark_seconds`: between bookmarks; 60 on a real server.
+        `backoff_seconds`: what a real cluster's first back-off of 10 s shrinks to, for retries and restarts alike.
+        `notice_seconds`: how late the kubelet notices; 1 on a real node, where a short container is never seen running.
+        `log_rotate_bytes`: a log that grows beyond loses what it had; 10 MiB on a real node, None: never.
+        """
+        self._host = host
+        self._port = port
+        self._given_data = data
+        self._run_jobs = run_jobs
+        self._bookmark_seconds = bookmark_seconds
+        self._backoff_seconds = backoff_seconds
+        self._notice_seconds = notice_seconds
+        self._log_rotate_bytes = log_rotate_bytes
+        self.store = Store()
+        self.registry = Registry(self.store)
+        self.faults = Faults()
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        made = tempfile.mkdtemp(prefix="devcluster-", dir=self._given_data)
+        self.data = Path(made)
+        logs, recorder = Logs(self.store), Recorder(self.registry)
+        self._kubelet = Kubelet(
+            self.registry,
+            logs,
+            recorder,
+            Settings(self.data, self._backoff_seconds, self._notice_seconds, self._log_rotate_bytes),
+        )
+        self._garbage = GarbageCollector(self.registry)
+        self._jobs = JobController(self.registry, recorder, self._backoff_seconds) if self._run_jobs else None
+        for name in FIRST_NAMESPACES:
+            self.registry.create(NAMESPACES, "", {"metadata": {"name": name}})
+        await self._listen(Server(self.registry, logs, self.faults, self._bookmark_seconds))
+        return self
+
+    async def _listen(self, server: Server) -> None:
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_route("*", "/{path:.*}", server.handle)
+        # Watches end when their client leaves, and at once when we stop.
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, self._port, backlog=512)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        self.url = f"http://{self._host}:{port}"
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()  # first the door, so that nobody starts what the next lines stop
+        if self._jobs:
+            self._jobs.stop()
+        self._garbage.stop()
+        await self._kubelet.stop()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def compact(self) -> None:
+        """Forget the history of all watches: an old resourceVersion now gets its 410."""
+        self.store.compact()
+
+    def write_kubeconfig(self, path: Path | str) -> None:
+        """For kubectl and every client library; JSON is YAML too."""
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "devcluster",
+            "clusters": [{"name": "devcluster", "cluster": {"server": self.url}}],
+            "users": [{"name": "devcluster", "user": {"token": "devcluster"}}],
+            "contexts": [
+                {
+                    "name": "devcluster",
+                    "context": {"cluster": "devcluster", "user": "devcluster", "namespace": "default"},
+                }
+            ],
+        }
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}")
+        partial.write_text(json.dumps(config, indent=1) + "\n")
+        partial.replace(target)  # whoever waits for the file to appear finds all of it
+
+
+async def serve(cluster: DevCluster, kubeconfig: Path, stop: asyncio.Event) -> None:
+    """Run until `stop`, and say when requests are welcome."""
+    async with cluster:
+        cluster.write_kubeconfig(kubeconfig)
+        print(f"devcluster ready url={cluster.url} kubeconfig={kubeconfig}", flush=True)  # noqa: T201 - the promise to whoever starts us
+        await stop.wait()
