@@ -185,6 +185,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     index: int | None
     deleted: bool
     """Its deletion was asked for."""
+    gone: bool = False
+    """The API server has it no more; this is how it was seen last."""
     phase: str
     reason: str | None
     """The Pod's own: Evicted, NodeLost, DeadlineExceeded, …"""

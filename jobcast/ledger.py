@@ -215,6 +215,8 @@ class Ledger:
 
     async def told(self, uids: Sequence[str]) -> dict[str, str]:
         """What was told last of those of these Jobs that the ledger knows: PENDING, the id of the event, or ENDED."""
+        if self.epoch is None and await self._run("GET", self.keys.epoch) is None:
+            return {}  # nothing was ever told in this Redis
         answers = await asyncio.gather(
             *(self._run("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids)
         )

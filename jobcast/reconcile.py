@@ -219,7 +219,7 @@ class Reconciler:
         decider = deciding(job, pods)
         if decider is None:
             # The condition may be here before the Pod's own last word: each has its own watch.
-            if left > 0 and any(not pod.deleted and _has_no_end(job, pod) for pod in pods):
+            if left > 0 and any(not pod.gone and _has_no_end(job, pod) for pod in pods):
                 return None, left
             return unavailable("never-started" if pods else "no-pod"), 0
         if not await self._claim(job.uid):

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobcast.connection import check_url, masked
+from jobcast.job import Reading
 from jobcast.keys import DEFAULT_PREFIX
 
 EXIT_FAILED = 1
@@ -112,6 +113,11 @@ class CoreSettings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+
+def reading_of(settings: CoreSettings) -> Reading:
+    """How this installation reads its Jobs."""
+    return Reading(eval_id_label=settings.eval_id_label, metadata_labels=settings.metadata_labels)
 
 
 def read(kind: type[S]) -> S:

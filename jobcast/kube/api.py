@@ -4,7 +4,7 @@ Every method raises KubeError and nothing else of the network's. None of them re
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -71,7 +71,7 @@ class Api:
 
     async def pages(
         self, resource: Resource[T], namespace: str | None, selector: str, *, limit: int = PAGE_SIZE
-    ) -> AsyncIterator[Page[T]]:
+    ) -> AsyncGenerator[Page[T], None]:
         """The list, page by page, each decoded before the next is kept. Raises Expired when it took too long."""
         params = {"labelSelector": selector, "limit": str(limit)}
         while True:
@@ -94,7 +94,7 @@ class Api:
         *,
         opened: Callable[[], None] = lambda: None,
         heard: Callable[[], None] = lambda: None,
-    ) -> AsyncIterator[list[Change[T]]]:
+    ) -> AsyncGenerator[list[Change[T]], None]:
         """What changed since `version`, as the bytes come in: each batch is one read. Ends when the server ends it.
 
         `heard` is called for every read. Raises Expired (410, as an answer or as an event), Unreachable after

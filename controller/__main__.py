@@ -1,0 +1,71 @@
+"""`python -m controller`: settings, signals, exit codes. 0 done, 1 failed at run time, 2 settings are wrong."""
+
+import asyncio
+import ctypes
+import gc
+import os
+import signal
+import sys
+from importlib.metadata import version
+
+from controller import metrics
+from controller.check import check
+from controller.health import PortTaken
+from controller.log import configure
+from controller.manager import Controller
+from controller.settings import ControllerSettings
+from jobcast.kube import Access, NoCluster
+from jobcast.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, read
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    if arguments not in ([], ["--check"]):
+        return _complain(f"unknown arguments: {' '.join(arguments)}; usage: python -m controller [--check]")
+    settings = read(ControllerSettings)
+    configure(settings)
+    metrics.build.labels(version("jobcast")).set(1)
+    return asyncio.run(check(settings) if arguments else _run(settings))
+
+
+async def _run(settings: ControllerSettings) -> int:
+    try:
+        access = await Access.find()
+    except NoCluster as error:
+        return _complain(f"KUBECONFIG: {error}")
+    _give_back_what_importing_took()
+    controller = Controller(settings, access)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        controller.stop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # The second signal ends at once: whoever sends it has waited long enough.
+            loop.add_signal_handler(number, os._exit, EXIT_FAILED)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await controller.run()
+    except PortTaken as error:
+        print(error, file=sys.stderr)  # noqa: T201 - for whoever started us
+        return EXIT_FAILED
+    return 0
+
+
+def _give_back_what_importing_took() -> None:
+    """Importing leaves 8 MB of freed memory in glibc's heap; elsewhere this does nothing."""
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _complain(line: str) -> int:
+    print(line, file=sys.stderr)  # noqa: T201 - for whoever started us, also where logs are JSON
+    return EXIT_WRONG_SETTINGS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""`python -m controller --check`: are the settings, the permissions and Redis such that it could work?"""
+
+import sys
+from typing import Any
+
+from controller.settings import ControllerSettings
+from jobcast.connection import ERRORS, connect, explain, masked
+from jobcast.keys import Keys
+from jobcast.kube import JOBS, PODS, Access, Api, KubeError, NoCluster, Resource
+from jobcast.settings import ALL_NAMESPACES, EXIT_FAILED, EXIT_WRONG_SETTINGS
+
+NEEDED: tuple[tuple[str, Resource[Any], str], ...] = (
+    *((verb, JOBS, "") for verb in ("get", "list", "watch")),
+    *((verb, PODS, "") for verb in ("list", "watch")),
+    ("get", PODS, "log"),
+)
+"""Every permission the controller uses."""
+
+
+async def check(settings: ControllerSettings) -> int:
+    """Prints one line a finding; the exit code is the worst of them."""
+    try:
+        access = await Access.find()
+    except NoCluster as error:
+        _say("broken", f"KUBECONFIG: {error}")
+        return EXIT_WRONG_SETTINGS
+    # Both, also when the first fails: an operator wants to mend everything at once.
+    is_good = [await _check_cluster(settings, access), await _check_redis(settings)]
+    return 0 if all(is_good) else EXIT_FAILED
+
+
+async def _check_cluster(settings: ControllerSettings, access: Access) -> bool:
+    namespaces = settings.namespaces or (access.namespace,)
+    is_good = True
+    async with Api(access) as api:
+        try:
+            _say("ok", f"cluster {access.host} answers: {await api.version()}")
+            for namespace in (None,) if ALL_NAMESPACES in namespaces else namespaces:
+                where = f"in {namespace}" if namespace else "in all namespaces"
+                for verb, resource, sub in NEEDED:
+                    name = f"{resource.name}/{sub}" if sub else resource.name
+                    if not await api.may(verb, resource, namespace, sub):
+                        is_good = False
+                        role = "Role" if namespace else "ClusterRole"
+                        _say("broken", f"may not {verb} {name} {where}: add it to the {role} of this account")
+                if is_good:
+                    _say("ok", f"may list and watch jobs and pods and read logs {where}")
+        except KubeError as error:
+            _say("broken", f"cluster {access.host}: {error}")
+            return False
+    return is_good
+
+
+async def _check_redis(settings: ControllerSettings) -> bool:
+    client = connect(settings.redis_url)
+    try:
+        # A write, because a replica and a full Redis answer PING gladly.
+        await client.set(Keys(settings.key_prefix).claim("check"), "", px=1000)
+    except ERRORS as error:
+        _say("broken", f"REDIS_URL: {masked(settings.redis_url)}: {explain(error)}")
+        return False
+    finally:
+        await client.aclose()
+    _say("ok", f"redis {masked(settings.redis_url)} answers and takes writes")
+    return True
+
+
+def _say(verdict: str, line: str) -> None:
+    print(f"{verdict:7} {line}", file=sys.stdout)  # noqa: T201 - the answer to the command

@@ -1,0 +1,65 @@
+"""`/livez`, `/readyz`, `/metrics` and `/statusz` over HTTP.
+
+Alive: a restart would not help. Ready: the stores are filled and Redis answers, so what happens now is told now.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+Check = Callable[[], str | None]
+"""Why not, or None when all is well."""
+
+
+class PortTaken(Exception):
+    """The address cannot be served on."""
+
+
+class Health:
+    """The server. Use as an async context manager; `port` is the one it got."""
+
+    def __init__(self, host: str, port: int, *, alive: Check, ready: Check, status: Callable[[], Any]) -> None:
+        self.port = port
+        self._host = host
+        self._alive = alive
+        self._ready = ready
+        self._status = status
+
+    async def __aenter__(self) -> "Health":
+        """Raises PortTaken."""
+        app = web.Application()
+        app.router.add_get("/livez", lambda request: _answer(self._alive()))
+        app.router.add_get("/readyz", lambda request: _answer(self._ready()))
+        app.router.add_get("/metrics", _metrics)
+        app.router.add_get("/statusz", self._statusz)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, self.port)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise PortTaken(f"HTTP_PORT: cannot serve on {self._host}:{self.port}: {error.strerror}") from error
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def _statusz(self, _request: web.Request) -> web.Response:
+        body = msgspec.json.format(msgspec.json.encode(self._status(), enc_hook=str), indent=2)
+        return web.Response(body=body + b"\n", content_type="application/json")
+
+
+async def _answer(why_not: str | None) -> web.Response:
+    return web.Response(text="ok\n" if why_not is None else f"{why_not}\n", status=200 if why_not is None else 503)
+
+
+async def _metrics(_request: web.Request) -> web.Response:
+    # Hundreds of label sets take tens of milliseconds to render: not on the event loop.
+    body = await asyncio.to_thread(generate_latest)
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

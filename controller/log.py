@@ -1,0 +1,39 @@
+"""Structured logs: constant lower-case text plus fields, JSON for machines, coloured lines for a person at a terminal."""
+
+import logging
+import sys
+
+import msgspec
+import structlog
+
+from jobcast.settings import CoreSettings
+
+
+def configure(settings: CoreSettings) -> None:
+    is_console = settings.log_format == "console" or (settings.log_format is None and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if is_console:
+        processors: list[structlog.typing.Processor] = [
+            *shared,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ]
+    else:
+        processors = [*shared, structlog.processors.format_exc_info, _render]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+        if is_console
+        else structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries log through the standard library; what they warn of is worth a line, in the same place.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+def _render(_logger: object, _name: str, event: structlog.typing.EventDict) -> bytes:
+    return msgspec.json.encode(event, enc_hook=str)

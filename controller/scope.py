@@ -1,0 +1,150 @@
+"""One namespace (or all of them): a reflector of its Jobs and one of its Pods, and what their news mean for the queue."""
+
+import asyncio
+from collections.abc import Callable
+
+from controller import metrics
+from controller.reflector import Reflector
+from controller.store import Store
+from controller.workqueue import Workqueue
+from jobcast.job import JOB_NAME_LABEL, Job, Pod
+from jobcast.kube import JOBS, PODS, Api, Change
+from jobcast.reconcile import Reconciler
+
+SETTLE_SECONDS = 1.0
+"""A Job that a list shows ended, without a Pod of ours and in a version newer than our list of Pods, may have had its
+whole life between the two lists: the watch of Pods is given this long to bring what it missed."""
+
+
+class JobSink:
+    """Jobs into the store, and their uids onto the queue."""
+
+    def __init__(
+        self, namespace: str | None, store: Store, queue: Workqueue, reconciler: Reconciler, pods: "PodSink"
+    ) -> None:
+        self._namespace = namespace
+        self._store = store
+        self._queue = queue
+        self._reconciler = reconciler
+        self._pods = pods
+        self._listed: set[str] = set()
+
+    def begin(self) -> None:
+        self._listed = set()
+
+    async def page(self, items: list[Job]) -> None:
+        self._listed.update(job.uid for job in items)
+        # What was told before we came is not worked out again, nor are logs read again for it.
+        await self._reconciler.recall([job.uid for job in items])
+        for job in items:
+            self._note(job)
+            if self._reconciler.is_ended(job.uid):
+                self._store.put_ended(job)
+                continue
+            self._store.put_job(job)
+            if job.end is not None and job.version > self._pods.version and not self._store.pods(job.uid):
+                self._queue.add_after(job.uid, SETTLE_SECONDS)
+            else:
+                self._queue.add(job.uid)
+
+    def end(self, version: str) -> None:
+        for uid in self._store.uids_in(self._namespace) - self._listed:
+            self._remove(uid)
+        self._listed = set()
+
+    def change(self, change: Change[Job]) -> None:
+        job = change.object
+        assert job is not None, "a bookmark is the reflector's"
+        if change.type == "DELETED":
+            if self._store.job(job.uid) is not None:
+                self._store.put_job(job)
+            self._remove(job.uid)
+        elif not self._reconciler.is_ended(job.uid):
+            if change.type == "ADDED":
+                self._note(job)
+            self._store.put_job(job)
+            self._queue.add(job.uid)
+
+    def _remove(self, uid: str) -> None:
+        if self._store.remove_job(uid):
+            self._queue.add(uid)
+        else:
+            self._reconciler.forget(uid)
+
+    @staticmethod
+    def _note(job: Job) -> None:
+        if not job.has_eval_id:
+            metrics.unnamed.inc()
+
+
+class PodSink:
+    """Pods into the store, and the uids of their Jobs onto the queue."""
+
+    def __init__(self, namespace: str | None, store: Store, queue: Workqueue) -> None:
+        self._namespace = namespace
+        self._store = store
+        self._queue = queue
+        self._listed: set[str] = set()
+        self.version = 0
+        """Of the last list."""
+
+    def begin(self) -> None:
+        self._listed = set()
+
+    async def page(self, items: list[Pod]) -> None:
+        self._listed.update(pod.uid for pod in items)
+        for pod in items:
+            self._tell(self._store.put_pod(pod))
+
+    def end(self, version: str) -> None:
+        for pod in self._store.pods_in(self._namespace):
+            if pod.uid not in self._listed:
+                self._tell(self._store.remove_pod(pod))
+        self._listed = set()
+        self.version = int(version or 0)
+
+    def change(self, change: Change[Pod]) -> None:
+        pod = change.object
+        assert pod is not None, "a bookmark is the reflector's"
+        self._tell(self._store.remove_pod(pod) if change.type == "DELETED" else self._store.put_pod(pod))
+
+    def _tell(self, job_uid: str | None) -> None:
+        if job_uid is not None:
+            self._queue.add(job_uid)
+
+
+class Scope:
+    """The two reflectors of a namespace. Pods are listed first, so that a Job finds its own when its turn comes."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespace: str | None,
+        selector: str,
+        store: Store,
+        queue: Workqueue,
+        reconciler: Reconciler,
+        restarted: Callable[[str], None],
+    ) -> None:
+        pods = PodSink(namespace, store, queue)
+        self.pods: Reflector[Pod] = Reflector(api, PODS, namespace, JOB_NAME_LABEL, pods, restarted=restarted)
+        self.jobs: Reflector[Job] = Reflector(
+            api,
+            JOBS,
+            namespace,
+            selector,
+            JobSink(namespace, store, queue, reconciler, pods),
+            after=self.pods.synced,
+            restarted=restarted,
+        )
+
+    @property
+    def is_synced(self) -> bool:
+        return self.pods.synced.is_set() and self.jobs.synced.is_set()
+
+    def relist(self) -> None:
+        self.pods.relist()
+        self.jobs.relist()
+
+    async def synced(self) -> None:
+        await asyncio.gather(self.pods.synced.wait(), self.jobs.synced.wait())

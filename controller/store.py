@@ -1,0 +1,119 @@
+"""What the API server has told us: the Jobs that have no end yet, and their Pods.
+
+Of a Job whose end is told nothing is kept but its uid, so memory follows the Jobs that are open, not those there ever
+were. Objects in it are never changed, only replaced.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from sys import intern
+
+from msgspec.structs import replace
+
+from jobcast.job import Job, Pod
+
+MAX_ORPHANS = 4096
+"""Pods seen before their Job: the two watches race by milliseconds. Pods of Jobs that the selector leaves out end up
+here too, and the oldest make room."""
+
+
+class Store:
+    """Jobs by uid and Pods by their Job's uid; the View of jobcast.reconcile."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._pods: dict[str, dict[str, Pod]] = {}
+        self._gone: set[str] = set()
+        self._ended: dict[str, str] = {}
+        """Namespace by uid, of Jobs that are told to their end and still in the cluster."""
+        self._orphans: OrderedDict[str, Pod] = OrderedDict()
+
+    def job(self, uid: str) -> Job | None:
+        return self._jobs.get(uid)
+
+    def is_gone(self, uid: str) -> bool:
+        return uid in self._gone
+
+    def pods(self, uid: str) -> Sequence[Pod]:
+        pods = self._pods.get(uid)
+        return tuple(pods.values()) if pods else ()
+
+    def drop(self, uid: str) -> None:
+        """The Job's end is told: keep its uid, if the API server still shows it."""
+        job = self._jobs.pop(uid, None)
+        self._pods.pop(uid, None)
+        if uid in self._gone:
+            self._gone.discard(uid)
+        elif job is not None:
+            self._ended[uid] = intern(job.namespace)
+
+    def put_job(self, job: Job) -> None:
+        uid = job.uid
+        if uid not in self._jobs:
+            self._adopt(uid)
+        self._jobs[uid] = job
+        self._gone.discard(uid)
+
+    def put_ended(self, job: Job) -> None:
+        """A Job of which the ledger has the end already."""
+        self._ended[job.uid] = intern(job.namespace)
+
+    def remove_job(self, uid: str) -> bool:
+        """The API server has it no more. True when its end is still to be told."""
+        self._ended.pop(uid, None)
+        if uid in self._jobs:
+            self._gone.add(uid)
+            return True
+        return False
+
+    def put_pod(self, pod: Pod) -> str | None:
+        """The uid of the Job that this Pod tells something new of; None when it does not."""
+        owner = pod.owner
+        if not owner or owner in self._ended:
+            return None
+        if owner not in self._jobs:
+            self._orphans[pod.uid] = pod
+            if len(self._orphans) > MAX_ORPHANS:
+                self._orphans.popitem(last=False)
+            return None
+        pods = self._pods.setdefault(owner, {})
+        known = pods.get(pod.uid)
+        pods[pod.uid] = pod
+        # Most of a Pod's updates change nothing that anybody reads here.
+        return owner if known is None or replace(known, version=pod.version) != pod else None
+
+    def remove_pod(self, pod: Pod) -> str | None:
+        """As put_pod, for a Pod that is gone; how it was seen last stays with its Job."""
+        self._orphans.pop(pod.uid, None)
+        if pod.owner not in self._jobs:
+            return None
+        return self.put_pod(replace(pod, gone=True, deleted=True))
+
+    def uids_in(self, namespace: str | None) -> set[str]:
+        """All Jobs of a namespace (None: of all) that the API server was last known to have, ended ones included."""
+        open_ones = {uid for uid, job in self._jobs.items() if namespace is None or job.namespace == namespace}
+        return open_ones | {uid for uid, name in self._ended.items() if namespace is None or name == namespace}
+
+    def pods_in(self, namespace: str | None) -> list[Pod]:
+        """The Pods of a namespace that the API server was last known to have."""
+        pods = (pod for by_uid in self._pods.values() for pod in by_uid.values())
+        return [pod for pod in pods if not pod.gone and (namespace is None or pod.namespace == namespace)]
+
+    def jobs(self) -> Iterator[Job]:
+        return iter(self._jobs.values())
+
+    def forget_ended(self) -> None:
+        """Redis may have lost their ends: they are to be looked at again, as the next list shows them."""
+        self._ended.clear()
+
+    @property
+    def ended_count(self) -> int:
+        return len(self._ended)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def _adopt(self, uid: str) -> None:
+        for pod in [pod for pod in self._orphans.values() if pod.owner == uid]:
+            del self._orphans[pod.uid]
+            self._pods.setdefault(uid, {})[pod.uid] = pod

@@ -1,0 +1,54 @@
+"""Long tasks, each with a name, an owner and an end. One that ends unexpectedly is logged, counted and started again."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from controller import metrics
+
+log = structlog.get_logger()
+
+PAUSE_SECONDS = (0.1, 5.0)
+"""Before a task is started again, first and longest."""
+STEADY_SECONDS = 60.0
+"""A task that ran so long has recovered: its failures are forgotten."""
+HOPELESS = 20
+"""Failures in a row after which a restart of the process is the better try: a minute and a half of trying."""
+
+
+class Supervisor:
+    """Owns tasks. `stop` ends them, the last started first."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failures: dict[str, int] = {}
+
+    def start(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
+        self._tasks.append(asyncio.create_task(self._keep(name, run), name=name))
+
+    async def stop(self) -> None:
+        for task in reversed(self._tasks):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._tasks.clear()
+
+    def hopeless(self) -> str | None:
+        """The task that cannot be brought back, if there is one."""
+        return next((f"task {name} keeps failing" for name, count in self._failures.items() if count >= HOPELESS), None)
+
+    async def _keep(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                await run()
+                log.error("task ended", task=name)
+            except Exception:
+                log.exception("task failed", task=name)
+            metrics.task_restarts.labels(name.split(" ")[0]).inc()
+            failures = 1 if time.monotonic() - started > STEADY_SECONDS else self._failures.get(name, 0) + 1
+            self._failures[name] = failures
+            first, longest = PAUSE_SECONDS
+            await asyncio.sleep(min(first * 2 ** min(failures - 1, 20), longest) * random.uniform(0.5, 1))  # noqa: S311

@@ -1,0 +1,100 @@
+"""Keys to be reconciled: each once, however often it is added, and never by two at the same time.
+
+As client-go's: fair (in the order of adding), stingy (one reconcile for many adds), and a key added while it is being
+reconciled comes again afterwards. Two sets and a list, and timers for what is due later.
+"""
+
+import asyncio
+import random
+from collections import deque
+
+BACKOFF_SECONDS = (0.1, 2.0)
+"""After an error, first and longest. Low, because keys fail for what the API server or the Job is, and both change; an
+outage of Redis never gets here, the ledger waits it out."""
+
+
+class Workqueue:
+    """Use from one event loop. `get` waits; every key got must be given back with `done`."""
+
+    def __init__(self) -> None:
+        self._keys: deque[str] = deque()
+        self._dirty: dict[str, float] = {}
+        """Keys that wait or are to come again, with the time of their first adding."""
+        self._processing: set[str] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._failures: dict[str, int] = {}
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, key: str) -> None:
+        if key in self._dirty:
+            return
+        self._dirty[key] = self._loop.time()
+        if key not in self._processing:
+            self._keys.append(key)
+            self._wake()
+
+    def add_after(self, key: str, seconds: float) -> None:
+        """Add it then; the earlier of two such wishes holds."""
+        due = self._loop.time() + seconds
+        known = self._timers.get(key)
+        if known is not None:
+            if known.when() <= due:
+                return
+            known.cancel()
+        self._timers[key] = self._loop.call_at(due, self._fire, key)
+
+    def retry(self, key: str) -> None:
+        """Add it after a pause that doubles with every failure, jittered."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        first, longest = BACKOFF_SECONDS
+        self.add_after(key, min(first * 2 ** min(failures - 1, 20), longest) * random.uniform(0.5, 1))  # noqa: S311
+
+    def forget(self, key: str) -> None:
+        """It went well: the next failure is the first again."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> tuple[str, float]:
+        """The next key, and the loop time at which it was added."""
+        while not self._keys:
+            future = self._loop.create_future()
+            self._waiting.append(future)
+            try:
+                await future
+            except asyncio.CancelledError:
+                if not future.cancelled() and self._keys:
+                    self._wake()  # we were woken and cannot take it: the next one may
+                raise
+        key = self._keys.popleft()
+        self._processing.add(key)
+        return key, self._dirty.pop(key)
+
+    def done(self, key: str) -> None:
+        self._processing.discard(key)
+        if key in self._dirty:
+            self._keys.append(key)
+            self._wake()
+
+    def close(self) -> None:
+        """Nothing is due later any more."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._keys and not self._processing
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def _fire(self, key: str) -> None:
+        del self._timers[key]
+        self.add(key)
+
+    def _wake(self) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
