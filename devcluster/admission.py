@@ -38,7 +38,7 @@ def prepare(resource: Resource, obj: Obj) -> None:
         causes += _pod_spec_causes(obj["spec"], "spec", ("Always", "OnFailure", "Never"))
         if not causes:
             default_pod_spec(obj["spec"], restart_policy="Always")
-            obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+            obj["status"] = {"phase": "Pending", "qosClass": _quality(obj["spec"])}
     elif resource is NAMESPACES:
         obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
         obj["spec"] = {"finalizers": ["kubernetes"]}
@@ -119,6 +119,18 @@ def default_pod_spec(spec: Obj, restart_policy: str) -> None:
     spec.setdefault("dnsPolicy", "ClusterFirst")
     spec.setdefault("securityContext", {})
     spec.setdefault("schedulerName", "default-scheduler")
+
+
+def _quality(spec: Obj) -> str:
+    """The Pod's quality-of-service class."""
+    resources = [container["resources"] for container in spec["containers"]]
+    if not any(part.get("limits") or part.get("requests") for part in resources):
+        return "BestEffort"
+    even = all(
+        {"cpu", "memory"} <= set(part.get("limits") or {}) and part.get("requests", part["limits"]) == part["limits"]
+        for part in resources
+    )
+    return "Guaranteed" if even else "Burstable"
 
 
 def check_update(resource: Resource, old: Obj, new: Obj) -> None:

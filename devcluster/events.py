@@ -11,6 +11,7 @@ from devcluster.store import key_of
 _SOURCES: dict[str, Obj] = {
     "kubelet": {"component": "kubelet", "host": "devcluster"},
     "job-controller": {"component": "job-controller"},
+    "default-scheduler": {},
 }
 KEPT = 2_000
 """Events in the store; older ones go, as on a real server after an hour."""

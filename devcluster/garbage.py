@@ -35,7 +35,8 @@ class GarbageCollector:
             self._soon(event.resource, event.new)
 
     def _soon(self, resource: Resource, obj: Obj) -> None:
-        asyncio.get_running_loop().call_soon(self._collect, resource, obj)
+        # After the Job controller, which lets go of a deleted Job's Pods before they are deleted in turn.
+        asyncio.get_running_loop().call_later(0.002, self._collect, resource, obj)
 
     def _soon_uid(self, reference: Obj, namespace: str) -> None:
         for resource in RESOURCES:

@@ -148,8 +148,14 @@ class JobController:
 
     def _reconcile(self, job: Obj) -> None:
         pods = [pod for resource, pod in self._store.owned(job["metadata"]["uid"]) if resource is PODS]
-        if job["metadata"].get("deletionTimestamp") and "orphan" in (job["metadata"].get("finalizers") or []):
-            return  # its Pods are being let go of, not taken down
+        if job["metadata"].get("deletionTimestamp"):
+            # From here on nothing is counted: a Job deleted before its end never becomes Complete or Failed, however
+            # long a finalizer holds it and however its Pods end.
+            for pod in pods:
+                self._release(pod)
+            if not is_finished(job):
+                self._recount(job)
+            return
         if is_finished(job):
             for pod in pods:
                 self._release(pod)
@@ -160,6 +166,20 @@ class JobController:
         self._judge(round_)
         self._act(round_)
         self._track(round_)
+
+    def _recount(self, job: Obj) -> None:
+        status = clone(job["status"])
+        pods = [pod for resource, pod in self._store.owned(job["metadata"]["uid"]) if resource is PODS]
+        if status.get("startTime"):
+            self._tally(status, pods)
+            self._write(Round(job, status, pods))
+
+    @staticmethod
+    def _tally(status: Obj, pods: list[Obj]) -> None:
+        active = [pod for pod in pods if pods_.is_active(pod)]
+        _set_number(status, "active", len(active))
+        status["terminating"] = sum(pods_.is_terminating(pod) for pod in pods)
+        status["ready"] = sum(pods_.is_ready(pod) for pod in active)
 
     def _expire_finished(self, job: Obj) -> None:
         """ttlSecondsAfterFinished."""
@@ -364,9 +384,7 @@ class JobController:
 
     def _track(self, r: Round) -> None:
         status = r.status
-        _set_number(status, "active", len(r.active))
-        status["terminating"] = sum(pods_.is_terminating(pod) for pod in r.pods)
-        status["ready"] = sum(pods_.is_ready(pod) for pod in r.active)
+        self._tally(status, r.pods)
         released = self._count_up(r)
         if r.verdict is not None:
             set_condition(status, r.verdict.herald, "True", r.verdict.reason, r.verdict.message)
@@ -390,6 +408,8 @@ class JobController:
         uncounted = r.status["uncountedTerminatedPods"]
         good, bad = list(uncounted.get("succeeded") or []), list(uncounted.get("failed") or [])
         failing = r.verdict is not None and r.verdict.type == "Failed"
+        winning = r.verdict is not None and not failing
+        pausing = r.verdict is None and r.job["spec"]["suspend"]
         released = []
         for pod in r.pods:
             if not pods_.is_tracked(pod):
@@ -399,10 +419,12 @@ class JobController:
                 if not r.indexed and uid not in good:
                     good.append(uid)
                 released.append(pod)
-            elif r.job["spec"]["suspend"] and r.verdict is None and pods_.is_terminating(pod):
-                released.append(pod)
-            elif pods_.is_failed(r.job, pod) or (failing and not pods_.is_active(pod)):
-                if pods_.is_failed(r.job, pod) and uid not in bad and failure_action(r.job, pod)[0] != "Ignore":
+            elif pods_.is_terminating(pod) and (winning or pausing):
+                released.append(pod)  # taken down because it is not needed: no failure
+            elif pods_.is_failed(r.job, pod) or (failing and pods_.is_terminating(pod)):
+                if self._awaits_successor(r, pod):
+                    continue
+                if uid not in bad and failure_action(r.job, pod)[0] != "Ignore":
                     bad.append(uid)
                 released.append(pod)
         r.status["uncountedTerminatedPods"] = {
@@ -416,6 +438,13 @@ class JobController:
             if r.per_index is not None:
                 r.status["failedIndexes"] = format_indexes(r.failed_indexes)
         return released
+
+    def _awaits_successor(self, r: Round, pod: Obj) -> bool:
+        """With backoffLimitPerIndex a failed Pod is kept, uncounted, until the next one carries its failure count on."""
+        index = index_of(pod)
+        if r.per_index is None or r.verdict is not None or index in r.failed_indexes:
+            return False
+        return all(index_of(other) != index for other in r.active)
 
     def _settle(self, r: Round) -> None:
         """The finalizers are off: move the uncounted into the counters."""

@@ -143,7 +143,8 @@ class Runner:
 
         self._kubelet.registry.bind(self._pod, bind)
         namespace, name = key_of(self._pod)
-        self._event("Normal", "Scheduled", f"Successfully assigned {namespace}/{name} to {NODE}")
+        message = f"Successfully assigned {namespace}/{name} to {NODE}"
+        self._kubelet.recorder.record(PODS, self._pod, "Normal", "Scheduled", message, "default-scheduler")
 
     def _report(self, *, phase: str = "", ended: str = "") -> None:
         """Write the status as it is now."""
@@ -297,6 +298,9 @@ class Runner:
         if current is not None and "deletionGracePeriodSeconds" in current["metadata"]:
             grace = float(current["metadata"]["deletionGracePeriodSeconds"])
         deadline = time.monotonic() + grace
+        ended_by_itself = bool(self._ended())
+        if not ended_by_itself:
+            self._report()  # the new generation has been seen
         await self._stop([c for c in self._containers if c.role != "sidecar"], deadline)
         for sidecar in reversed([c for c in self._inits if c.role == "sidecar"]):
             await self._stop([sidecar], deadline)
@@ -304,7 +308,8 @@ class Runner:
             if "terminated" not in container.state:
                 container.state = podstatus.UNKNOWN
         ended = "PodFailed" if any(c.exit_code for c in self._containers if c.role != "sidecar") else "PodCompleted"
-        self._report(ended=ended)
+        if ended_by_itself:
+            self._report(ended=ended)
         self._sandbox = False
         self._report(phase="Failed" if ended == "PodFailed" else "Succeeded", ended=ended)
         if self.deleted.is_set():

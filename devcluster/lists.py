@@ -54,7 +54,7 @@ def list_objects(store: Store, target: Target, query: dict[str, str]) -> Obj:
         items = store.items(resource) if version < 0 else store.at(resource, version)
     except ApiError as error:
         if start is None:
-            raise ApiError(410, f"The resourceVersion for the provided list is too old: {version}") from error
+            raise ApiError(410, "The resourceVersion for the provided list is too old.") from error
         raise ApiError(410, _TOO_OLD, metadata={"continue": _token(-1, start)}) from error
     if version < 0:
         version = store.version

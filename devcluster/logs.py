@@ -44,7 +44,8 @@ class Logs:
             raise not_found(PODS, target.name)
         options = Options(target.name, query)
         log = self._find(pod, options)
-        await stream.open(200, TEXT)
+        # Before it has a node a Pod has no log and no one to ask: 204, which many a client takes for an empty log.
+        await stream.open(200 if pod["spec"].get("nodeName") else 204, TEXT)
         if log is not None:
             await _send(stream, log, options)
         return await stream.close()
@@ -110,6 +111,8 @@ class Options:
 def _number(pod: str, query: dict[str, str], name: str, least: int) -> int | None:
     if name not in query:
         return None
+    if not query[name].lstrip("-").isdigit():
+        raise bad_request(f'strconv.ParseInt: parsing "{query[name]}": invalid syntax')
     value = int(query[name])
     if value < least:
         bound = "must be greater than 0" if least else "must be greater than or equal to 0"

@@ -27,12 +27,7 @@ def apply_patch(content_type: str, obj: Obj, change: Any) -> Obj:
         return _merge_dicts(obj, change, strategic=True)
     if content_type in ("application/merge-patch+json", "application/apply-patch+yaml"):
         return _merge_dicts(obj, change, strategic=False)
-    raise ApiError(
-        415,
-        "the body of the request was in an unknown format - accepted media types include: "
-        "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, "
-        "application/apply-patch+yaml",
-    )
+    raise ApiError(415, "415: Unsupported Media Type", details={})
 
 
 def _merge(old: Any, change: Any, key: str, strategic: bool) -> Any:
@@ -90,7 +85,7 @@ def json_patch(obj: Obj, operations: list[Obj]) -> Obj:
                 root = _edit(root, path, None, "remove")
             case "test":
                 if _read(root, path) != operation.get("value"):
-                    raise ApiError(422, f"the server rejected our request: testing path {operation['path']} failed")
+                    raise _rejected()
             case "copy" | "move" as op:
                 source = _pointer(operation["from"])
                 value = _read(root, source)
@@ -103,6 +98,11 @@ def json_patch(obj: Obj, operations: list[Obj]) -> Obj:
     return result
 
 
+def _rejected() -> ApiError:
+    """All that a real server says of a test that failed and of a path that is not there."""
+    return ApiError(422, "the server rejected our request due to an error in our request", details={})
+
+
 def _pointer(text: str) -> list[str]:
     return [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:]]
 
@@ -112,8 +112,7 @@ def _read(node: Any, path: list[str]) -> Any:
         for part in path:
             node = node[int(part)] if isinstance(node, list) else node[part]
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        message = f"the server rejected our request due to an error in our request: missing path /{'/'.join(path)}"
-        raise ApiError(422, message) from error
+        raise _rejected() from error
     return node
 
 

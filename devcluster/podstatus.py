@@ -154,7 +154,7 @@ def status_of(pod: Obj, containers: list[Container], *, phase: str, sandbox: boo
     if inits:
         status["initContainerStatuses"] = inits
     status["containerStatuses"] = [c.status() for c in containers if c.role == "main"]
-    status["qosClass"] = "BestEffort"
+    status["qosClass"] = old.get("qosClass", "BestEffort")
     return status
 
 

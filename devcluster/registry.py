@@ -26,6 +26,9 @@ TERMINAL_PHASES = ("Succeeded", "Failed")
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
+_OPTIONS = Resource("meta.k8s.io", "v1", "", "", "DeleteOptions", False)
+
+
 def suffix() -> str:
     return "".join(random.choices(_ALPHABET, k=5))
 
@@ -96,7 +99,9 @@ class Registry:
         if subresource == "status":
             if resource is JOBS:
                 check_status(old, new.get("status") or {})
-            merged = {**old, "metadata": dict(old["metadata"]), "status": new.get("status") or {}}
+            # Labels and finalizers do come through here, the spec does not; surprising, but so is a real server.
+            merged = self._merged(resource, old, {**old, "metadata": meta or old["metadata"]})
+            merged["status"] = new.get("status") or {}
         else:
             merged = self._merged(resource, old, new)
         if _same(old, merged):
@@ -170,8 +175,12 @@ class Registry:
         for field, word in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
             has = obj["metadata"][field]
             if wanted.get(field) not in (None, has):
-                why = f"Precondition failed: {word} in precondition: {wanted[field]}, {word} in object meta: {has}"
-                raise conflict(resource, name, why)
+                raise conflict(
+                    resource,
+                    name,
+                    f"the {word} in the precondition ({wanted[field]}) does not match the {word} in record ({has}). "
+                    "The object might have been deleted and then recreated",
+                )
         grace = self._grace(resource, obj, options.get("gracePeriodSeconds"))
         finalizers = self._finalizers(resource, obj, options)
         copy = clone(obj)
@@ -211,6 +220,9 @@ class Registry:
     def _finalizers(resource: Resource, obj: Obj, options: Obj) -> list[str]:
         finalizers = [name for name in obj["metadata"].get("finalizers") or [] if name not in (FOREGROUND, ORPHAN)]
         policy = options.get("propagationPolicy")
+        if policy not in (None, "Background", "Foreground", "Orphan"):
+            message = f'Unsupported value: "{policy}": supported values: "Foreground", "Background", "Orphan", "nil"'
+            raise invalid(_OPTIONS, "", [("FieldValueNotSupported", "propagationPolicy", message)])
         if policy is None and options.get("orphanDependents") is not None:
             policy = "Orphan" if options["orphanDependents"] else "Background"
         if policy is None:

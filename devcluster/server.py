@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import web
 
-from devcluster import lists, tables
+from devcluster import lists, protobuf, tables
 from devcluster.discovery import documents
 from devcluster.errors import ApiError, Obj, bad_request, no_such_path
 from devcluster.faults import Fault, Faults
@@ -66,6 +66,8 @@ class Server:
     async def _serve(self, request: web.Request, target: Target) -> web.StreamResponse:
         query = dict(request.query)
         verb = _verb(request.method, target, query)
+        if "dryRun" in query:
+            raise bad_request("devcluster does not model dryRun")
         fault = self._faults.take(verb, target)
         if fault and fault.kind == "status":
             raise fault.error(verb, target, USER)
@@ -205,9 +207,7 @@ async def _body(request: web.Request, *, optional: bool = False) -> Any:
     if optional and not raw:
         return {}
     if "protobuf" in request.content_type:
-        raise ApiError(
-            415, "the body of the request was in an unknown format - accepted media types include: application/json"
-        )
+        return protobuf.decode(raw)
     try:
         return msgspec.json.decode(raw)
     except msgspec.DecodeError as error:
