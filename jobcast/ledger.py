@@ -200,14 +200,12 @@ class Ledger:
 
     async def claim(self, uid: str) -> bool:
         """Take, or renew, the right to read this Job's logs; False while another replica has it."""
-        millis = int(CLAIM_SECONDS * 1000)
-        holder = await self._run("SET", self.keys.claim(uid), self.identity, "NX", "PX", millis, "GET")
-        if holder is None:
+        key, millis = self.keys.claim(uid), int(CLAIM_SECONDS * 1000)
+        if await self._run("SET", key, self.identity, "NX", "PX", millis):
             return True
-        if _text(holder) != self.identity:
+        if _text(await self._run("GET", key)) != self.identity:
             return False
-        await self._run("PEXPIRE", self.keys.claim(uid), millis)
-        return True
+        return bool(await self._run("PEXPIRE", key, millis))
 
     async def release(self, uids: Iterable[str]) -> None:
         """Give claims of ours back, so that nobody has to wait for them to lapse."""
