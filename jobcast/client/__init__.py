@@ -1,0 +1,37 @@
+"""For subscribers: what Jobcast tells, heard live, read durably, asked for later. Needs redis and msgspec, nothing else.
+
+    async with AsyncClient() as jobcast:
+        async for event in jobcast.events("completed", "failed"): ...
+
+    with Client() as jobcast:
+        for entry in jobcast.stream("scoring"): ...
+
+| question | answer | promise |
+| --- | --- | --- |
+| `events()` | the live channels | lossy: what is told while nobody listens is gone |
+| `stream(group)` | the stream, with a place kept in Redis | every entry at least once, acknowledged when its work is done |
+| `follow(since)` | the stream, with a place kept in this process | every entry from `since` on, as long as it is kept |
+| `get(eval_id)` | the latest record | what was told last, or None |
+| `wait(eval_id)` | the end | cannot miss it, told before or after |
+
+The room's law: what is said to Redis and what its answers mean is written once, without I/O, as programs (`program`,
+`live`, `group`, `record`, `waiting`); `aio` and `plain` only carry it out.
+"""
+
+from jobcast.client.aio import AsyncClient, AsyncFeed
+from jobcast.client.entry import Entry
+from jobcast.client.errors import ClientError, Refused, Unavailable
+from jobcast.client.plain import Client, Feed
+from jobcast.client.record import Record
+
+__all__ = [
+    "AsyncClient",
+    "AsyncFeed",
+    "Client",
+    "ClientError",
+    "Entry",
+    "Feed",
+    "Record",
+    "Refused",
+    "Unavailable",
+]

@@ -1,0 +1,283 @@
+"""The client for asyncio: carries out the programs of this room."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Generic, TypeVar
+
+import redis.asyncio
+
+from jobcast.client.address import address, names
+from jobcast.client.entry import Entry
+from jobcast.client.errors import Unavailable
+from jobcast.client.feed import Running, Watched
+from jobcast.client.program import (
+    Call,
+    Effect,
+    Give,
+    Listen,
+    Pause,
+    Ping,
+    Program,
+    Ready,
+    Report,
+    Subscribe,
+    log_trouble,
+)
+from jobcast.client.programs import Course, Programs
+from jobcast.client.record import Record
+from jobcast.client.waiting import End
+from jobcast.connection import ERRORS, connect
+from jobcast.event import Event
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A subscriber's view of what Jobcast tells. For one event loop: `async with AsyncClient() as jobcast: ...`
+
+    `url` None is the environment's `REDIS_URL`, `prefix` None its `KEY_PREFIX`; ValueError when one of them is wrong.
+    Redis is first asked when something of it is. `client` is a redis.asyncio.Redis to be used instead of `url`, and
+    stays the caller's. `trouble` hears a line when Redis is away and None when it is back; else the log
+    `jobcast.client` does.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        prefix: str | None = None,
+        *,
+        client: "redis.asyncio.Redis | None" = None,
+        trouble: Report = log_trouble,
+    ) -> None:
+        self._programs = Programs(names(prefix), trouble)
+        self._is_ours = client is None
+        self._client = connect(address(url)) if client is None else client
+        self._feeds: set[AsyncFeed[Any]] = set()
+        self._is_closed = False
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End every feed, also one that somebody is iterating over, and the connections."""
+        self._is_closed = True
+        for feed in list(self._feeds):
+            await feed.aclose()
+        if self._is_ours:
+            await self._client.aclose()
+
+    def events(self, *statuses: str) -> "AsyncFeed[Event]":
+        """Every event of these statuses (of all, with none named) as it is told. Raises ValueError for another status.
+
+        Lossy by nature: what is told before the subscription, while the connection is down or faster than it is read
+        (Redis drops a subscriber that is tens of megabytes behind) is gone, and `interruptions` counts the occasions.
+        Whoever must not miss anything wants `stream`. `async with jobcast.events() as events` has subscribed when its
+        body begins. A mute connection is noticed within 15 seconds, and a Redis that is away waited for.
+        """
+        return self._feed(self._programs.events(statuses))
+
+    def stream(
+        self,
+        group: str,
+        consumer: str | None = None,
+        *,
+        start: str = "0",
+        auto_ack: bool = True,
+        batch: int = 16,
+        claim_after: float = 300.0,
+    ) -> "AsyncFeed[Entry[Coroutine[Any, Any, None]]]":
+        """Every entry of the stream, each to one consumer of the group, at least once; it resumes where the group was.
+
+        An entry is acknowledged when the next one is asked for, so after the loop's body is done with it. What the body
+        left by an exception or a `break` stays pending: it comes again, first of all, when a reader of the same name
+        starts, or to another consumer of the group `claim_after` seconds after it was given. Choose that longer than
+        the longest body, else two work on it. `entry.ack()` acknowledges at once; with `auto_ack` False nothing else
+        does, and what is in hand stays claimed while somebody iterates.
+
+        `start` says where a group begins that does not exist yet: "0" with all that is kept, "$" with what comes.
+        A group that Redis forgot (a flush) begins anew with all there is. Two readers at a time must not share the name
+        `consumer`; without one, each has its own. Not promised: order between consumers, and that nothing comes twice;
+        `event.id` is the same each time.
+        """
+        return self._feed(
+            self._programs.stream(group, consumer, start, auto_ack, batch, claim_after, carry_out=self._run)
+        )
+
+    def follow(self, since: str = "$") -> "AsyncFeed[Event]":
+        """Every event of the stream after the entry `since`, with no group: "0" for all that is kept, "$" for new ones.
+
+        Goes on where it was after a loss of the connection, but only in this process. Not promised: events that the
+        stream's retention drops before they are read.
+        """
+        return self._feed(self._programs.follow(since))
+
+    async def get(self, eval_id: str) -> Record | None:
+        """What was told of the evaluation last; None when nothing is known of it. Raises Unavailable or Refused."""
+        return await self._run(self._programs.get(eval_id))
+
+    async def wait(self, eval_id: str, timeout: float | None = None) -> End:
+        """The end of the evaluation, told before or after this call. Raises TimeoutError after `timeout` seconds.
+
+        It cannot be missed while its record is kept (7 days by default). An evaluation nobody knows may still come, so
+        it is waited for. Of several Jobs of one evaluation (a platform's retry) the newest counts: an end is returned
+        when its Job is the newest then known, and what a later Job does is another call's matter. While Redis is away
+        it waits; one that is mute may delay the TimeoutError by up to 5 seconds.
+        """
+        return await self._run(self._programs.wait(eval_id, timeout))
+
+    def _feed(self, course: Course) -> "AsyncFeed[Any]":
+        self._check_open()
+        feed: AsyncFeed[Any] = AsyncFeed(course, Link(self._client), self._feeds)
+        self._feeds.add(feed)
+        return feed
+
+    async def _run(self, program: Program[T]) -> T:
+        self._check_open()
+        running, link = Running(program), Link(self._client)
+        try:
+            while running.effect is not None:
+                try:
+                    answer = await link.carry_out(running.effect)
+                except ERRORS as error:
+                    running.fail(error)
+                else:
+                    running.answer(answer)
+        finally:
+            await link.close()
+        result: T = running.result
+        return result
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise Unavailable("this client is closed")
+
+
+class AsyncFeed(Watched, Generic[T]):
+    """What `events`, `stream` and `follow` give: to be iterated over, by one task at a time.
+
+    As a context manager it has begun (subscribed, joined its group) when the body starts, and ends with it. Without,
+    it ends with the loop over it. Waiting for an item may be cancelled, by a timeout for example: none is lost by it.
+    Raises Refused when Redis refuses for good.
+    """
+
+    def __init__(self, course: Course, link: "Link", feeds: "set[AsyncFeed[Any]]") -> None:
+        program, health = course
+        super().__init__(health)
+        self._running = Running(program)
+        self._link = link
+        self._feeds = feeds
+        # The effect under way is a task of its own, so that who waits may give up and come back for its answer.
+        self._doing: asyncio.Task[Any] | None = None
+        self._is_given = False
+        self._is_entered = False
+        self._is_closed = False
+
+    async def __aenter__(self) -> "AsyncFeed[T]":
+        self._is_entered = True
+        try:
+            await self._advance(Ready)
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        # A generator, because a loop that is left by `break` tells its iterator nothing, and closes a generator.
+        try:
+            while True:
+                try:
+                    item = await self.__anext__()
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            if not self._is_entered:
+                await self.aclose()
+
+    async def __anext__(self) -> T:
+        if self._is_given:
+            self._is_given = False
+            self._running.answer(None)
+        item: T = await self._advance(Give)
+        self._is_given = True
+        return item
+
+    async def aclose(self) -> None:
+        """End it, also while another task iterates over it. Twice is harmless."""
+        self._is_closed = True
+        self._feeds.discard(self)
+        if self._doing is not None:
+            self._doing.cancel()
+            await asyncio.wait([self._doing])
+            if not self._doing.cancelled():
+                self._doing.exception()  # it failed before it could be cancelled: nobody's concern any more
+        await self._link.close()
+
+    async def _advance(self, until: type[Ready | Give]) -> Any:
+        while not self._is_closed:
+            effect = self._running.effect
+            if isinstance(effect, Give):
+                return effect.item
+            if isinstance(effect, Ready):
+                self._running.answer(None)
+                if until is Ready:
+                    return None
+                continue
+            if effect is None:
+                break
+            if self._doing is None:
+                self._doing = asyncio.create_task(self._link.carry_out(effect), name="jobcast feed")
+            doing = self._doing
+            await asyncio.wait([doing])
+            if self._is_closed:
+                break
+            self._doing = None
+            await self._take(doing)
+        raise StopAsyncIteration
+
+    async def _take(self, done: "asyncio.Task[Any]") -> None:
+        try:
+            self._running.answer(done.result())
+        except ERRORS as error:
+            try:
+                self._running.fail(error)
+            except BaseException:
+                await self.aclose()
+                raise
+
+
+class Link:
+    """Carries out effects over a client's pool, with a subscription of its own where there is one."""
+
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
+        self._client: Any = client  # redis-py's own types stop at execute_command
+        self._pubsub: Any = None
+
+    async def carry_out(self, effect: Effect) -> Any:
+        match effect:
+            case Call():
+                return await self._client.execute_command(*effect.arguments)
+            case Listen():
+                return await self._pubsub.get_message(timeout=effect.seconds)
+            case Subscribe():
+                await self.close()
+                self._pubsub = self._client.pubsub()
+                await self._pubsub.subscribe(*effect.channels)
+            case Ping():
+                await self._pubsub.ping()
+            case Pause():
+                await asyncio.sleep(effect.seconds)
+            case Ready() | Give():
+                pass
+        return None
+
+    async def close(self) -> None:
+        pubsub, self._pubsub = self._pubsub, None
+        if pubsub is not None:
+            await pubsub.aclose()

@@ -1,0 +1,55 @@
+"""What the async and the plain feed have in common: a program, the effect it waits for, and how it fares."""
+
+from typing import Any
+
+from jobcast.client.program import Effect, Health, Program
+
+
+class Running:
+    """A program under way. `effect` is what it waits for; `answer` or `fail` moves it to the next one."""
+
+    def __init__(self, program: Program[Any]) -> None:
+        self._program = program
+        self.result: Any = None
+        self.effect: Effect | None = None
+        """None once it has returned; `result` is what it returned."""
+        self.answer(None)
+
+    def answer(self, answer: Any) -> None:
+        try:
+            self.effect = self._program.send(answer)
+        except StopIteration as stop:
+            self.effect, self.result = None, stop.value
+
+    def fail(self, error: Exception) -> None:
+        try:
+            self.effect = self._program.throw(error)
+        except StopIteration as stop:
+            self.effect, self.result = None, stop.value
+
+
+class Watched:
+    """How a feed fares, for whoever iterates over it."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    @property
+    def malformed(self) -> int:
+        """How many messages or entries were not events, and were skipped."""
+        return self._health.malformed
+
+    @property
+    def expired(self) -> int:
+        """How many pending entries of the group the stream's retention had dropped."""
+        return self._health.expired
+
+    @property
+    def interruptions(self) -> int:
+        """How often the connection was lost or could not be made. Of a live feed, each may have cost events."""
+        return self._health.interruptions
+
+    @property
+    def raw(self) -> bytes:
+        """The item given last, exactly as it was on the wire."""
+        return self._health.raw
