@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
+
 from devcluster.errors import Obj, invalid
 from devcluster.scheme import JOBS, NAMESPACES, PODS, Resource
 
@@ -69,23 +71,23 @@ def _prepare_job(obj: Obj, causes: Causes) -> None:
     own = {CONTROLLER_UID: uid, JOB_NAME: name, "controller-uid": uid, "job-name": name}
     template["metadata"]["labels"] = {**labels, **own}
     default_pod_spec(pod_spec, restart_policy="Never")
+    spec.setdefault("selector", {"matchLabels": {CONTROLLER_UID: uid}})
+    obj["spec"] = _defaulted(spec)
+    obj["status"] = {}
+
+
+def _defaulted(spec: Obj) -> Obj:
     if spec.get("completions") is None and spec.get("parallelism") is None:
         spec["completions"] = 1
-    if spec.get("completions") is None:
-        spec.pop("completions", None)
-    if spec.get("backoffLimitPerIndex") is not None:
-        spec.setdefault("backoffLimit", 2147483647)
     defaults: Obj = {
         "parallelism": 1,
-        "backoffLimit": 6,
-        "selector": {"matchLabels": {CONTROLLER_UID: uid}},
+        "backoffLimit": 2147483647 if spec.get("backoffLimitPerIndex") is not None else 6,
         "manualSelector": False,
         "completionMode": "NonIndexed",
         "suspend": False,
         "podReplacementPolicy": "Failed" if spec.get("podFailurePolicy") else "TerminatingOrFailed",
     }
-    obj["spec"] = {**defaults, **{key: value for key, value in spec.items() if value is not None}}
-    obj["status"] = {}
+    return {**defaults, **{key: value for key, value in spec.items() if value is not None}}
 
 
 def _pod_spec_causes(spec: Obj, path: str, policies: tuple[str, ...]) -> Causes:
@@ -138,7 +140,10 @@ def check_update(resource: Resource, old: Obj, new: Obj) -> None:
     if resource is not JOBS:
         return
     causes: Causes = []
-    was, now = old["spec"], new["spec"]
+    was = old["spec"]
+    now = new["spec"] = _defaulted(new.get("spec") or {})
+    if (now.get("template") or {}).get("spec", {}).get("containers"):
+        default_pod_spec(now["template"]["spec"], restart_policy="Never")
     frozen = ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
     may_resize = was["completionMode"] == "Indexed" and now.get("completions") == now.get("parallelism")
     if not may_resize:
@@ -154,4 +159,5 @@ def check_update(resource: Resource, old: Obj, new: Obj) -> None:
 
 
 def _shown(value: Any) -> str:
-    return "null" if value is None else f'"{value}"' if isinstance(value, str) else str(value)
+    """Nearly as Go would print it."""
+    return msgspec.json.encode(value).decode()

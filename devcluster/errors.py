@@ -81,6 +81,15 @@ def modified(resource: Resource, name: str) -> ApiError:
     return conflict(resource, name, why)
 
 
+def precondition(resource: Resource, name: str, field: str, asked: str, has: str) -> ApiError:
+    kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    message = (
+        f'Operation cannot be fulfilled on {kind} "{name}": the {field} in the precondition ({asked}) does not match the '
+        f"{field} in record ({has}). The object might have been deleted and then recreated"
+    )
+    return ApiError(409, message, details={**_details(resource, name), "kind": resource.kind})
+
+
 def bad_request(message: str) -> ApiError:
     return ApiError(400, message)
 
@@ -91,7 +100,7 @@ def invalid(resource: Resource, name: str, causes: list[tuple[str, str, str]]) -
     text = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
     kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
     details = {
-        **_details(resource, name),
+        **{key: value for key, value in _details(resource, name).items() if value},
         "kind": resource.kind,
         "causes": [{"reason": reason, "message": message, "field": field} for reason, field, message in causes],
     }

@@ -14,7 +14,7 @@ from devcluster.errors import REASONS, ApiError
 from devcluster.errors import forbidden as rbac_forbidden
 from devcluster.scheme import Target
 
-Kind = Literal["status", "empty", "stall", "cut", "expire", "garbage"]
+Kind = Literal["status", "empty", "stall", "cut", "expire", "garbage", "lost"]
 
 GARBAGE: dict[str, bytes] = {
     "text": b"this is not JSON\n",
@@ -30,6 +30,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     """One thing going wrong. Fields left empty match everything."""
 
     kind: Kind
+    """`lost`, for logs: the node has no such log any more, which it says with a 200 and a sentence for a body."""
     verb: str | None = None
     """get, list, watch, create, update, patch, delete, deletecollection; `log` is reading a log."""
     resource: str | None = None

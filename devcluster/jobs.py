@@ -9,73 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 
 from devcluster import jobpods as pods_
 from devcluster.clock import parse, stamp
 from devcluster.errors import ApiError, Obj
 from devcluster.events import Recorder
-from devcluster.jobindexes import format_indexes, index_of, parse_indexes
-from devcluster.jobpolicy import failure_action, matching_success_rule
-from devcluster.jobstatus import condition, is_finished, is_ours, is_true, set_condition
+from devcluster.jobindexes import index_of
+from devcluster.jobpolicy import failure_action
+from devcluster.jobround import Round, count, count_up, judge, settle, tally
+from devcluster.jobstatus import condition, is_finished, is_ours, set_condition
 from devcluster.registry import Registry
 from devcluster.scheme import JOBS, PODS
 from devcluster.store import Event, Key, clone, key_of
 
 MAX_BACKOFF = 60
 """Times the first delay; a real controller goes from 10 s to 10 min."""
-
-
-@dataclass
-class Verdict:
-    """How a Job ends: the condition that says so, and the one that announces it."""
-
-    type: str
-    reason: str
-    message: str
-
-    @property
-    def herald(self) -> str:
-        return "SuccessCriteriaMet" if self.type == "Complete" else "FailureTarget"
-
-
-REACHED = Verdict("Complete", "CompletionsReached", "Reached expected number of succeeded pods")
-BACKOFF = Verdict("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
-DEADLINE = Verdict("Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
-TOO_MANY_INDEXES = Verdict(
-    "Failed", "MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes"
-)
-FAILED_INDEXES = Verdict("Failed", "FailedIndexes", "Job has failed indexes")
-
-
-@dataclass
-class Round:
-    """What one reconcile has seen and decided."""
-
-    job: Obj
-    status: Obj
-    pods: list[Obj]
-    active: list[Obj] = field(default_factory=list)
-    succeeded: int = 0
-    failed: int = 0
-    succeeded_indexes: set[int] = field(default_factory=set)
-    failed_indexes: set[int] = field(default_factory=set)
-    verdict: Verdict | None = None
-
-    @property
-    def indexed(self) -> bool:
-        return bool(self.job["spec"]["completionMode"] == "Indexed")
-
-    @property
-    def completions(self) -> int | None:
-        number: int | None = self.job["spec"].get("completions")
-        return number
-
-    @property
-    def per_index(self) -> int | None:
-        """backoffLimitPerIndex."""
-        number: int | None = self.job["spec"].get("backoffLimitPerIndex")
-        return number
 
 
 class JobController:
@@ -112,6 +60,8 @@ class JobController:
                     self._enqueue((meta["namespace"], reference["name"]))
                     if event.type != "DELETED":
                         self._release_orphan(event.new, reference)
+            if event.type == "DELETED":
+                self._ends.pop(meta["uid"], None)
 
     def _enqueue(self, key: Key) -> None:
         self._queue[key] = None
@@ -162,8 +112,10 @@ class JobController:
             self._expire_finished(job)
             return
         round_ = Round(job, clone(job["status"]), pods)
-        self._count(round_)
-        self._judge(round_)
+        count(round_)
+        judge(round_)
+        if round_.deadline_in is not None:
+            self._enqueue_after(key_of(job), round_.deadline_in)
         self._act(round_)
         self._track(round_)
 
@@ -171,15 +123,8 @@ class JobController:
         status = clone(job["status"])
         pods = [pod for resource, pod in self._store.owned(job["metadata"]["uid"]) if resource is PODS]
         if status.get("startTime"):
-            self._tally(status, pods)
+            tally(status, pods)
             self._write(Round(job, status, pods))
-
-    @staticmethod
-    def _tally(status: Obj, pods: list[Obj]) -> None:
-        active = [pod for pod in pods if pods_.is_active(pod)]
-        _set_number(status, "active", len(active))
-        status["terminating"] = sum(pods_.is_terminating(pod) for pod in pods)
-        status["ready"] = sum(pods_.is_ready(pod) for pod in active)
 
     def _expire_finished(self, job: Obj) -> None:
         """ttlSecondsAfterFinished."""
@@ -193,93 +138,6 @@ class JobController:
             self._enqueue_after(key_of(job), left)
         else:
             self._registry.delete(JOBS, *key_of(job), {"propagationPolicy": "Foreground"})
-
-    def _count(self, r: Round) -> None:
-        status, job = r.status, r.job
-        if not status.get("startTime") and not job["spec"]["suspend"]:
-            status["startTime"] = stamp()
-        status.setdefault("uncountedTerminatedPods", {})
-        uncounted = status["uncountedTerminatedPods"]
-        waiting_ok, waiting_bad = set(uncounted.get("succeeded") or []), set(uncounted.get("failed") or [])
-        r.active = [pod for pod in r.pods if pods_.is_active(pod)]
-        tracked = [pod for pod in r.pods if pods_.is_tracked(pod)]
-        new_ok = [p for p in tracked if pods_.phase(p) == "Succeeded" and p["metadata"]["uid"] not in waiting_ok]
-        new_bad = [p for p in tracked if self._is_new_failure(job, p, waiting_bad)]
-        r.failed = status.get("failed", 0) + len(waiting_bad) + len(new_bad)
-        if r.indexed:
-            r.succeeded_indexes = parse_indexes(status.get("completedIndexes"))
-            r.succeeded_indexes |= {i for p in new_ok if (i := index_of(p)) is not None and i < (r.completions or 0)}
-            r.succeeded = len(r.succeeded_indexes)
-            if r.per_index is not None:
-                r.failed_indexes = (
-                    parse_indexes(status.get("failedIndexes"))
-                    | {
-                        i
-                        for p in tracked
-                        if pods_.is_failed(job, p)
-                        and (i := index_of(p)) is not None
-                        and (pods_.failure_count(p) >= r.per_index or failure_action(job, p)[0] == "FailIndex")
-                        and not job["spec"]["suspend"]
-                    }
-                    - r.succeeded_indexes
-                )
-        else:
-            r.succeeded = status.get("succeeded", 0) + len(waiting_ok) + len(new_ok)
-
-    def _is_new_failure(self, job: Obj, pod: Obj, known: set[str]) -> bool:
-        if not pods_.is_failed(job, pod) or pod["metadata"]["uid"] in known:
-            return False
-        if job["spec"]["suspend"] and pods_.phase(pod) != "Failed":
-            return False  # taken down for the pause: no failure of the Job's
-        return failure_action(job, pod)[0] != "Ignore" or pods_.phase(pod) != "Failed"
-
-    def _judge(self, r: Round) -> None:
-        """Is it decided? What was announced stays decided."""
-        spec = r.job["spec"]
-        for herald, type_ in (("FailureTarget", "Failed"), ("SuccessCriteriaMet", "Complete")):
-            if is_true(r.status, herald):
-                told = condition(r.status, herald)
-                assert told
-                r.verdict = Verdict(type_, told["reason"], told["message"])
-                return
-        for pod in r.pods:
-            if spec.get("podFailurePolicy") and pods_.is_tracked(pod) and pods_.phase(pod) == "Failed":
-                action, message = failure_action(r.job, pod)
-                if action == "FailJob":
-                    r.verdict = Verdict("Failed", "PodFailurePolicy", message)
-                    return
-        if r.failed > spec["backoffLimit"] or self._restarted_too_often(r):
-            r.verdict = BACKOFF
-        elif self._past_deadline(r):
-            r.verdict = DEADLINE
-        elif spec.get("maxFailedIndexes") is not None and len(r.failed_indexes) > spec["maxFailedIndexes"]:
-            r.verdict = TOO_MANY_INDEXES
-        elif r.indexed and (rule := matching_success_rule(r.job, r.succeeded_indexes)) is not None:
-            r.verdict = Verdict("Complete", "SuccessPolicy", f"Matched rules at index {rule}")
-        elif r.active:
-            return
-        elif r.completions is None:
-            r.verdict = REACHED if r.succeeded > 0 else None
-        elif r.succeeded >= r.completions:
-            r.verdict = REACHED
-        elif r.failed_indexes and r.succeeded + len(r.failed_indexes) >= r.completions:
-            r.verdict = FAILED_INDEXES
-
-    @staticmethod
-    def _restarted_too_often(r: Round) -> bool:
-        if r.job["spec"]["template"]["spec"].get("restartPolicy") != "OnFailure":
-            return False
-        limit, count = r.job["spec"]["backoffLimit"], sum(pods_.restarts(pod) for pod in r.active)
-        return count > 0 if limit == 0 else count >= limit
-
-    def _past_deadline(self, r: Round) -> bool:
-        seconds = r.job["spec"].get("activeDeadlineSeconds")
-        if seconds is None or r.job["spec"]["suspend"] or not r.status.get("startTime"):
-            return False
-        if (left := parse(r.status["startTime"]) + seconds - time.time()) <= 0:
-            return True
-        self._enqueue_after(key_of(r.job), left)
-        return False
 
     # What follows from it
 
@@ -384,14 +242,14 @@ class JobController:
 
     def _track(self, r: Round) -> None:
         status = r.status
-        self._tally(status, r.pods)
-        released = self._count_up(r)
+        tally(status, r.pods)
+        released = count_up(r)
         if r.verdict is not None:
             set_condition(status, r.verdict.herald, "True", r.verdict.reason, r.verdict.message)
         self._write(r)
         for pod in released:
             self._release(pod)
-        self._settle(r)
+        settle(r)
         ended = r.verdict is not None and not status["terminating"] and not status.get("active")
         if ended and r.verdict is not None:
             set_condition(status, r.verdict.type, "True", r.verdict.reason, r.verdict.message)
@@ -402,59 +260,6 @@ class JobController:
             good = r.verdict.type == "Complete"
             reason, message = ("Completed", "Job completed") if good else (r.verdict.reason, r.verdict.message)
             self._event(r.job, "Normal" if good else "Warning", reason, message)
-
-    def _count_up(self, r: Round) -> list[Obj]:
-        """Enter ended Pods as uncounted (indexes are counted at once); the Pods that may now go."""
-        uncounted = r.status["uncountedTerminatedPods"]
-        good, bad = list(uncounted.get("succeeded") or []), list(uncounted.get("failed") or [])
-        failing = r.verdict is not None and r.verdict.type == "Failed"
-        winning = r.verdict is not None and not failing
-        pausing = r.verdict is None and r.job["spec"]["suspend"]
-        released = []
-        for pod in r.pods:
-            if not pods_.is_tracked(pod):
-                continue
-            uid = pod["metadata"]["uid"]
-            if pods_.phase(pod) == "Succeeded" and uid not in bad:
-                if not r.indexed and uid not in good:
-                    good.append(uid)
-                released.append(pod)
-            elif pods_.is_terminating(pod) and (winning or pausing):
-                released.append(pod)  # taken down because it is not needed: no failure
-            elif pods_.is_failed(r.job, pod) or (failing and pods_.is_terminating(pod)):
-                if self._awaits_successor(r, pod):
-                    continue
-                if uid not in bad and failure_action(r.job, pod)[0] != "Ignore":
-                    bad.append(uid)
-                released.append(pod)
-        r.status["uncountedTerminatedPods"] = {
-            **({"succeeded": good} if good else {}),
-            **({"failed": bad} if bad else {}),
-        }
-        if r.indexed:
-            _set_number(r.status, "succeeded", len(r.succeeded_indexes))
-            if r.succeeded_indexes:
-                r.status["completedIndexes"] = format_indexes(r.succeeded_indexes)
-            if r.per_index is not None:
-                r.status["failedIndexes"] = format_indexes(r.failed_indexes)
-        return released
-
-    def _awaits_successor(self, r: Round, pod: Obj) -> bool:
-        """With backoffLimitPerIndex a failed Pod is kept, uncounted, until the next one carries its failure count on."""
-        index = index_of(pod)
-        if r.per_index is None or r.verdict is not None or index in r.failed_indexes:
-            return False
-        return all(index_of(other) != index for other in r.active)
-
-    def _settle(self, r: Round) -> None:
-        """The finalizers are off: move the uncounted into the counters."""
-        uncounted = r.status["uncountedTerminatedPods"]
-        good, bad = len(uncounted.get("succeeded") or []), len(uncounted.get("failed") or [])
-        if good:
-            _set_number(r.status, "succeeded", r.status.get("succeeded", 0) + good)
-        if bad:
-            _set_number(r.status, "failed", r.status.get("failed", 0) + bad)
-        r.status["uncountedTerminatedPods"] = {}
 
     def _write(self, r: Round) -> None:
         def edit(job: Obj) -> None:
@@ -472,11 +277,3 @@ class JobController:
 
     def _event(self, job: Obj, type_: str, reason: str, message: str) -> None:
         self._recorder.record(JOBS, job, type_, reason, message, "job-controller")
-
-
-def _set_number(status: Obj, name: str, number: int) -> None:
-    """Go leaves zeroes out."""
-    if number:
-        status[name] = number
-    else:
-        status.pop(name, None)

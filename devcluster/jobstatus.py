@@ -52,6 +52,32 @@ def set_condition(status: Obj, type_: str, value: str, reason: str, message: str
     return True
 
 
+_ORDER = (
+    "conditions",
+    "startTime",
+    "completionTime",
+    "active",
+    "succeeded",
+    "failed",
+    "terminating",
+    "completedIndexes",
+    "failedIndexes",
+    "uncountedTerminatedPods",
+    "ready",
+)
+
+
+def ordered_status(status: Obj) -> Obj:
+    """As Go writes it: fields in their order, three counters left out when zero."""
+    ordered = {name: status[name] for name in _ORDER if status.get(name) is not None}
+    for counter in ("active", "succeeded", "failed"):
+        if not ordered.get(counter):
+            ordered.pop(counter, None)
+    if "conditions" in ordered:
+        ordered["conditions"] = [{"type": "", "status": "", "lastProbeTime": None, **c} for c in ordered["conditions"]]
+    return ordered
+
+
 def check_status(job: Obj, new: Obj) -> None:
     """Refuse what a real server refuses of a Job's new status."""
     causes = [*_contradictions(new), *_forbidden_changes(job, new)]

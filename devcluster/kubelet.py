@@ -25,6 +25,7 @@ from devcluster.scheme import PODS
 from devcluster.store import Event, key_of
 
 NODE = "devcluster"
+UNSCHEDULABLE = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
 NO_SUCH_IMAGE = "does-not-exist"
 """An image with this in its name can never be pulled."""
 
@@ -112,7 +113,9 @@ class Runner:
     async def _run(self) -> None:
         try:
             await asyncio.sleep(0)  # let the creator's write be seen before the scheduler's
-            self._schedule()
+            if not self._schedule():
+                await self.deleted.wait()  # for ever: there will be no other node
+                return
             self._report()
             life = asyncio.create_task(self._live())
             gone = asyncio.create_task(self.deleted.wait())
@@ -134,17 +137,30 @@ class Runner:
 
     # What is told
 
-    def _schedule(self) -> None:
+    def _schedule(self) -> bool:
+        """Bind the Pod to the one node there is; False when it asks for another."""
+        wanted = self._pod["spec"].get("nodeSelector") or {}
+        fits = wanted in ({}, {"kubernetes.io/hostname": NODE})
+
         def bind(pod: Obj) -> None:
-            pod["spec"]["nodeName"] = NODE
-            now = stamp()
-            told = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
+            told: Obj = {"type": "PodScheduled", "status": "True" if fits else "False", "lastProbeTime": None}
+            told["lastTransitionTime"] = stamp()
+            if fits:
+                pod["spec"]["nodeName"] = NODE
+            else:
+                told |= {"reason": "Unschedulable", "message": UNSCHEDULABLE}
             pod["status"]["conditions"] = [told]
 
         self._kubelet.registry.bind(self._pod, bind)
+        if not fits:
+            self._scheduler_event("Warning", "FailedScheduling", UNSCHEDULABLE)
+            return False
         namespace, name = key_of(self._pod)
-        message = f"Successfully assigned {namespace}/{name} to {NODE}"
-        self._kubelet.recorder.record(PODS, self._pod, "Normal", "Scheduled", message, "default-scheduler")
+        self._scheduler_event("Normal", "Scheduled", f"Successfully assigned {namespace}/{name} to {NODE}")
+        return True
+
+    def _scheduler_event(self, type_: str, reason: str, message: str) -> None:
+        self._kubelet.recorder.record(PODS, self._pod, type_, reason, message, "default-scheduler")
 
     def _report(self, *, phase: str = "", ended: str = "") -> None:
         """Write the status as it is now."""

@@ -12,8 +12,18 @@ from typing import Any
 
 from devcluster import admission
 from devcluster.clock import parse, stamp
-from devcluster.errors import ApiError, Obj, already_exists, bad_request, conflict, invalid, modified, not_found
-from devcluster.jobstatus import check_status
+from devcluster.errors import (
+    ApiError,
+    Obj,
+    already_exists,
+    bad_request,
+    conflict,
+    invalid,
+    modified,
+    not_found,
+    precondition,
+)
+from devcluster.jobstatus import check_status, ordered_status
 from devcluster.patch import apply_patch
 from devcluster.scheme import EVENTS, JOBS, NAMESPACES, PODS, Resource
 from devcluster.store import Store, clone, key_of
@@ -101,7 +111,7 @@ class Registry:
                 check_status(old, new.get("status") or {})
             # Labels and finalizers do come through here, the spec does not; surprising, but so is a real server.
             merged = self._merged(resource, old, {**old, "metadata": meta or old["metadata"]})
-            merged["status"] = new.get("status") or {}
+            merged["status"] = (ordered_status if resource is JOBS else dict)(new.get("status") or {})
         else:
             merged = self._merged(resource, old, new)
         if _same(old, merged):
@@ -147,7 +157,11 @@ class Registry:
         if old is None and content_type == "application/apply-patch+yaml":
             change.setdefault("metadata", {})["name"] = name
             return self.create(resource, namespace, change)
-        new = clone(apply_patch(content_type, self.get(resource, namespace, name), change))
+        current = self.get(resource, namespace, name)
+        new = clone(apply_patch(content_type, current, change))
+        if new.get("metadata", {}).get("uid") != current["metadata"]["uid"]:
+            message = f'Invalid value: "{new["metadata"].get("uid", "")}": field is immutable'
+            raise invalid(resource, name, [("FieldValueInvalid", "metadata.uid", message)])
         return self.update(resource, namespace, name, new, subresource)
 
     def change(self, resource: Resource, obj: Obj, edit: Callable[[Obj], None], subresource: str = "") -> Obj | None:
@@ -175,12 +189,7 @@ class Registry:
         for field, word in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
             has = obj["metadata"][field]
             if wanted.get(field) not in (None, has):
-                raise conflict(
-                    resource,
-                    name,
-                    f"the {word} in the precondition ({wanted[field]}) does not match the {word} in record ({has}). "
-                    "The object might have been deleted and then recreated",
-                )
+                raise precondition(resource, name, word, wanted[field], has)
         grace = self._grace(resource, obj, options.get("gracePeriodSeconds"))
         finalizers = self._finalizers(resource, obj, options)
         copy = clone(obj)

@@ -16,6 +16,7 @@ from devcluster.faults import Fault, Faults
 from devcluster.logs import Logs
 from devcluster.registry import Registry
 from devcluster.scheme import JOBS, Target, resolve
+from devcluster.store import encoder
 from devcluster.stream import Severed, Stream
 from devcluster.watch import Watch, error_line
 
@@ -26,7 +27,6 @@ GZIP_FROM = 128 * 1024
 
 JSON = {"Content-Type": "application/json"}
 _PROBES = ("/livez", "/readyz", "/healthz")
-_encoder = msgspec.json.Encoder()
 
 
 class Server:
@@ -76,6 +76,9 @@ class Server:
             if fault and fault.kind == "empty":
                 await stream.open(200, {**JSON, "Content-Length": "0"})
                 return await stream.close()
+            if fault and fault.kind == "lost":
+                lost = f"unable to retrieve container logs for containerd://{'0' * 64}"
+                return web.Response(text=fault.message or lost)
             if verb == "watch":
                 return await self._watch(stream, target, query)
             if target.subresource == "log":
@@ -146,7 +149,7 @@ class Server:
     def _encoded(self, request: web.Request, target: Target, obj: Obj) -> tuple[bytes, dict[str, str]]:
         if "as=Table" in request.headers.get("Accept", "") and obj["kind"] != "Status":
             obj = tables.table(target.resource, obj)
-        data = _encoder.encode(obj)
+        data = encoder.encode(obj) + b"\n"
         if len(data) >= GZIP_FROM and "gzip" in request.headers.get("Accept-Encoding", ""):
             return gzip.compress(data, 4), {**JSON, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
         return data, JSON
@@ -234,7 +237,7 @@ def _delete_query(query: dict[str, str]) -> Obj:
 
 
 def _json(obj: Any, status: int = 200) -> web.Response:
-    return web.Response(body=_encoder.encode(obj), status=status, headers=JSON)
+    return web.Response(body=encoder.encode(obj) + b"\n", status=status, headers=JSON)
 
 
 def _refusal(error: ApiError) -> web.Response:

@@ -20,12 +20,28 @@ Key = tuple[str, str]
 HISTORY = 20_000
 """Events remembered per resource. Enough for any test, small enough for a demo left running for a week."""
 
-_encoder = msgspec.json.Encoder()
+_META_ORDER = (
+    "name",
+    "generateName",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+)
+
+encoder = msgspec.json.Encoder()
 
 
 def clone(obj: Obj) -> Obj:
     """A copy to change. Through JSON: quicker than deepcopy, and nothing else than JSON can get in."""
-    copied: Obj = msgspec.json.decode(_encoder.encode(obj))
+    copied: Obj = msgspec.json.decode(encoder.encode(obj))
     return copied
 
 
@@ -60,7 +76,7 @@ class Event:
 
 def watch_line(type_: str, resource: Resource, obj: Obj) -> bytes:
     typed = {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
-    return _encoder.encode({"type": type_, "object": typed}) + b"\n"
+    return encoder.encode({"type": type_, "object": typed}) + b"\n"
 
 
 class Store:
@@ -94,7 +110,8 @@ class Store:
         key = key_of(obj)
         old = self._objects[resource].get(key)
         self.version += 1
-        obj["metadata"]["resourceVersion"] = str(self.version)
+        meta = {**obj["metadata"], "resourceVersion": str(self.version)}
+        obj["metadata"] = {name: meta.pop(name) for name in _META_ORDER if name in meta} | meta
         self._objects[resource][key] = obj
         self._index(resource, key, old, obj)
         self._tell(Event("MODIFIED" if old else "ADDED", resource, self.version, old, obj))

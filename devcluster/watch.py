@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from devcluster.errors import ApiError, Obj, bad_request, too_large
 from devcluster.scheme import JOBS, PODS, Resource, Target
 from devcluster.selectors import Matches, compile_selectors
-from devcluster.store import Event, Store, _encoder, watch_line
+from devcluster.store import Event, Store, encoder, watch_line
 from devcluster.stream import Stream
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
@@ -31,7 +31,7 @@ def bookmark(resource: Resource, version: int, *, initial: bool = False) -> byte
 
 
 def error_line(error: ApiError) -> bytes:
-    return _encoder.encode({"type": "ERROR", "object": error.body}) + b"\n"
+    return encoder.encode({"type": "ERROR", "object": error.body}) + b"\n"
 
 
 def version_of(query: dict[str, str]) -> int:
