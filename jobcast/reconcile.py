@@ -106,6 +106,10 @@ class Reconciler:
     def is_ended(self, uid: str) -> bool:
         return self._told.get(uid) is ENDED
 
+    def told(self, uid: str) -> str | None:
+        """The id of what was told last, PENDING or ENDED; None for a Job the ledger is not known to know."""
+        return self._told.get(uid)
+
     def ended(self) -> Iterable[str]:
         return (uid for uid, told in self._told.items() if told is ENDED)
 
