@@ -2,6 +2,7 @@
 
 import os
 import re
+from urllib.parse import urlsplit
 
 import redis
 
@@ -22,6 +23,13 @@ def address(url: str | None) -> str:
     except (TypeError, ValueError, redis.RedisError):
         raise ValueError("an option after the ? is unknown or has a wrong value") from None
     return url
+
+
+def where(url: str) -> str:
+    """Which Redis, for people: host, port and database, and nothing of an account."""
+    parts = urlsplit(url)
+    database = parts.path.strip("/")
+    return f"{parts.hostname}:{parts.port or 6379}" + (f", database {database}" if database not in ("", "0") else "")
 
 
 def names(prefix: str | None) -> Keys:

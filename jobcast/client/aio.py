@@ -114,6 +114,10 @@ class AsyncClient:
         """
         return self._feed(self._programs.follow(since))
 
+    async def ping(self) -> None:
+        """Ask whether Redis is there and lets us in; feeds and `wait` need it not. Raises Unavailable or Refused."""
+        await self._run(self._programs.ping())
+
     async def get(self, eval_id: str) -> Record | None:
         """What was told of the evaluation last; None when nothing is known of it. Raises Unavailable or Refused."""
         return await self._run(self._programs.get(eval_id))

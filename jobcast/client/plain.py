@@ -90,6 +90,10 @@ class Client:
         """As AsyncClient.follow."""
         return self._feed(self._programs.follow(since))
 
+    def ping(self) -> None:
+        """As AsyncClient.ping."""
+        self._run(self._programs.ping())
+
     def get(self, eval_id: str) -> Record | None:
         """As AsyncClient.get."""
         return self._run(self._programs.get(eval_id))

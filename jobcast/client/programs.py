@@ -10,7 +10,7 @@ from jobcast.client.follow import follow, place
 from jobcast.client.group import END_OF_STREAM, START_OF_STREAM, GroupReader, Membership
 from jobcast.client.live import live, wanted
 from jobcast.client.program import Health, Program, Report
-from jobcast.client.record import Record, get
+from jobcast.client.record import Record, get, ping
 from jobcast.client.waiting import End, wait
 from jobcast.keys import Keys
 
@@ -59,6 +59,9 @@ class Programs:
         of = Membership(self._keys.events, group, consumer or own_name(), start, batch, claim_after, auto_ack)
         health = Health(self._report)
         return GroupReader(of, health, carry_out).run(), health
+
+    def ping(self) -> Program[None]:
+        return ping()
 
     def get(self, eval_id: str) -> Program[Record | None]:
         return get(self._keys, eval_id)

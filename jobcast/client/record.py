@@ -57,3 +57,11 @@ def get(keys: Keys, eval_id: str) -> Program[Record | None]:
         return (yield from read(keys, eval_id))
     except ERRORS as error:
         raise told(error) from error
+
+
+def ping() -> Program[None]:
+    """Whether Redis answers this account at all. Raises Unavailable or Refused."""
+    try:
+        yield Call(("PING",))
+    except ERRORS as error:
+        raise told(error) from error

@@ -1,0 +1,20 @@
+"""The `jobcast` command: what the client can do, for people and for scripts. Talks to Redis through the client alone.
+
+Exit codes: 0 done, 1 failed at run time or nothing found, 2 wrong settings or usage; `wait` adds 124 for its timeout.
+"""
+
+import sys
+
+EXIT_WRONG_SETTINGS = 2
+
+
+def main() -> None:
+    """The entry point. Says in one line what is missing when it was installed without the extra `cli`."""
+    try:
+        from jobcast.cli.app import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "jobcast":
+            raise
+        print(f"jobcast: {error.name} is missing; the command needs: pip install 'jobcast[cli]'", file=sys.stderr)  # noqa: T201 - nothing better is installed
+        raise SystemExit(EXIT_WRONG_SETTINGS) from None
+    run()

@@ -1,0 +1,36 @@
+"""`jobcast get`: what was told of an evaluation last."""
+
+import msgspec
+
+from jobcast.cli.output import complain, console, write_json
+from jobcast.cli.redis import Redis
+from jobcast.cli.show import record as shown
+from jobcast.client import Record
+
+EXIT_NOT_FOUND = 1
+
+
+async def get(redis: Redis, eval_id: str, json: bool) -> int:
+    """Shows the record. Raises ClientError, BrokenPipeError."""
+    async with redis.client() as jobcast:
+        record = await jobcast.get(eval_id)
+    if record is None:
+        complain(f"nothing is known of evaluation {eval_id!r} at {redis.where}, prefix {redis.prefix}")
+        return EXIT_NOT_FOUND
+    if json:
+        write_json(as_json(record))
+    else:
+        out = console()
+        out.print(shown(record), soft_wrap=not out.is_terminal)
+    return 0
+
+
+def as_json(record: Record) -> bytes:
+    """The record with the event as it was on the wire; null for one that is not even JSON."""
+    fields = {name: getattr(record, name) for name in ("eval_id", "status", "namespace", "name", "uid")}
+    raw = record.raw or b"null"
+    try:
+        msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raw = b"null"
+    return msgspec.json.encode({**fields, "event": msgspec.Raw(raw)})

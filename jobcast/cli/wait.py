@@ -1,0 +1,28 @@
+"""`jobcast wait`: until an evaluation has ended."""
+
+from jobcast.cli.output import complain, console, write_json
+from jobcast.cli.redis import Redis
+from jobcast.cli.show import line
+from jobcast.event import Status
+from jobcast.wire import encode
+
+EXIT_NOT_COMPLETED = 1
+EXIT_TIMEOUT = 124
+"""As timeout(1) says it."""
+
+
+async def wait(redis: Redis, eval_id: str, timeout: float | None, json: bool) -> int:
+    """Shows the end. Raises ClientError when Redis cannot be reached at the start, MalformedEvent, BrokenPipeError."""
+    async with redis.client(redis.tell_trouble) as jobcast:
+        await jobcast.ping()
+        try:
+            end = await jobcast.wait(eval_id, timeout)
+        except TimeoutError:
+            complain(f"evaluation {eval_id!r} had not ended after {timeout:g} s")
+            return EXIT_TIMEOUT
+    if json:
+        write_json(encode(end))
+    else:
+        out = console()
+        out.print(line(end), soft_wrap=not out.is_terminal)
+    return 0 if end.status is Status.COMPLETED else EXIT_NOT_COMPLETED
