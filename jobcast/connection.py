@@ -18,6 +18,9 @@ CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
 """The longest a command may take. Blocking reads must block for less."""
 SCHEMES = ("redis", "rediss")
+_RIGHT = (
+    "it must be redis://host:port/db or rediss://host:port/db, with / @ : # in a password written as %2F %40 %3A %23"
+)
 
 ERRORS = (redis.RedisError, OSError, TimeoutError)
 """What a call can raise when Redis is away, refuses, or is not Redis."""
@@ -25,18 +28,20 @@ ERRORS = (redis.RedisError, OSError, TimeoutError)
 
 def check_url(url: str) -> str:
     """The URL itself. Raises ValueError saying what is wrong with it, never repeating a password."""
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES:
-        raise ValueError(f"scheme {parts.scheme!r}; it must be redis://host:port/db or rediss://host:port/db")
-    if not parts.hostname:
-        raise ValueError("it has no host; it must be redis://host:port/db")
+    # What stands at the wrong place may be a piece of a password (one with an unquoted / or @), so none is repeated.
     try:
+        parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"{error}; it must be redis://host:port/db") from None
+    except ValueError:
+        raise ValueError(f"host and port do not parse; {_RIGHT}") from None
+    if parts.scheme not in SCHEMES:
+        given = repr(parts.scheme) if "://" in url else "missing"
+        raise ValueError(f"scheme {given}; {_RIGHT}")
+    if not parts.hostname:
+        raise ValueError(f"it has no host; {_RIGHT}")
     database = parts.path.strip("/")
     if database and not database.isdecimal():
-        raise ValueError(f"database {database!r} is not a number; it must be redis://host:port/db")
+        raise ValueError(f"the database is not a number; {_RIGHT}")
     return url
 
 
