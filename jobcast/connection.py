@@ -4,6 +4,7 @@ redis-py's defaults keep trying for a minute and repeat a command whose reply wa
 repeat: who called decides, and every step is idempotent.
 """
 
+import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -46,12 +47,13 @@ def check_url(url: str) -> str:
 
 
 def masked(url: str) -> str:
-    """The URL without its password, for logs and messages."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username or ''}:***@{host}").geturl()
+    """The URL without its password, for logs and messages; also of one that does not parse."""
+    scheme, separator, rest = url.partition("://")
+    # The last @, because a password may contain one unquoted; rather too much is hidden than too little.
+    account, at, host = rest.rpartition("@")
+    user, colon, _ = account.partition(":")
+    hidden = f"{scheme}{separator}{user}:***@{host}" if at and colon else url
+    return re.sub(r"([?&]password=)[^&#]*", r"\1***", hidden)
 
 
 def secret_of(url: str) -> str | None:
