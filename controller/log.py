@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import structlog
@@ -11,18 +13,14 @@ from jobcast.settings import CoreSettings
 
 def configure(settings: CoreSettings) -> None:
     is_console = settings.log_format == "console" or (settings.log_format is None and sys.stderr.isatty())
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
     if is_console:
         processors: list[structlog.typing.Processor] = [
-            *shared,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ]
     else:
-        processors = [*shared, structlog.processors.format_exc_info, _render]
+        processors = [_render]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
@@ -35,5 +33,13 @@ def configure(settings: CoreSettings) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
 
 
-def _render(_logger: object, _name: str, event: structlog.typing.EventDict) -> bytes:
-    return msgspec.json.encode(event, enc_hook=str)
+def _render(logger: Any, method: str, event: structlog.typing.EventDict) -> bytes:
+    """The line as JSON: time, level, event, then its fields. One step: a chain of processors costs twice as much."""
+    if event.get("exc_info"):
+        event = structlog.processors.format_exc_info(logger, method, event)
+    head = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "level": "error" if method == "exception" else method,
+        "event": event.pop("event", None),
+    }
+    return msgspec.json.encode({**head, **event}, enc_hook=str)

@@ -103,7 +103,7 @@ class Controller:
                 logs,
                 namespaces=watched,
                 log_wait=settings.log_wait_seconds,
-                answered=lambda answer: metrics.answers.labels(answer).inc(),
+                answered=lambda answer: metrics.answers_by_answer[answer].inc(),
             )
             for namespace in watched or (None,):
                 self._scopes.append(
@@ -295,13 +295,13 @@ def _count_log(read: Any) -> None:
 
 
 def _note(event: Event) -> None:
-    metrics.events.labels(event.status).inc()
+    metrics.events_by_status[event.status].inc()
     fields: dict[str, Any] = {}
     if event.status in (Status.COMPLETED, Status.FAILED):
         fields = {"exit_code": getattr(event, "exit_code", None), "reason": getattr(event, "reason", None)}
     log.info(
         "told",
-        status=str(event.status),
+        status=event.status.value,
         job=f"{event.job.namespace}/{event.job.name}",
         uid=event.job.uid,
         eval_id=event.eval_id,

@@ -2,6 +2,9 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from jobcast.event import Status
+from jobcast.ledger import Answer
+
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """From one round trip to Redis to the longest wait for a log, and past it."""
 
@@ -25,3 +28,7 @@ redis_up = Gauge("jobcast_redis_up", "Whether Redis took the last command")
 answers = Counter("jobcast_ledger_answers_total", "Answers to steps", ["answer"])
 task_restarts = Counter("jobcast_task_restarts_total", "Tasks that ended unexpectedly and were started again", ["task"])
 build = Gauge("jobcast_build_info", "What runs here", ["version"])
+
+# Looking a child up costs more than counting: those that are counted for every Job are looked up once.
+events_by_status = {status: events.labels(status.value) for status in Status}
+answers_by_answer = {answer: answers.labels(answer.value) for answer in Answer}

@@ -6,6 +6,7 @@ One struct a status, told apart by `status`. On the wire it is flat JSON; consum
                                   └─ terminal: nothing of the same Job follows ─┘
 """
 
+import hashlib
 import uuid
 from enum import StrEnum
 from typing import Literal, TypeAlias
@@ -14,6 +15,9 @@ import msgspec
 
 EVENT_NAMESPACE = uuid.UUID("8b0f6f43-3f0c-5f5e-9a3d-6f1f6d1a7c55")
 """Fixed for ever: with another one, every event would be told again under a new id."""
+
+
+_NAMESPACE_BYTES = EVENT_NAMESPACE.bytes
 
 
 class Status(StrEnum):
@@ -46,7 +50,10 @@ def event_id(uid: str, status: str, key: str) -> str:
     `key` marks the recurrence: the Job's `status.startTime` for running, the condition's `lastTransitionTime` for
     suspended, both verbatim as the API server shows them, and empty for an end, of which there is one.
     """
-    return str(uuid.uuid5(EVENT_NAMESPACE, f"{uid}/{status}/{key}"))
+    # uuid.uuid5, without the object in between: it is asked for each change of each Job.
+    digest = hashlib.sha1(_NAMESPACE_BYTES + f"{uid}/{status}/{key}".encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 0b11]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
 class JobRef(msgspec.Struct, frozen=True):
@@ -101,7 +108,10 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="status"):
 
     @property
     def status(self) -> Status:
-        return Status(str(self.__struct_config__.tag))
+        return _BY_TAG[self.__struct_config__.tag]
+
+
+_BY_TAG: dict[object, Status] = {status.value: status for status in Status}
 
 
 class Running(_Event, frozen=True, kw_only=True, tag="running"):

@@ -22,6 +22,7 @@ import redis.asyncio
 from jobcast.connection import ERRORS, explain
 from jobcast.event import PENDING, TERMINAL
 from jobcast.keys import Keys
+from jobcast.pipe import Pipe
 
 SCRIPT = files("jobcast").joinpath("ledger.lua").read_text()
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -130,7 +131,7 @@ class Ledger:
         self.trouble: str | None = "not asked yet"
         """Why Redis cannot be used now; None while it can."""
         self.epoch: str | None = None
-        self._client = client
+        self._pipe = Pipe(client)
         self._retention = retention
         self._stream_length = stream_length
         self._forgot = forgot
@@ -148,6 +149,7 @@ class Ledger:
             await self._task
         for _, future in self._calls:
             future.cancel()
+        await self._pipe.close()
 
     async def step(self, step: Step) -> Told:
         """Tell what is new. Waits while Redis is away. Raises LedgerError."""
@@ -264,16 +266,16 @@ class Ledger:
     async def _send(self, batch: list[_Call]) -> list[_Call]:
         """Send the batch and hand out its answers; returns the calls that Redis could not take."""
         try:
-            answers = await self._pipeline([command for command, _ in batch])
+            answers = await self._pipe.exchange([command for command, _ in batch])
             missing = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
             if missing:
-                await self._client.script_load(SCRIPT)
-                for i, answer in zip(missing, await self._pipeline([batch[i][0] for i in missing]), strict=True):
+                again = [("SCRIPT", "LOAD", SCRIPT), *(batch[i][0] for i in missing)]
+                for i, answer in zip(missing, (await self._pipe.exchange(again))[1:], strict=True):
                     answers[i] = answer
         except ERRORS as error:
             self._set_trouble(explain(error))
             return batch
-        again = []
+        refused = []
         for call, answer in zip(batch, answers, strict=True):
             future = call[1]
             if future.done():
@@ -282,18 +284,12 @@ class Ledger:
                 future.set_result(answer)
             elif _is_about_redis(answer):
                 self._set_trouble(explain(answer))
-                again.append(call)
+                refused.append(call)
             else:
                 future.set_exception(LedgerError(f"{call[0][0]}: {explain(answer)}"))
-        if not again:
+        if not refused:
             self._set_trouble(None)
-        return again
-
-    async def _pipeline(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return await pipeline.execute(raise_on_error=False)
+        return refused
 
     async def _wait_until_back(self) -> None:
         pause, longest = PROBE_SECONDS
@@ -302,12 +298,13 @@ class Ledger:
             pause = min(pause * 2, longest)
             try:
                 # A write: a Redis that is full, read-only or cannot save answers PING gladly.
-                await self._client.set(self.keys.claim("probe"), self.identity, px=1000)
+                (answer,) = await self._pipe.exchange([("SET", self.keys.claim("probe"), self.identity, "PX", 1000)])
             except ERRORS as error:
-                self._set_trouble(explain(error))
-            else:
+                answer = error
+            if not isinstance(answer, Exception):
                 self._forgot("away")
                 return
+            self._set_trouble(explain(answer))
 
     def _set_trouble(self, trouble: str | None) -> None:
         if trouble != self.trouble:

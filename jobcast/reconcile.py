@@ -172,7 +172,7 @@ class Reconciler:
     ) -> Outcome:
         # What was told already is not made again; the ledger would pass over it anyway.
         new = [fact for fact in facts if fact.id != self._told.get(job.uid)]
-        teller = Teller(job, pods, context, now=self._cluster.now())
+        teller = Teller(job, pods, context, now=self._cluster.now)
         events = [teller.event(fact) for fact in new]
         tellings = tuple(Telling(fact.id, fact.status, encode(event)) for fact, event in zip(new, events, strict=True))
         told = await self._ledger.step(_step(job, now.status, tellings))

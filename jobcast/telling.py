@@ -4,7 +4,7 @@ What is due is named first, by id and status alone, which costs nothing and most
 events themselves are made only when they are to be told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -61,9 +61,9 @@ class Context(msgspec.Struct, frozen=True, gc=False):
 
 
 class Teller:
-    """Makes the events of one Job as it is seen now. `now` is the cluster's time, RFC 3339."""
+    """Makes the events of one Job as it is seen now. `now` tells the cluster's time, RFC 3339."""
 
-    def __init__(self, job: Job, pods: Sequence[Pod], context: Context, *, now: str) -> None:
+    def __init__(self, job: Job, pods: Sequence[Pod], context: Context, *, now: Callable[[], str]) -> None:
         self._job = job
         self._pods = pods
         self._context = context
@@ -110,7 +110,7 @@ class Teller:
 
     def _cancelled(self, fact: Due) -> Cancelled:
         job = self._job
-        timestamp, time = _moment(job.deleted, self._now)
+        timestamp, time = _moment(job.deleted or self._now())
         return Cancelled(
             id=fact.id,
             eval_id=job.eval_id,
