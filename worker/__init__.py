@@ -1,0 +1,27 @@
+"""The worker: from the stream to Celery tasks, and the slow sweep.
+
+    celery -A worker worker
+
+finds the app in `worker/celery.py`, the only module here that reads the environment when it is imported.
+
+The law of this room: the stream is the truth and the broker a conveyor belt. An entry of the stream is acknowledged once
+every handler and route that wanted it has ended, never before, and what the broker loses is handed out again from the
+stream. So a handler is called at least once an event, and must bear a repetition.
+
+    celery     the app that `celery -A worker` finds
+    app        puts it together: settings, tasks, steps
+    settings   what the worker adds to the settings that all share
+    handlers   the modules named by HANDLERS, loaded and checked
+    steps      what Celery starts and stops with the worker, and in which order
+    bridge     one thread: reads the stream, hands out, keeps alive what is in flight
+    group      the commands of a consumer group
+    flights    what is in flight and whose turn it is          pure
+    entries    one stream entry from start to acknowledgement  (entry.lua)
+    tasks      the Celery task around a handler
+    outcome    how the parent process learns how a task ended
+    targets    whom an event is handed to: handlers and routes
+    consumer   Celery's own consumer, back sooner after its broker was away
+    sweep      a thread that polls, one worker at a time
+    http       /livez and /metrics
+    metrics · log
+"""

@@ -1,0 +1,146 @@
+"""The Celery app, put together: settings, tasks, steps. Nothing is connected before Celery starts the worker."""
+
+import logging
+import os
+import threading
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from jobcast.connection import ERRORS, connect_plain, explain
+from jobcast.handlers import Registry
+from jobcast.keys import Keys
+from worker import log, metrics, steps
+from worker.entries import Entries
+from worker.outcome import Outcome
+from worker.queues import shared_queue
+from worker.settings import WorkerSettings
+from worker.tasks import HandlerTask
+
+logger = logging.getLogger(__name__)
+VISIBILITY_SECONDS = 43_200
+"""After it the broker hands an unacknowledged task out again. Longer than any handler may take; what a dead worker held
+comes back from the stream within TAKEOVER_SECONDS, not from here."""
+CELERY_OPTIONS = ("priority", "rate_limit", "time_limit", "soft_time_limit")
+"""Options of `on(...)` that Celery keeps for us; the others are worker.tasks' and worker.targets'."""
+
+
+class WorkerApp(Celery):
+    """Celery, with our settings and the tasks of our handlers."""
+
+    jobcast: WorkerSettings
+    keys: Keys
+    tasks_of_handlers: list[HandlerTask]
+    probe: Any = None
+    """The Probe while the worker runs."""
+    bridge: Any = None
+    """The Bridge while the worker runs. Hears of tasks that ended in this worker."""
+
+    def entries(self) -> Entries:
+        """Of this process, on a connection of its own."""
+        pid, lock = os.getpid(), self._entries_lock
+        with lock:
+            if self._entries_of is None or self._entries_of[0] != pid:
+                client = connect_plain(self.jobcast.redis_url)
+                self._entries_of = (pid, Entries(client, self.keys, max_age=self.jobcast.stream_max_seconds))
+            return self._entries_of[1]
+
+    def on_revoked(self, request: Any) -> None:
+        """Somebody revoked a task of ours: that ends it, and is told as any other end without success."""
+        entry, body = request.args
+        reason = "its task was revoked"
+        try:
+            if self.entries().bury(entry, request.name, event=body, reason=reason):
+                metrics.dead_letters.inc()
+        except ERRORS as error:
+            logger.warning("revoked task stays pending, redis is away", extra={"entry": entry, "error": explain(error)})
+        if self.bridge is not None:
+            self.bridge.heard(request.id, lost=False)
+
+    _entries_of: tuple[int, Entries] | None = None
+    _entries_lock: threading.Lock
+
+    def on_outcome(self, task_id: str, outcome: str) -> None:
+        if outcome == Outcome.DEAD:
+            metrics.dead_letters.inc()
+        if self.bridge is not None:
+            self.bridge.heard(task_id, lost=outcome == Outcome.UNTOLD)
+
+    def on_lost(self, task_id: str) -> None:
+        if self.bridge is not None:
+            self.bridge.heard(task_id, lost=True)
+
+
+def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
+    """The app for these settings and handlers."""
+    app = WorkerApp("jobcast", broker=settings.broker, backend=settings.celery_result_backend, set_as_current=True)
+    app.jobcast = settings
+    app.keys = Keys(settings.key_prefix)
+    app._entries_lock = threading.Lock()
+    app.conf.update(configuration(settings))
+    app.tasks_of_handlers = [_task(app, handler) for handler in registry]
+    queues = {handler.options["queue"] for handler in registry if "queue" in handler.options}
+    # A worker that is started without -Q serves every queue that a handler names, and its own.
+    app.conf.task_queues = [_queue(name) for name in sorted({app.conf.task_default_queue, *queues})]
+    log.install(settings)
+    steps.install(app)
+    return app
+
+
+def configuration(settings: WorkerSettings) -> dict[str, Any]:
+    """Celery's settings, with the reason of each that is not plain."""
+    prefix = settings.key_prefix
+    return {
+        # JSON alone: a message must never be able to run code.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_ignore_result": settings.celery_result_backend is None,
+        "task_publish_retry": False,  # the bridge retries
+        "task_default_queue": shared_queue(prefix),
+        # Each worker reads from a queue of its own and holds no more than WORKER_PREFETCH: nothing is taken from others.
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_consumer": "worker.consumer:Consumer",
+        "worker_hijack_root_logger": False,
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": _transport_options(settings, prefix),
+    }
+
+
+def _transport_options(settings: WorkerSettings, prefix: str) -> dict[str, Any]:
+    if not settings.broker.startswith(("redis", "sentinel")):
+        return {}
+    return {
+        "visibility_timeout": VISIBILITY_SECONDS,
+        # Other Celery apps on this Redis have their own idea of how long a task may take: do not share these with them.
+        "unacked_key": f"{{{prefix}}}:unacked",
+        "unacked_index_key": f"{{{prefix}}}:unacked-index",
+        "unacked_mutex_key": f"{{{prefix}}}:unacked-mutex",
+        # A broker that has gone mute is noticed.
+        "socket_connect_timeout": 2.0,
+        "socket_timeout": 10.0,
+        "socket_keepalive": True,
+    }
+
+
+def _queue(name: str) -> Queue:
+    return Queue(name, routing_key=name)
+
+
+def _task(app: WorkerApp, handler: Any) -> HandlerTask:
+    options = {name: value for name, value in handler.options.items() if name in CELERY_OPTIONS}
+    kind = type(
+        "HandlerTask",
+        (HandlerTask,),
+        {"name": handler.name, "handler": handler, "entries": staticmethod(app.entries), **options},
+    )
+    task = app.register_task(kind())
+    assert isinstance(task, HandlerTask)
+    return task

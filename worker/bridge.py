@@ -1,0 +1,286 @@
+"""From the stream to Celery: one thread that reads entries, hands them out, and keeps alive what is in flight.
+
+What it promises: an entry is handed out until it is acknowledged, whatever is lost on the way: a task, a process, the
+broker's memory, this worker. What it does not: once only.
+"""
+
+import logging
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import kombu.exceptions
+
+from jobcast import wire
+from jobcast.connection import ERRORS, connect_plain, explain
+from worker import metrics
+from worker.entries import Entries
+from worker.flights import Flight, Flights
+from worker.group import Entry, Group, GroupGone
+from worker.queues import own_queue
+from worker.targets import Target, producing
+
+if TYPE_CHECKING:
+    from worker.app import WorkerApp
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+"""Entries in one reading: enough to share its cost, few enough that the first does not wait for the last."""
+BLOCK_SECONDS = 1.0
+"""The longest that a reading waits; below the socket's timeout, and what a stop may cost."""
+WAIT_SECONDS = (0.002, 0.05)
+"""Shortest and longest wait while an entry waits for its turn: every event's latency is in the first, idle CPU in the
+second."""
+PAUSE_SECONDS = (0.05, 0.5)
+"""First and longest pause while Redis is away."""
+OVERDUE_SECONDS = 60.0
+"""A round takes a second, or as long as Redis and the broker may take to answer nothing; a minute is a thread stuck."""
+BEATS = 6
+"""Heartbeats within TAKEOVER_SECONDS: five may be lost to a slow Redis before others take over."""
+AWAY = (*ERRORS, kombu.exceptions.KombuError)
+
+
+class Bridge:
+    """Start and stop it with the worker. `targets` are asked in their order."""
+
+    def __init__(self, app: "WorkerApp", consumer: str, targets: list[Target]) -> None:
+        settings = app.jobcast
+        self._app = app
+        self._targets = targets
+        self._client = connect_plain(settings.redis_url)
+        self._group = Group(self._client, app.keys, consumer)
+        self._entries = Entries(self._client, app.keys, max_age=settings.stream_max_seconds)
+        self._flights: Flights[Target] = Flights(settings.worker_prefetch)
+        self._own_queue = own_queue(settings.key_prefix, consumer)
+        self._has_begun = False
+        self._takeover = settings.takeover_seconds
+        self._heard: queue.SimpleQueue[tuple[str, bool] | frozenset[str]] = queue.SimpleQueue()
+        self._of_task: dict[str, tuple[str, str]] = {}
+        """Entry and target of each task that is on its way."""
+        self._behind: str | None = None
+        """While entries of our own are read again: the last one read."""
+        self._wait = WAIT_SECONDS[0]
+        self._next_beat = 0.0
+        self._trouble: str | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
+        self.last_round = time.monotonic()
+        """When the thread last came round, by the monotonic clock; also while Redis is away."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Read no more. What is in flight ends by itself."""
+        self._stop.set()
+
+    def stop(self, running: frozenset[str]) -> None:
+        """Returns when the thread has ended, or cannot be waited for any longer.
+
+        What was handed out and is not `running` (task ids) will not end here: others may take it over at once.
+        """
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(BLOCK_SECONDS + 5)
+        try:
+            self._listen(0)
+            kept = {self._of_task[task_id][0] for task_id in running if task_id in self._of_task}
+            self._group.release([flight.entry for flight in self._flights if flight.entry not in kept])
+            self._empty_own_queue()
+        except (GroupGone, *AWAY) as error:
+            log.warning("could not hand back what is left, others will take it over", extra={"error": explain(error)})
+        self._client.close()
+
+    def heard(self, task_id: str, *, lost: bool) -> None:
+        """A task of this worker ended, or was lost. From any thread."""
+        self._heard.put((task_id, lost))
+
+    def lost_all_but(self, running: frozenset[str]) -> None:
+        """The broker was away: of the tasks that this worker had been given, only the running ones are left."""
+        self._heard.put(running)
+
+    def ailment(self) -> str | None:
+        """What is wrong with the thread, or None. Redis being away is not."""
+        age = time.monotonic() - self.last_round
+        if not self._thread.is_alive() and not self._stop.is_set():
+            return "the thread has ended"
+        return f"no round for {age:.0f} s" if age > OVERDUE_SECONDS else None
+
+    # -- the thread --
+
+    def _run(self) -> None:
+        pause, longest = PAUSE_SECONDS
+        while not self._stop.is_set():
+            try:
+                self._begin()
+                while not self._stop.is_set():
+                    self._round()
+                    pause = PAUSE_SECONDS[0]
+            except GroupGone:
+                log.warning("the stream is gone, redis was flushed or came back empty; beginning anew")
+                self._forget()
+            except AWAY as error:
+                self._say(explain(error))
+            except Exception:
+                log.exception("the bridge failed, it starts again")
+            self.last_round = time.monotonic()
+            self._stop.wait(pause)
+            pause = min(pause * 2, longest)
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            # Tasks of a former life are handed out again from the stream.
+            self._empty_own_queue()
+            self._has_begun = True
+        if self._group.create():
+            self._forget()
+        # What was read and never seen because the answer was lost, or read in a former life.
+        self._behind = "0"
+        self._next_beat = 0.0
+
+    def _round(self) -> None:
+        self.last_round = time.monotonic()
+        self._listen(0)
+        self._hand_out()
+        if self.last_round >= self._next_beat:
+            self._beat()
+        if self._flights.room <= 0:
+            self._listen(self._backoff())
+            return
+        count = min(BATCH, self._flights.room)
+        if self._behind is not None:
+            entries = self._group.mine(self._behind, count)
+            self._behind = entries[-1][0] if entries else None
+            self._take([entry for entry in entries if entry[0] not in self._flights], is_again=True)
+        else:
+            block = self._backoff() if self._flights.is_anyone_waiting else BLOCK_SECONDS
+            self._take(self._group.unread(count, max(1, int(block * 1000))), is_again=False)
+        self._say(None)
+
+    def _backoff(self) -> float:
+        """How long to wait while somebody waits for an end: short at first, longer the longer nothing ends."""
+        wait, self._wait = self._wait, min(self._wait * 1.5, WAIT_SECONDS[1])
+        return wait
+
+    def _take(self, entries: list[Entry], *, is_again: bool) -> None:
+        if not entries:
+            return
+        self._wait = WAIT_SECONDS[0]
+        unwanted = []
+        for entry, fields in entries:
+            if (flight := self._flights.get(entry)) is not None:
+                self._flights.again(flight)
+                continue
+            if not fields:
+                unwanted.append(entry)  # trimmed from the stream: there is nothing left to hand out
+                continue
+            body = fields.get(b"event")
+            try:
+                if body is None:
+                    raise wire.MalformedEvent("the entry has no field `event`")
+                event = wire.decode(body)
+            except wire.MalformedEvent as error:
+                self._set_aside(entry, body or b"", str(error))
+                continue
+            wanting = tuple(target for target in self._targets if target.wants(event))
+            if wanting:
+                self._flights.add(Flight(entry, event.id, event.eval_id, body.decode(), wanting, is_again))
+            else:
+                unwanted.append(entry)
+        self._entries.acknowledge(unwanted)
+        self._hand_out()
+
+    def _set_aside(self, entry: str, body: bytes, reason: str) -> None:
+        if self._entries.bury(entry, "", event=body, reason=reason):
+            metrics.dead_letters.inc()
+            log.error("malformed entry, put with the dead letters", extra={"entry": entry, "reason": reason})
+
+    def _hand_out(self) -> None:
+        if self._flights.ready() is None:
+            return
+        with producing(self._app) as producer:
+            while (flight := self._flights.ready()) is not None:
+                targets = {target.name: target for target in flight.targets}
+                names = list(targets)
+                if flight.is_again or len(names) > 1:
+                    names = [name for name in self._entries.open(flight.entry, names) if name in targets]
+                left = set()
+                for name in names:
+                    task_id = targets[name].hand(flight, producer)
+                    if targets[name].ends_with_its_task:
+                        self._of_task[task_id] = (flight.entry, name)
+                        left.add(name)
+                    else:
+                        self._entries.finish(flight.entry, name)
+                self._flights.departed(flight, left)
+                if not left:
+                    self._flights.ended(flight.entry)
+
+    def _listen(self, timeout: float) -> None:
+        """Take note of tasks that ended; wait so long for the first."""
+        while True:
+            try:
+                heard = self._heard.get(timeout=timeout) if timeout else self._heard.get_nowait()
+            except queue.Empty:
+                return
+            timeout = 0
+            self._wait = WAIT_SECONDS[0]
+            if isinstance(heard, frozenset):
+                self._again_all_but(heard)
+            else:
+                self._note(*heard)
+
+    def _note(self, task_id: str, lost: bool) -> None:
+        entry, target = self._of_task.pop(task_id, ("", ""))
+        flight = self._flights.get(entry)
+        if flight is None:
+            return
+        flight.left.discard(target)
+        if lost:
+            self._flights.again(flight)
+        elif not flight.left:
+            self._flights.ended(entry)
+
+    def _again_all_but(self, running: frozenset[str]) -> None:
+        kept = {self._of_task[task_id][0] for task_id in running if task_id in self._of_task}
+        lost = [flight for flight in self._flights.aloft if flight.entry not in kept]
+        for flight in lost:
+            self._flights.again(flight)
+        if lost:
+            log.warning("tasks were lost with the broker, handing them out again", extra={"count": len(lost)})
+
+    def _beat(self) -> None:
+        """Say that what we hold is alive, see what ended elsewhere, take over what nobody keeps alive."""
+        every = self._takeover / BEATS
+        self._next_beat = time.monotonic() + (min(every, 0.25) if self._flights.room <= 0 else every)
+        held = self._group.held(10 * BATCH + len(self._flights))
+        self._group.touch(sorted(held))
+        unheld = [flight.entry for flight in self._flights.aloft if flight.entry not in held]
+        for entry in self._group.acknowledged(unheld) if unheld else ():
+            self._flights.ended(entry)
+        if self._flights.room > 0:
+            stale = self._group.stale(self._takeover, min(BATCH, self._flights.room))
+            if stale:
+                log.info("took over what a silent worker held", extra={"count": len(stale)})
+                self._take(stale, is_again=True)
+        for group, lag in self._group.lags().items():
+            metrics.stream_lag.labels(group).set(lag)
+        self._group.forget_the_dead()
+
+    def _empty_own_queue(self) -> None:
+        with self._app.connection_for_write() as connection, connection.channel() as channel:
+            channel.queue_purge(self._own_queue)  # type: ignore[attr-defined] # the stubs lack it
+
+    def _forget(self) -> None:
+        self._flights.clear()
+        self._of_task.clear()
+
+    def _say(self, trouble: str | None) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            if trouble is None:
+                log.info("redis is back")
+            else:
+                log.warning("redis is away, will be tried again", extra={"error": trouble})

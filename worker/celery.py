@@ -1,0 +1,10 @@
+"""The app of this process, as `celery -A worker` looks for it. Wrong settings end the process here with exit code 2."""
+
+from jobcast.handlers import registry
+from jobcast.settings import read
+from worker.app import create_app
+from worker.handlers import load
+from worker.settings import WorkerSettings
+
+settings = read(WorkerSettings)
+app = create_app(settings, load(settings.handlers, registry))

@@ -1,0 +1,68 @@
+"""One stream entry from the start of its handlers to its acknowledgement, each step one atomic script."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import redis
+
+from jobcast.keys import Keys
+
+GROUP = "worker"
+"""The consumer group that all workers of one prefix share."""
+SCRIPT = files("worker").joinpath("entry.lua").read_text()
+LONGEST_TRACEBACK = 16_384
+"""Bytes of a traceback that a dead letter keeps, its end: enough for dozens of frames, too little to fill Redis."""
+
+
+class Entries:
+    """What has ended and what has not, kept in Redis so that every process may ask. Raises redis errors as they come."""
+
+    def __init__(self, client: "redis.Redis", keys: Keys, *, max_age: float) -> None:
+        self.client = client
+        self.keys = keys
+        self._max_age = int(max_age)
+        self._script = client.register_script(SCRIPT)
+
+    def open(self, entry: str, wanting: Sequence[str]) -> list[str]:
+        """Of those who want the entry, the ones who have not ended. With none left the entry is acknowledged."""
+        return [_text(name) for name in self._call(entry, "open", self._max_age, *wanting)]
+
+    def start(self, entry: str, handler: str, consumer: str) -> int:
+        """Which start of this handler this is, from 1; 0 when it has ended already. The entry is `consumer`'s now."""
+        return int(self._call(entry, "start", self._max_age, handler, consumer))
+
+    def finish(self, entry: str, handler: str) -> bool:
+        """The handler has ended; true when the entry is thereby acknowledged. Harmless when called again."""
+        return bool(self._call(entry, "finish", handler))
+
+    def bury(
+        self, entry: str, handler: str, *, event: bytes | str, reason: str, traceback: str = "", tries: int = 0
+    ) -> bool:
+        """Put the event on the dead-letter stream and end the handler (with none named: the whole entry).
+
+        False when a twin has ended it before; then no letter is written.
+        """
+        letter = {
+            "entry": entry,
+            "handler": handler,
+            "reason": reason,
+            "traceback": traceback[-LONGEST_TRACEBACK:],
+            "tries": tries,
+            "event": event,
+        }
+        fields = [part for item in letter.items() for part in item]
+        return bool(self._call(entry, "bury", handler, self._max_age, *fields))
+
+    def acknowledge(self, entries: Sequence[str]) -> None:
+        """Of entries that nobody wants."""
+        if entries:
+            self.client.xack(self.keys.events, GROUP, *entries)
+
+    def _call(self, entry: str, operation: str, *arguments: Any) -> Any:
+        keys = (self.keys.events, self.keys.todo(entry), self.keys.dead)
+        return self._script(keys=keys, args=(operation, GROUP, entry, *arguments))
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,126 @@
+"""The consumer group of the stream: its commands, and nothing of what the entries mean."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import redis
+
+from jobcast.keys import Keys
+from worker.entries import GROUP
+
+Fields: TypeAlias = dict[bytes, bytes]
+Entry: TypeAlias = tuple[str, Fields]
+"""Id and fields; no fields when the stream was trimmed and the entry is gone."""
+
+FORGET_AFTER = 86_400
+"""Seconds of silence after which a consumer that holds nothing is removed: every Pod brings a new name."""
+_FORGET = """
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local is = {}
+  for i = 1, #consumer, 2 do is[consumer[i]] = consumer[i + 1] end
+  if is.pending == 0 and is.idle > tonumber(ARGV[2]) then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], is.name) end
+end
+"""
+
+
+class GroupGone(Exception):
+    """The stream or the group is not there any more: Redis was flushed, or came back empty."""
+
+
+class Group:
+    """One consumer of the group. Raises GroupGone, and redis errors as they come."""
+
+    def __init__(self, client: "redis.Redis", keys: Keys, consumer: str) -> None:
+        self.consumer = consumer
+        self._client = client
+        self._events = keys.events
+
+    def create(self) -> bool:
+        """Make sure that the group is there; true when it was not.
+
+        It begins with the first entry that the stream has, so that what was told before the first worker is not missed.
+        """
+        try:
+            self._client.xgroup_create(self._events, GROUP, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if "BUSYGROUP" in str(error):
+                return False
+            raise
+        return True
+
+    def unread(self, count: int, block_ms: int) -> list[Entry]:
+        """Entries that no consumer was given yet; waits for the first one."""
+        return self._read(">", count, block_ms)
+
+    def mine(self, after: str, count: int) -> list[Entry]:
+        """Entries that this consumer was given, in this life or a former, and that are not acknowledged."""
+        return self._read(after, count, None)
+
+    def stale(self, idle: float, count: int) -> list[Entry]:
+        """Take over entries that their consumers have not touched for `idle` seconds."""
+        with _telling_when_gone():
+            reply = self._client.xautoclaim(self._events, GROUP, self.consumer, int(idle * 1000), "0", count)
+        return _entries(reply[1])
+
+    def held(self, count: int) -> set[str]:
+        """Ids of the entries that are this consumer's."""
+        reply = self._client.xpending_range(self._events, GROUP, "-", "+", count, self.consumer)
+        return {_text(item["message_id"]) for item in reply}
+
+    def acknowledged(self, entries: Sequence[str]) -> list[str]:
+        """Those of the entries that nobody holds any more."""
+        pipeline = self._client.pipeline(transaction=False)
+        for entry in entries:
+            pipeline.xpending_range(self._events, GROUP, entry, entry, 1)
+        return [entry for entry, reply in zip(entries, pipeline.execute(), strict=True) if not reply]
+
+    def touch(self, entries: Sequence[str]) -> None:
+        """Say that these are alive. Not of those moved within the last second: a task elsewhere has just begun them."""
+        if entries:
+            with _telling_when_gone():
+                self._client.xclaim(self._events, GROUP, self.consumer, 1000, list(entries), justid=True)
+
+    def release(self, entries: Sequence[str]) -> None:
+        """Have others take these over at once: nothing here will end them."""
+        if entries:
+            with _telling_when_gone():
+                self._client.xclaim(
+                    self._events, GROUP, self.consumer, 0, list(entries), idle=FORGET_AFTER * 1000, justid=True
+                )
+
+    def lags(self) -> dict[str, int]:
+        """Of each group of the stream, how many entries it has not acknowledged; without those that cannot be counted."""
+        groups = self._client.xinfo_groups(self._events)
+        return {
+            _text(group["name"]): group["lag"] + group["pending"] for group in groups if group.get("lag") is not None
+        }
+
+    def forget_the_dead(self) -> None:
+        """Remove consumers that hold nothing and have been silent for a day."""
+        self._client.eval(_FORGET, 1, self._events, GROUP, FORGET_AFTER * 1000)
+
+    def _read(self, after: str, count: int, block_ms: int | None) -> list[Entry]:
+        with _telling_when_gone():
+            reply: Any = self._client.xreadgroup(
+                GROUP, self.consumer, {self._events: after}, count=count, block=block_ms
+            )
+        return _entries(reply[0][1]) if reply else []
+
+
+@contextlib.contextmanager
+def _telling_when_gone() -> Iterator[None]:
+    try:
+        yield
+    except redis.ResponseError as error:
+        if str(error).startswith(("NOGROUP", "UNBLOCKED")):
+            raise GroupGone(str(error)) from error
+        raise
+
+
+def _entries(items: Any) -> list[Entry]:
+    return [(_text(entry), fields or {}) for entry, fields in items if entry is not None]
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,37 @@
+"""The worker's metrics, all kept in the parent process. Bounded label sets: handlers and groups, never an evaluation."""
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import Counter, Gauge, Histogram
+
+stream_lag = Gauge("jobcast_stream_lag", "Entries that a group has not acknowledged", ["group"])
+dead_letters = Counter("jobcast_dead_letters", "Events given up on")
+handled = Histogram(
+    "jobcast_handler_seconds",
+    "From the start of a handler's task to its end",
+    ["handler"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)
+sweep_seconds = Histogram(
+    "jobcast_sweep_seconds",
+    "Duration of a round of the sweep",
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+)
+sweep_found = Counter("jobcast_sweep_found", "Events that the fast path had missed")
+build_info = Gauge("jobcast_build_info", "Always 1; the version is a label", ["version"])
+
+
+def handler_seconds(handler: str, seconds: float) -> None:
+    _of(handler).observe(seconds)
+
+
+@cache
+def _of(handler: str) -> Histogram:
+    return handled.labels(handler)
+
+
+try:
+    build_info.labels(version("jobcast")).set(1)
+except PackageNotFoundError:  # a checkout that was never installed
+    build_info.labels("unknown").set(1)

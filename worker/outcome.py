@@ -1,0 +1,54 @@
+"""How the parent process learns how a task ended, whichever pool ran it.
+
+With prefork the task ends in a child, and what the child counts or notes is gone with it. Celery calls its Request in the
+parent, with what the task returned and how long it took.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from billiard.exceptions import Terminated, WorkerLostError
+from celery.worker.request import Request
+
+from worker import metrics
+
+
+class Outcome(StrEnum):
+    """What a handler's task returns."""
+
+    DONE = "done"
+    SKIPPED = "skipped"
+    """A twin has ended it before."""
+    DEAD = "dead"
+    """Given up on, with a dead letter."""
+    UNTOLD = "untold"
+    """Redis could not be asked whether to start, or told of the end. The stream hands it out again."""
+
+
+class OutcomeRequest(Request):
+    """Tells the app of each task that ended, and of each that was lost with its process or its time."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        # Celery derives a class from this one for each task, with an on_success that does not call ours: wrap it.
+        super().__init_subclass__(**options)
+        inner = cls.on_success
+
+        def on_success(self: Any, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+            failed, returned, seconds = failed__retval__runtime
+            metrics.handler_seconds(self.name, seconds)
+            result = inner(self, failed__retval__runtime, **kwargs)
+            if not failed:
+                # The pool hands over the repr of what the task returned.
+                self.task.app.on_outcome(self.id, str(returned).strip("'"))
+            return result
+
+        cls.on_success = on_success  # type: ignore[method-assign]
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        result = super().on_failure(exc_info, send_failed_event, return_ok)
+        # `return_ok`: the task itself raised, a Retry for example. A lost process is given to the next one by the broker
+        # (reject_on_worker_lost), and a revoked task is told by its own signal. What is left ran out of time.
+        if not return_ok and not isinstance(exc_info.exception, WorkerLostError | Terminated):
+            app: Any = self.task.app
+            app.on_lost(self.id)
+        return result

@@ -1,0 +1,103 @@
+"""What the worker adds to the settings that all deployables share."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from jobcast.event import Status
+from jobcast.settings import CoreSettings, Port, Seconds
+
+_ROUTE = re.compile(r"(?P<statuses>[a-z*|]+)=(?P<task>[A-Za-z0-9_.:-]+)(@(?P<queue>[A-Za-z0-9_.:{}-]+))?")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+BROKERS = ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "sqs", "memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Events of these statuses go as a task of that name to an existing Celery app, with the event as its argument."""
+
+    statuses: frozenset[Status]
+    task: str
+    queue: str | None
+    """None is Celery's own default queue, `celery`."""
+
+    @property
+    def name(self) -> str:
+        return f"route:{self.task}@{self.queue or ''}"
+
+
+class WorkerSettings(CoreSettings):
+    """What `celery -A worker worker` reads from the environment."""
+
+    celery_broker_url: str | None = Field(None, description="Celery's broker. Default: REDIS_URL")
+    celery_result_backend: str | None = Field(None, description="Where Celery keeps results. Default: nowhere")
+    handlers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma list of modules whose `@on(...)` functions become Celery tasks"
+    )
+    routes: Annotated[tuple[Route, ...], NoDecode] = Field(
+        (),
+        description="Comma list of `status[|status]=task.name[@queue]` (`*` is every status): events sent, as JSON, to"
+        " an existing Celery app on the same broker",
+    )
+    worker_http_port: Port = Field(8081, description="`/livez` and `/metrics`; 0 is any free port")
+    worker_prefetch: int = Field(
+        64, ge=1, le=10_000, description="Events that one worker holds at a time: handed out or waiting for their turn"
+    )
+    takeover_seconds: float = Field(
+        60, ge=1, le=86_400, description="What a worker held that was silent for so long is taken over by another"
+    )
+    sweep_seconds: Seconds = Field(60, description="The poll; 0 switches it off")
+
+    @field_validator("handlers", mode="before")
+    @classmethod
+    def _split_handlers(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("handlers")
+    @classmethod
+    def _check_handlers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for module in value:
+            if not _MODULE.fullmatch(module):
+                raise ValueError(f"{module!r} is not a module's name; write for example my_handlers,team.scoring")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("routes", mode="before")
+    @classmethod
+    def _parse_routes(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(_route(part.strip()) for part in value.split(",") if part.strip())
+
+    @field_validator("celery_broker_url", "celery_result_backend", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("celery_broker_url")
+    @classmethod
+    def _check_broker(cls, value: str | None) -> str | None:
+        if value is not None and value.partition("://")[0] not in BROKERS:
+            raise ValueError(
+                f"it must be a broker that Celery knows, for example redis://host:port/db ({', '.join(BROKERS)})"
+            )
+        return value
+
+    @property
+    def broker(self) -> str:
+        return self.celery_broker_url or self.redis_url
+
+
+def _route(text: str) -> Route:
+    match = _ROUTE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} does not parse; write for example completed|failed=shop.tasks.invoice@billing")
+    names = match["statuses"].split("|")
+    if names == ["*"]:
+        return Route(frozenset(Status), match["task"], match["queue"])
+    for name in names:
+        if name not in Status.__members__.values():
+            raise ValueError(f"{text!r}: no status {name!r}; there are {', '.join(Status)}, and * for all")
+    return Route(frozenset(map(Status, names)), match["task"], match["queue"])

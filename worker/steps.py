@@ -1,0 +1,165 @@
+"""What Celery starts and stops with the worker.
+
+    start  Pool ─▶ http ─▶ bridge ─▶ sweep ─▶ Celery's consumer
+    stop   in reverse: take no more tasks, read no more entries, let the running tasks end, within GRACE_SECONDS
+
+All wait for the Pool, so that its processes are forked before a thread of ours runs.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery import bootsteps, signals
+from celery.worker import state
+from kombu import Queue
+
+from jobcast.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS
+from worker import sweep
+from worker.bridge import Bridge
+from worker.http import PortTaken, Probe
+from worker.queues import own_queue
+from worker.targets import HandlerTarget, RouteTarget, Target
+
+if TYPE_CHECKING:
+    from worker.app import WorkerApp
+
+log = logging.getLogger(__name__)
+
+
+def install(app: "WorkerApp") -> None:
+    """Have Celery run them in every worker of this app."""
+    app.steps["worker"].update((HttpStep, BridgeStep, SweepStep))
+    app.steps["consumer"].add(BrokerStep)
+    # Weak references to local functions would be gone at once.
+    signals.celeryd_after_setup.connect(_take_own_queue, weak=False)
+    signals.worker_shutting_down.connect(_end_within_grace, weak=False)
+    signals.task_revoked.connect(_tell_revoked, weak=False)
+
+
+class HttpStep(bootsteps.StartStopStep):
+    """Probes and metrics; last to go."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._probe: Probe | None = None
+
+    def start(self, parent: Any) -> None:
+        settings = parent.app.jobcast
+        try:
+            self._probe = Probe(settings.http_host, settings.worker_http_port)
+        except PortTaken as error:
+            print(f"WORKER_HTTP_PORT: {error}", file=sys.stderr)  # noqa: T201 - as every other wrong setting is told
+            parent.pool.terminate()
+            os._exit(EXIT_WRONG_SETTINGS)  # a SystemExit would be taken for a wish to stop in good order
+        parent.app.probe = self._probe
+        # A process that is forked later must not keep the port.
+        signals.worker_process_init.connect(self._probe.close_inherited, weak=False)
+        self._probe.start()
+
+    def stop(self, parent: Any) -> None:
+        if self._probe is not None:
+            self._probe.stop()
+
+    def terminate(self, parent: Any) -> None:
+        self.stop(parent)
+
+
+class BridgeStep(bootsteps.StartStopStep):
+    """The stream's consumer."""
+
+    requires = (HttpStep,)
+
+    def start(self, parent: Any) -> None:
+        app: WorkerApp = parent.app
+        own = own_queue(app.jobcast.key_prefix, parent.hostname)
+        targets: list[Target] = [HandlerTarget(task, own) for task in app.tasks_of_handlers]
+        targets += [RouteTarget(app, route) for route in app.jobcast.routes]
+        if not targets:
+            log.warning("no handlers and no routes: every event is acknowledged unread; set HANDLERS or ROUTES")
+        app.bridge = Bridge(app, parent.hostname, targets)
+        parent.app.probe.watch("bridge", app.bridge.ailment)
+        app.bridge.start()
+
+    def close(self, parent: Any) -> None:
+        if parent.app.bridge is not None:
+            parent.app.bridge.ask_to_stop()
+
+    def stop(self, parent: Any) -> None:
+        if parent.app.bridge is not None:
+            parent.app.bridge.stop(_running())
+
+    def terminate(self, parent: Any) -> None:
+        self.stop(parent)
+
+
+class SweepStep(bootsteps.StartStopStep):
+    """The slow poll; on a thread and a loop of its own, so that it goes on when the consumer does not."""
+
+    requires = (BridgeStep,)
+
+    def start(self, parent: Any) -> None:
+        self._sweep = sweep.of(parent.app.jobcast, parent.hostname)
+        if self._sweep is not None:
+            parent.app.probe.watch("sweep", self._sweep.ailment)
+            self._sweep.start()
+
+    def close(self, parent: Any) -> None:
+        if self._sweep is not None:
+            self._sweep.ask_to_stop()
+
+    def stop(self, parent: Any) -> None:
+        if self._sweep is not None:
+            self._sweep.stop()
+
+    def terminate(self, parent: Any) -> None:
+        self.stop(parent)
+
+
+class BrokerStep(bootsteps.StartStopStep):
+    """Of Celery's consumer, which starts its steps anew each time the broker was away."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        if consumer.restart_count > 1 and consumer.app.bridge is not None:
+            consumer.app.bridge.lost_all_but(_running())
+
+
+def _running() -> frozenset[str]:
+    return frozenset(request.id for request in tuple(state.active_requests))
+
+
+def _take_own_queue(sender: str, instance: Any, **_: Any) -> None:
+    name = own_queue(instance.app.jobcast.key_prefix, sender)
+    instance.app.amqp.queues.select_add(Queue(name, routing_key=name))
+
+
+def _tell_revoked(sender: Any, request: Any, **_: Any) -> None:
+    if hasattr(sender, "handler"):
+        sender.app.on_revoked(request)
+
+
+def _end_within_grace(sender: str, **_: Any) -> None:
+    """What runs longer is given up; its entry stays pending, and runs again elsewhere or after the restart."""
+    from celery import current_app  # the one that runs in this process
+
+    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
+    timer = threading.Timer(app.jobcast.grace_seconds, _give_up, (sender,))
+    timer.daemon = True
+    timer.start()
+
+
+def _give_up(hostname: str) -> None:
+    from billiard import active_children
+
+    log.error("the grace period is over, giving up tasks that still run", extra={"count": len(_running())})
+    for child in active_children():
+        if child.pid is not None:
+            os.kill(child.pid, signal.SIGKILL)
+    os._exit(EXIT_FAILED)

@@ -1,0 +1,91 @@
+"""Whom an event is handed to: a handler of ours, or a task of an existing Celery app."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from jobcast.event import Event
+from worker.settings import Route
+
+if TYPE_CHECKING:
+    from worker.app import WorkerApp
+    from worker.flights import Flight
+    from worker.tasks import HandlerTask
+
+
+class Target(Protocol):
+    """Wants some events, and can be handed one. `hand` raises what the broker raises, and nothing was promised then."""
+
+    name: str
+    ends_with_its_task: bool
+    """Whether it ends with its task, later and elsewhere; if not, it has ended when it was handed over."""
+
+    def wants(self, event: Event) -> bool: ...
+
+    def hand(self, flight: "Flight[Target]", producer: Any) -> str:
+        """Returns the task's id, the same for the same event and target."""
+        ...
+
+
+class HandlerTarget:
+    """A task around an `@on(...)` function. It ends when the function has ended, in whatever process that is."""
+
+    ends_with_its_task = True
+
+    def __init__(self, task: "HandlerTask", own_queue: str) -> None:
+        self.name = task.handler.name
+        self._task = task
+        self._queue = task.handler.options.get("queue", own_queue)
+
+    def wants(self, event: Event) -> bool:
+        return self._task.handler.wants(event)
+
+    def hand(self, flight: "Flight[Target]", producer: Any) -> str:
+        task_id = f"{flight.event_id}:{self.name}"
+        self._task.apply_async(
+            args=(flight.entry, flight.body),
+            task_id=task_id,
+            queue=self._queue,
+            argsrepr=f"({flight.entry!r}, …)",  # type: ignore[call-arg] # the event may be long, and nobody's business in a log
+            retry=False,  # the bridge retries
+            producer=producer,
+        )
+        return task_id
+
+
+class RouteTarget:
+    """A task of somebody else's, by name. It ends when the broker has accepted it: what becomes of it is theirs to know."""
+
+    ends_with_its_task = False
+
+    def __init__(self, app: "WorkerApp", route: Route) -> None:
+        self.name = route.name
+        self._app = app
+        self._route = route
+
+    def wants(self, event: Event) -> bool:
+        return event.status in self._route.statuses
+
+    def hand(self, flight: "Flight[Target]", producer: Any) -> str:
+        task_id = f"{flight.event_id}:{self._route.task}"
+        self._app.send_task(
+            self._route.task,
+            args=(msgspec.json.decode(flight.body),),
+            task_id=task_id,
+            # The list itself, not through an exchange: a binding of theirs that was flushed would swallow it silently.
+            exchange="",
+            routing_key=self._route.queue or "celery",
+            argsrepr=f"({flight.event_id!r}, …)",
+            retry=False,
+            producer=producer,
+        )
+        return task_id
+
+
+@contextlib.contextmanager
+def producing(app: "WorkerApp") -> Iterator[Any]:
+    """A producer for a few messages in a row."""
+    with app.producer_pool.acquire(block=True) as producer:
+        yield producer

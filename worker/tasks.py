@@ -1,0 +1,121 @@
+"""The Celery task around a handler: start, call, end, each told to Redis.
+
+acknowledged by a twin? ── yes ─▶ skipped
+started too often?      ── yes ─▶ dead letter   (its process died every time)
+the handler returns     ────────▶ finished, and with the last handler of the entry it is acknowledged
+the handler raises      ────────▶ Retry, later and later; after `max_retries` a dead letter
+"""
+
+import logging
+import random
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from celery import Task
+from celery.exceptions import Ignore, Retry
+
+from jobcast import wire
+from jobcast.connection import ERRORS, explain
+from jobcast.handlers import Handler
+from worker.outcome import Outcome
+
+if TYPE_CHECKING:
+    from worker.entries import Entries
+
+log = logging.getLogger(__name__)
+R = TypeVar("R")
+
+MAX_RETRIES = 3
+BACKOFF_SECONDS = 1.0
+"""Before the first retry; doubled for each further one."""
+BACKOFF_MAX_SECONDS = 600.0
+REDIS_PAUSES = (0.05, 0.5)
+"""First and longest pause while Redis is away."""
+REDIS_PATIENCE = 30.0
+"""Seconds that a task waits for Redis to say whether to start, or to hear of the end. After that it gives its process
+back, and the stream hands the entry out again."""
+
+
+class HandlerTask(Task):  # type: ignore[type-arg]
+    """Registered once for each handler, under the handler's name."""
+
+    Request = "worker.outcome:OutcomeRequest"
+    acks_late = True
+    reject_on_worker_lost = True
+    typing = False
+    handler: Handler
+    entries: "Callable[[], Entries]"
+    """Of this process: a connection must not cross a fork."""
+
+    def run(self, entry: str, body: str) -> str:
+        """Returns an Outcome. Raises Retry, which Celery takes for what it is."""
+        name = self.handler.name
+        consumer = self.request.hostname or "nobody"
+        tries = _insist(lambda: self.entries().start(entry, name, consumer))
+        if tries is None:
+            return Outcome.UNTOLD
+        if tries == 0:
+            return Outcome.SKIPPED
+        limit = self._option("max_retries", MAX_RETRIES) + 1
+        if tries > limit:
+            return self._give_up(entry, body, tries - 1, "its process died each time, or it ran out of time", "")
+        try:
+            self.handler.function(wire.decode(body))
+        except Retry:
+            raise
+        except Ignore:
+            pass
+        except (Exception, SystemExit) as error:  # SystemExit would end the worker, with a pool that does not fork
+            reason = f"{type(error).__name__}: {error}"
+            if tries >= limit:
+                return self._give_up(entry, body, tries, reason, traceback.format_exc())
+            pause = self._pause(tries)
+            log.warning(
+                "handler failed, will be tried again",
+                extra={"handler": name, "entry": entry, "tries": tries, "error": reason, "seconds": round(pause, 1)},
+            )
+            raise self.retry(countdown=pause, max_retries=limit) from None
+        ended = _insist(lambda: self.entries().finish(entry, name))
+        return Outcome.UNTOLD if ended is None else Outcome.DONE
+
+    def _give_up(self, entry: str, body: str, tries: int, reason: str, trace: str) -> str:
+        name = self.handler.name
+        buried = _insist(
+            lambda: self.entries().bury(entry, name, event=body, reason=reason, traceback=trace, tries=tries)
+        )
+        if buried is None:
+            return Outcome.UNTOLD
+        if not buried:
+            return Outcome.SKIPPED
+        log.error(
+            "event given up on, put with the dead letters",
+            extra={"handler": name, "entry": entry, "tries": tries, "error": reason},
+        )
+        return Outcome.DEAD
+
+    def _pause(self, tries: int) -> float:
+        """Twice as long each time, and never the same for two, so that what failed together does not return together."""
+        first = self._option("retry_backoff", BACKOFF_SECONDS)
+        longest = self._option("retry_backoff_max", BACKOFF_MAX_SECONDS)
+        pause: float = min(float(longest), float(first) * 2 ** (tries - 1))
+        return pause * random.uniform(0.5, 1) if self._option("retry_jitter", True) else pause  # noqa: S311 - no secret
+
+    def _option(self, name: str, default: Any) -> Any:
+        return self.handler.options.get(name, default)
+
+
+def _insist(ask: Callable[[], R]) -> R | None:
+    """What Redis answers; None when it was away for too long."""
+    deadline = time.monotonic() + REDIS_PATIENCE
+    pause, longest = REDIS_PAUSES
+    while True:
+        try:
+            return ask()
+        except ERRORS as error:
+            if time.monotonic() > deadline:
+                log.warning("task gave up waiting for redis", extra={"error": explain(error)})
+                return None
+        time.sleep(pause)
+        pause = min(pause * 2, longest)
