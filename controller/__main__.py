@@ -1,14 +1,12 @@
 """`python -m controller`: settings, signals, exit codes. 0 done, 1 failed at run time, 2 settings are wrong."""
 
 import asyncio
-import ctypes
-import gc
 import os
 import signal
 import sys
 from importlib.metadata import version
 
-from controller import metrics
+from controller import memory, metrics
 from controller.check import check
 from controller.health import PortTaken
 from controller.log import configure
@@ -33,7 +31,7 @@ async def _run(settings: ControllerSettings) -> int:
         access = await Access.find()
     except NoCluster as error:
         return _complain(f"KUBECONFIG: {error}")
-    _give_back_what_importing_took()
+    memory.settle()
     controller = Controller(settings, access)
     loop = asyncio.get_running_loop()
 
@@ -51,17 +49,6 @@ async def _run(settings: ControllerSettings) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - for whoever started us
         return EXIT_FAILED
     return 0
-
-
-def _give_back_what_importing_took() -> None:
-    """Importing leaves 8 MB of freed memory in glibc's heap; elsewhere this does nothing."""
-    gc.collect()
-    gc.freeze()
-    # Events and steps come and go without cycles: looking for some after every 700 of them was 8 % of the CPU.
-    gc.set_threshold(50_000, 20, 20)
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _complain(line: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from controller import metrics
+from controller import memory, metrics
 from controller.health import Health
 from controller.scope import Scope
 from controller.settings import ControllerSettings
@@ -36,6 +36,8 @@ WORKERS = 256
 """Reconciles at the same time: as many steps as share a round trip. They wait for Redis, not for the CPU."""
 STUCK_SECONDS = 30.0
 """A loop that has not turned for so long hangs in something that a restart ends."""
+BURST = 2_000
+"""Reconciles within a pulse that leave memory worth giving back."""
 KEEP_SECONDS = 3600.0
 """How often the rows of ended Jobs that still exist are kept from expiring; retention is a minute at least, a week as a
 rule."""
@@ -215,8 +217,14 @@ class Controller:
 
     async def _pulse(self) -> None:
         """Notice a stuck loop, and bring the gauges up to date."""
+        worked = 0
         while True:
             self._turned = time.monotonic()
+            # After a burst, as of a first list, and once: trimming takes a few milliseconds.
+            if self._queue.taken - worked > BURST and self._queue.is_idle:
+                memory.give_back()
+            if self._queue.is_idle:
+                worked = self._queue.taken
             metrics.queue_depth.set(len(self._queue))
             for reflector in self._reflectors():
                 age = time.monotonic() - reflector.last_byte

@@ -28,14 +28,19 @@ class JobSink:
         self._reconciler = reconciler
         self._pods = pods
         self._listed: set[str] = set()
+        self._has_memories = True
 
     def begin(self) -> None:
         self._listed = set()
 
     async def page(self, items: list[Job]) -> None:
+        if not self._listed:
+            # Asked before the first Job of the list is told: an empty Redis fills while we tell.
+            self._has_memories = await self._reconciler.has_memories()
         self._listed.update(job.uid for job in items)
-        # What was told before we came is not worked out again, nor are logs read again for it.
-        await self._reconciler.recall([job.uid for job in items])
+        if self._has_memories:
+            # What was told before we came is not worked out again, nor are logs read again for it.
+            await self._reconciler.recall([job.uid for job in items])
         for job in items:
             self._note(job)
             if self._reconciler.is_ended(job.uid):

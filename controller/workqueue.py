@@ -25,6 +25,8 @@ class Workqueue:
         self._failures: dict[str, int] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._loop = asyncio.get_running_loop()
+        self.taken = 0
+        """How many keys were ever got."""
 
     def add(self, key: str) -> None:
         if key in self._dirty:
@@ -67,6 +69,7 @@ class Workqueue:
                 raise
         key = self._keys.popleft()
         self._processing.add(key)
+        self.taken += 1
         return key, self._dirty.pop(key)
 
     def done(self, key: str) -> None:

@@ -213,10 +213,12 @@ class Ledger:
         """Give claims of ours back, so that nobody has to wait for them to lapse."""
         await asyncio.gather(*(self._run("DEL", self.keys.claim(uid)) for uid in uids))
 
+    async def is_empty(self) -> bool:
+        """Whether nothing was ever told in this Redis, so that nothing need be recalled from it."""
+        return await self._run("GET", self.keys.epoch) is None
+
     async def told(self, uids: Sequence[str]) -> dict[str, str]:
         """What was told last of those of these Jobs that the ledger knows: PENDING, the id of the event, or ENDED."""
-        if self.epoch is None and await self._run("GET", self.keys.epoch) is None:
-            return {}  # nothing was ever told in this Redis
         answers = await asyncio.gather(
             *(self._run("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids)
         )

@@ -7,7 +7,7 @@ packing is hiredis', and one timer guards the whole exchange.
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis.asyncio
@@ -15,6 +15,7 @@ import redis.exceptions
 
 from jobcast.connection import ANSWER_SECONDS, CONNECT_SECONDS
 
+pack_command: Callable[[tuple[Any, ...]], bytes] | None
 try:
     from hiredis import pack_command
 except ImportError:  # a subscriber's environment; the deployables bring hiredis
@@ -39,7 +40,7 @@ class Pipe:
             if self._connection is None:
                 # Resolving, connecting and authenticating have limits of their own; the sum of them is ours.
                 async with asyncio.timeout(CONNECT_SECONDS * 2):
-                    connection = self._client.connection_pool.make_connection()
+                    connection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
                     self._connection = connection
                     await connection.connect()
             async with asyncio.timeout(self._answer_seconds):

@@ -99,6 +99,10 @@ class Reconciler:
         self._others: set[str] = set()
         """Jobs whose log another replica was reading when we asked."""
 
+    async def has_memories(self) -> bool:
+        """Whether recalling anything can be worth a round trip."""
+        return not await self._ledger.is_empty()
+
     async def recall(self, uids: Sequence[str]) -> None:
         """Ask the ledger what was told of these Jobs, in one round trip: nothing told is worked out again."""
         self._told.update(await self._ledger.told(uids))
