@@ -1,0 +1,92 @@
+"""What goes over the wire: golden files, and what is refused."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobcast.event import Event, Status
+from jobcast.wire import MalformedEvent, decode, encode
+from tests.golden.shapes import SHAPES
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def golden(name: str) -> bytes:
+    return (GOLDEN / f"{name}.json").read_bytes().removesuffix(b"\n")
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_an_event_looks_on_the_wire_as_its_golden_file(name: str) -> None:
+    assert encode(SHAPES[name]) == golden(name)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_golden_file_reads_back_as_its_event(name: str) -> None:
+    assert decode(golden(name)) == SHAPES[name]
+    assert decode(golden(name).decode()) == SHAPES[name]
+
+
+def test_every_golden_file_has_its_event_and_every_status_a_file() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.json")} == set(SHAPES)
+    assert {event.status for event in SHAPES.values()} == set(Status)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_fields_of_a_later_version_are_ignored(name: str) -> None:
+    later = msgspec.json.decode(golden(name))
+    later |= {"new": {"deep": [1]}}
+    later["job"]["new"] = later["metadata"]["new"] = "x"
+    for attempt in later.get("attempts", ()):
+        attempt["new"] = None
+    event = decode(msgspec.json.encode(later))
+    assert event.status == SHAPES[name].status
+    assert event.job == SHAPES[name].job
+
+
+def without(field: str) -> bytes:
+    fields = msgspec.json.decode(golden("completed"))
+    del fields[field]
+    return msgspec.json.encode(fields)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"hello",
+        b'{"status":"running"}',
+        golden("completed")[:-1],
+        golden("completed") + b"x",
+        golden("running").replace(b'"running"', b'"archived"'),
+        golden("running").replace(b'"timestamp":1795168801.0', b'"timestamp":"soon"'),
+        golden("completed").replace(b'"attempts":[', b'"attempts":null,"other":['),
+        golden("completed").replace(b"score", b"\xff\xfe"),
+        b'{"status":"\xff"}',
+        without("id"),
+        without("exit_code"),
+        without("log"),
+    ],
+)
+def test_what_is_not_an_event_is_refused_as_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedEvent):
+        decode(data)
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_no_bytes_raise_anything_but_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedEvent):
+        decode(data)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_of_a_log_survives_the_wire(output: str) -> None:
+    event: Event = msgspec.structs.replace(SHAPES["completed"], output=output)
+    data = encode(event)
+    assert decode(data) == event
+    assert b"\n" not in data, "one event is one line"
