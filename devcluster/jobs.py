@@ -51,6 +51,10 @@ class JobController:
     def _notice(self, event: Event) -> None:
         if event.resource is JOBS:
             self._enqueue(key_of(event.new))
+            if event.type == "DELETED":
+                for resource, pod in self._store.owned(event.new["metadata"]["uid"]):
+                    if resource is PODS:
+                        self._loop.call_soon(self._release, pod)
         elif event.resource is PODS:
             meta = event.new["metadata"]
             for reference in (
@@ -142,13 +146,12 @@ class JobController:
     # What follows from it
 
     def _act(self, r: Round) -> None:
-        going = bool(r.job["metadata"].get("deletionTimestamp"))
         suspended = r.job["spec"]["suspend"]
-        if r.verdict is not None or (suspended and not going):
+        if r.verdict is not None or suspended:
             self._remove(r, list(r.active))
-        elif not going:
+        else:
             self._scale(r)
-        if r.verdict is None and not going:
+        if r.verdict is None:
             self._tell_suspension(r, suspended)
 
     def _tell_suspension(self, r: Round, suspended: bool) -> None:

@@ -67,6 +67,9 @@ class Registry:
         meta["creationTimestamp"] = stamp()
         for field in ("resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"):
             meta.pop(field, None)
+        for field in ("labels", "annotations", "finalizers", "ownerReferences"):
+            if not meta.get(field):
+                meta.pop(field, None)
         if resource in (JOBS, PODS):
             meta["generation"] = 1
         admission.prepare(resource, obj)
@@ -140,7 +143,6 @@ class Registry:
         """Store, or let go when this was the last finalizer of something that is being deleted."""
         meta = obj["metadata"]
         if meta.get("deletionTimestamp") and not meta.get("finalizers") and not self._holds(resource, obj):
-            self.store.put(resource, obj)
             return self.store.remove(resource, key_of(obj))
         return self.store.put(resource, obj)
 
@@ -212,8 +214,11 @@ class Registry:
             meta.pop("deletionGracePeriodSeconds", None)
         if resource is not PODS and not finalizers and not self._holds(resource, copy):
             return self.store.remove(resource, key_of(obj)), True
-        stored = self._finish(resource, copy)
-        return stored, self.store.get(resource, *key_of(obj)) is None
+        held = bool(finalizers) or self._holds(resource, copy)
+        stored = self.store.put(resource, copy)
+        if not held:  # watchers see a Pod's deletion begin, even when it ends at once
+            stored = self.store.remove(resource, key_of(copy))
+        return stored, not held
 
     @staticmethod
     def _grace(resource: Resource, obj: Obj, asked: int | None) -> int:

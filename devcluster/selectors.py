@@ -36,7 +36,8 @@ def _label_requirement(text: str) -> Callable[[dict[str, str]], bool]:
     if found := _EXISTS.match(text):
         negated, key = found.groups()
         return lambda labels: (key not in labels) if negated else (key in labels)
-    raise bad_request(f"unable to parse requirement: found '{text.strip()}', expected: identifier")
+    beyond = re.sub(r"^\s*!?\s*[^\s!=,()]*\s*(==|!=|=)?", "", text).strip()
+    raise bad_request(f"unable to parse requirement: found '{beyond[:1] or text.strip()}', expected: identifier")
 
 
 def _value(obj: Obj, path: str) -> str:
