@@ -1,0 +1,135 @@
+"""What a worker must survive, and what its peers do about it."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from workers import Worker, completed, running, tell, until, world
+
+SCORE = """
+@on("completed")
+def score(event): call("score", event)
+"""
+GATED = """
+@on("completed")
+def score(event):
+    call("score", event)
+    wait_for("gate")
+"""
+
+
+@pytest.mark.must_survive(30)
+@pytest.mark.must_survive(31)
+def test_a_task_whose_worker_was_killed_runs_again_after_the_restart(valkey, tmp_path: Path) -> None:
+    with world(valkey.url, "kill") as redis:
+        worker = Worker(valkey.url, tmp_path, GATED, "-P", "prefork", "-c", "1", KEY_PREFIX="kill")
+        with worker:
+            tell(valkey.url, "kill", completed("a"), completed("b"))
+            until(lambda: redis.calls == ["score a completed"])
+            worker.kill()
+        assert len(redis.pending) == 2
+        redis.open_gate("gate")
+        with worker:
+            until(lambda: redis.is_done)
+        assert redis.calls.count("score a completed") == 2
+        assert redis.calls.count("score b completed") == 1
+        assert redis.dead == []
+
+
+@pytest.mark.must_survive(30)
+def test_what_a_dead_worker_held_is_taken_over_by_another(valkey, tmp_path: Path) -> None:
+    env = {"KEY_PREFIX": "over", "TAKEOVER_SECONDS": "1"}
+    with (
+        world(valkey.url, "over") as redis,
+        Worker(valkey.url, tmp_path, GATED, "-P", "threads", "-c", "1", name="first", **env) as first,
+    ):
+        tell(valkey.url, "over", completed("a"), completed("b"))
+        until(lambda: redis.calls == ["score a completed"] and len(redis.pending) == 2)
+        first.kill()
+        redis.open_gate("gate")
+        with Worker(valkey.url, tmp_path, GATED, name="second", **env):
+            until(lambda: redis.is_done)
+        assert redis.calls.count("score a completed") == 2
+        assert redis.calls.count("score b completed") == 1
+
+
+@pytest.mark.must_survive(30)
+def test_a_handler_that_kills_its_process_is_given_up_after_some_tries(valkey, tmp_path: Path) -> None:
+    handlers = """
+@on("completed", max_retries=1)
+def score(event):
+    call("score", event)
+    if event.eval_id == "poison": os.kill(os.getpid(), 9)
+"""
+    with world(valkey.url, "poison") as redis:
+        with Worker(valkey.url, tmp_path, handlers, "-P", "prefork", "-c", "1", KEY_PREFIX="poison"):
+            tell(valkey.url, "poison", completed("poison"), completed("fine"))
+            until(lambda: redis.is_done)
+        assert redis.calls.count("score poison completed") == 2
+        assert redis.calls.count("score fine completed") == 1
+        (letter,) = redis.dead
+        assert letter["tries"] == "2"
+        assert "died" in letter["reason"]
+
+
+def test_a_handler_that_runs_out_of_time_is_tried_again_and_given_up(valkey, tmp_path: Path) -> None:
+    handlers = """
+@on("completed", max_retries=1, time_limit=1)
+def score(event):
+    call("score", event)
+    time.sleep(60)
+"""
+    with world(valkey.url, "time") as redis:
+        with Worker(valkey.url, tmp_path, handlers, "-P", "prefork", "-c", "1", KEY_PREFIX="time"):
+            tell(valkey.url, "time", completed("a"))
+            until(lambda: redis.is_done)
+        assert redis.calls == ["score a completed"] * 2
+        assert len(redis.dead) == 1
+
+
+@pytest.mark.must_survive(26)
+@pytest.mark.must_survive(29)
+def test_events_flow_again_after_redis_was_flushed_restarted_and_killed(own_valkey, tmp_path: Path) -> None:
+    with Worker(own_valkey.url, tmp_path, SCORE) as worker, world(own_valkey.url, "evaluation") as redis:
+        tell(own_valkey.url, "evaluation", completed("a"))
+        until(lambda: redis.is_done and len(redis.calls) == 1)
+        redis.client.flushall()
+        tell(own_valkey.url, "evaluation", completed("b"))
+        until(lambda: redis.is_done and redis.calls == ["score b completed"])
+        for fault in (False, True):
+            own_valkey.stop(kill=fault)
+            until(lambda: worker.log.count("redis is away") == 1 + fault)
+            assert worker.get("/livez")[0] == 200  # a restart of the worker would not heal it
+            own_valkey.start()
+            tell(own_valkey.url, "evaluation", completed("c"))
+            until(lambda: redis.is_done and redis.calls == ["score c completed"])
+        assert "Traceback" not in worker.log
+
+
+@pytest.mark.must_survive(31)
+def test_a_task_that_outlasts_the_grace_period_is_given_up_and_stays_pending(valkey, tmp_path: Path) -> None:
+    with world(valkey.url, "grace") as redis:
+        env = {"KEY_PREFIX": "grace", "GRACE_SECONDS": "1"}
+        with Worker(valkey.url, tmp_path, GATED, "-P", "prefork", "-c", "1", **env) as worker:
+            tell(valkey.url, "grace", completed("a"))
+            until(lambda: redis.calls == ["score a completed"])
+            assert worker.stop() == 1
+        assert len(redis.pending) == 1
+
+
+@pytest.mark.must_survive(31)
+def test_a_worker_that_stops_lets_its_running_task_end(valkey, tmp_path: Path) -> None:
+    with (
+        world(valkey.url, "warm") as redis,
+        Worker(valkey.url, tmp_path, GATED, "-P", "threads", "-c", "1", KEY_PREFIX="warm") as worker,
+    ):
+        tell(valkey.url, "warm", running("a"), completed("a"))
+        until(lambda: redis.calls == ["score a completed"])
+        assert worker.process is not None
+        os.kill(worker.process.pid, signal.SIGTERM)
+        until(lambda: "Warm shutdown" in worker.log)
+        redis.open_gate("gate")
+        assert worker.process.wait(15) == 0
+        assert redis.is_done
+        assert not redis.client.keys("*tasks:one@test")

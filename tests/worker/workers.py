@@ -1,0 +1,242 @@
+"""Workers as real processes, and events told through the real Ledger. No conftest: its name would hide the root's."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import redis
+import redis.asyncio
+
+from jobcast import wire
+from jobcast.event import Completed, Event, JobRef, Log, Running, event_id
+from jobcast.keys import Keys
+from jobcast.ledger import Ledger, Step, Telling
+
+ROOT = Path(__file__).parents[2]
+R = TypeVar("R")
+
+HANDLERS = '''
+import os, time
+import redis
+from jobcast import on
+
+calls = redis.Redis.from_url(os.environ["CALLS_URL"])
+
+def call(name, event):
+    calls.rpush("calls", f"{name} {event.eval_id} {event.status}")
+
+def wait_for(gate):
+    while not calls.exists(gate):
+        time.sleep(0.01)
+'''
+"""The beginning of every module of handlers here: `call` leaves a trace that any process may read."""
+
+
+def until(condition: Callable[[], R], timeout: float = 25.0) -> R:
+    """Wait until it is true; returns what it returned."""
+    deadline = time.monotonic() + timeout
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s; last: {result!r}"
+        time.sleep(0.02)
+    return result
+
+
+def completed(name: str, output: str = "42") -> Completed:
+    return Completed(
+        id=event_id(f"uid-{name}", "completed", ""),
+        eval_id=name,
+        timestamp=1.0,
+        time="1970-01-01T00:00:01Z",
+        job=JobRef("default", name, f"uid-{name}"),
+        metadata={"job_name": name},
+        exit_code=0,
+        output=output,
+        output_truncated=False,
+        error=None,
+        duration_seconds=1.0,
+        reason=None,
+        attempts=[],
+        log=Log(),
+    )
+
+
+def running(name: str) -> Running:
+    return Running(
+        id=event_id(f"uid-{name}", "running", "start"),
+        eval_id=name,
+        timestamp=0.0,
+        time="1970-01-01T00:00:00Z",
+        job=JobRef("default", name, f"uid-{name}"),
+        metadata={"job_name": name},
+        started_at=None,
+        timeout=None,
+        executor_id=name,
+        container_id=name,
+    )
+
+
+def tell(url: str, prefix: str, *events: Event) -> None:
+    """Each event through a step of the Ledger; events of one Job that follow each other, in one step."""
+
+    async def all_of_them() -> None:
+        client = redis.asyncio.Redis.from_url(url)
+        jobs: dict[str, list[Event]] = {}
+        for event in events:
+            jobs.setdefault(event.job.uid, []).append(event)
+        async with Ledger(client, Keys(prefix)) as ledger:
+            await asyncio.gather(*(ledger.step(_step(of_job)) for of_job in jobs.values()))
+        await client.aclose()
+
+    asyncio.run(all_of_them())
+
+
+def _step(events: list[Event]) -> Step:
+    last = events[-1]
+    tellings = tuple(Telling(event.id, event.status, wire.encode(event)) for event in events)
+    return Step(
+        uid=last.job.uid,
+        version=1,
+        created=1.0,
+        eval_id=last.eval_id,
+        namespace=last.job.namespace,
+        name=last.job.name,
+        status=last.status,
+        tellings=tellings,
+    )
+
+
+class Worker:
+    """`celery -A worker worker` with these handlers."""
+
+    def __init__(self, url: str, folder: Path, handlers: str = "", *options: str, name: str = "one", **env: str) -> None:
+        self._module = folder / f"handlers_of_{name}.py"
+        self._module.write_text(HANDLERS + handlers)
+        self.port = free_port()
+        self._command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-n", f"{name}@test"]
+        self._command += ["--without-mingle", "--without-gossip", *(options or ("-P", "threads", "-c", "2"))]
+        self._log = folder / f"{name}.log"
+        self._env = {
+            **{key: value for key, value in os.environ.items() if key != "KUBECONFIG"},
+            "REDIS_URL": url,
+            "CALLS_URL": url,
+            "HANDLERS": self._module.stem if handlers else "",
+            "PYTHONPATH": str(folder),
+            "WORKER_HTTP_PORT": str(self.port),
+            "HTTP_HOST": "127.0.0.1",
+            "SWEEP_SECONDS": "0",
+            "LOG_FORMAT": "json",
+            **env,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Worker":
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command, cwd=ROOT, env=self._env, stdout=log, stderr=log, start_new_session=True
+            )
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL, to its children too: as when its machine is gone."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self, timeout: float = 15) -> int:
+        """SIGTERM; its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(timeout)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def get(self, path: str) -> tuple[int, str]:
+        """What it answers over HTTP; code 0 while it does not."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def __enter__(self) -> "Worker":
+        return self.start()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        assert self.process is not None
+        if self.process.poll() is None:
+            if kind is None:
+                try:
+                    assert self.stop() == 0, self.log
+                    return
+                finally:
+                    if self.process.poll() is None:
+                        self.kill()
+            self.kill()
+        if kind is not None:
+            print(self.log)
+
+
+class World:
+    """What is in Redis."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self.client = redis.Redis.from_url(url, decode_responses=True)
+        self.keys = Keys(prefix)
+
+    @property
+    def calls(self) -> list[str]:
+        return self.client.lrange("calls", 0, -1)
+
+    @property
+    def pending(self) -> list[str]:
+        """Ids of the entries that are handed to the group and not acknowledged."""
+        reply = self.client.xpending_range(self.keys.events, "worker", "-", "+", 1000)
+        return [item["message_id"] for item in reply]
+
+    @property
+    def is_done(self) -> bool:
+        """The group has been given everything and has acknowledged everything."""
+        try:
+            groups = self.client.xinfo_groups(self.keys.events)
+        except redis.ResponseError:
+            return False
+        return bool(groups) and groups[0]["lag"] == 0 and groups[0]["pending"] == 0
+
+    @property
+    def dead(self) -> list[dict[str, str]]:
+        return [fields for _, fields in self.client.xrange(self.keys.dead)]
+
+    def open_gate(self, name: str) -> None:
+        self.client.set(name, 1)
+
+
+@contextmanager
+def world(url: str, prefix: str) -> Iterator[World]:
+    it = World(url, prefix)
+    try:
+        yield it
+    finally:
+        it.client.close()
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
