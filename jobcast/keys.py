@@ -14,7 +14,7 @@ All keys share the hash tag `{prefix}`, so that one script may touch them all, a
 | `{prefix}:claim:<uid>` | string: who reads this Job's logs | seconds |
 | `{prefix}:dead` | stream: events given up on | by age |
 | `{prefix}:sweep` | string: who sweeps now | seconds |
-| `{prefix}:todo:<entry>` | set: handlers that have not ended for a stream entry | until they have |
+| `{prefix}:todo:<entry>` | hash: of each handler of a stream entry how often it was started, or `ended` | until all have |
 """
 
 from dataclasses import dataclass
