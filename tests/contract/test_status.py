@@ -315,3 +315,17 @@ async def test_a_job_of_another_manager_is_left_alone(api: Api) -> None:
         await until_over(jobs, "ours")
     assert [event["type"] for event in jobs.of("theirs")] == ["ADDED"]
     assert jobs.of("theirs")[0]["object"]["status"] == {}
+
+
+async def test_names_are_expanded_in_command_and_environment(api: Api) -> None:
+    env = [
+        {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+        {"name": "WHERE", "value": "in $(POD), not in $$(POD) nor $(NOWHERE)"},
+    ]
+    shown = "echo $WHERE; echo $HOSTNAME; echo $0; echo '$$ $$$$'"
+    await api.create(make_job("a", pod={"containers": [container("main", shown, env=env, args=["$(POD)"])]}))
+    await api.ended("a")
+    pod = (await api.get(api.pods))["items"][0]["metadata"]["name"]
+    _, text, _ = await api.raw("GET", f"{api.pods}/{pod}/log")
+    where = f"in {api.namespace}, not in $(POD) nor $(NOWHERE)"
+    assert text.decode().splitlines() == [where, pod, api.namespace, "$ $$"]
