@@ -1,0 +1,121 @@
+"""events(): what is told while somebody listens."""
+
+import asyncio
+import signal
+
+import pytest
+
+from jobcast.client import subscription
+from jobcast.wire import encode
+from tests.client.conftest import World
+from tests.client.subscribers import take
+from tests.client.telling import event
+from tests.conftest import ValkeyServer, eventually
+
+
+async def test_each_event_is_heard_as_it_is_told(world: World) -> None:
+    told = [event("running"), event("suspended"), event("completed"), event("failed", "43"), event("cancelled", "44")]
+    async with world.join().events() as events:
+        await world.teller.tell(*told)
+        assert await take(events, 5) == told
+
+
+async def test_only_the_statuses_asked_for_are_heard(world: World) -> None:
+    async with world.join().events("failed", "cancelled") as events:
+        await world.teller.tell(event("running"), event("completed"), event("running", "43"), event("failed", "43"))
+        await world.teller.tell(event("cancelled", "44"))
+        assert [one.status for one in await take(events, 2)] == ["failed", "cancelled"]
+
+
+async def test_a_status_that_does_not_exist_is_refused_at_once(world: World) -> None:
+    with pytest.raises(ValueError, match="'finished' is not a status; there are running, suspended, completed"):
+        world.join().events("finished")
+
+
+async def test_what_was_told_before_is_not_heard(world: World) -> None:
+    await world.teller.tell(event("running"))
+    async with world.join().events() as events:
+        await world.teller.tell(event("completed"))
+        assert [one.status for one in await take(events, 1)] == ["completed"]
+
+
+async def test_messages_that_are_not_events_are_skipped_and_counted(world: World) -> None:
+    async with world.join().events() as events:
+        for rubbish in (b"", b"{}", b"\xff\xfe", b'{"status":"archived"}', encode(event("running"))[:-1]):
+            await world.redis.publish(world.keys.channel("running"), rubbish)
+        await world.teller.tell(event("completed"))
+        assert (await take(events, 1))[0] == event("completed")
+        assert events.malformed == 5
+        assert events.raw == encode(event("completed"))
+        assert events.interruptions == 0
+
+
+async def test_a_subscriber_that_reads_nothing_does_not_hold_up_the_others(world: World) -> None:
+    told = [event("completed", str(i), output="x" * 10_000) for i in range(200)]
+    async with world.join().events() as slow, world.join().events() as quick:
+        await world.teller.tell(*told)
+        assert await take(quick, 200) == told
+        assert await take(slow, 200) == told, "nor does it lose what fits into the buffers"
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+async def test_it_listens_again_after_a_restart_of_redis(
+    own_world: World, own_valkey: ValkeyServer, kill: bool
+) -> None:
+    async with own_world.join().events() as events:
+        await own_world.teller.tell(event("running"))
+        assert await take(events, 1) == [event("running")]
+        waiting = asyncio.create_task(take(events, 1, timeout=20))
+        own_valkey.stop(kill=kill)
+        own_valkey.start()
+        await eventually(lambda: _subscribers(own_world, 1))
+        await own_world.teller.tell(event("completed"))
+        assert await waiting == [event("completed")]
+        assert events.interruptions >= 1
+
+
+async def test_it_waits_for_a_redis_that_is_not_there_yet(own_world: World, own_valkey: ValkeyServer) -> None:
+    own_valkey.stop()
+    events = own_world.join().events()
+    waiting = asyncio.create_task(take(events, 1, timeout=20))
+    await eventually(lambda: events.interruptions >= 2)
+    own_valkey.start()
+    await eventually(lambda: _subscribers(own_world, 1))
+    await own_world.teller.tell(event("running"))
+    assert await waiting == [event("running")]
+    await events.aclose()
+
+
+async def test_a_mute_connection_is_noticed_and_made_anew(
+    own_world: World, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(subscription, "ANSWER_SECONDS", 0.3)
+    assert own_valkey.process is not None
+    async with own_world.join().events() as events:
+        waiting = asyncio.create_task(take(events, 1, timeout=20))
+        own_valkey.process.send_signal(signal.SIGSTOP)
+        try:
+            await eventually(lambda: events.interruptions >= 1)
+        finally:
+            own_valkey.process.send_signal(signal.SIGCONT)
+        for i in range(1000):  # the old subscription looks like the new one, so tell until somebody listens
+            await own_world.teller.tell(event("running", str(i)))
+            if (await asyncio.wait([waiting], timeout=0.02))[0]:
+                break
+        assert waiting.result()[0].status == "running"
+
+
+async def test_quiet_is_not_taken_for_death(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscription, "QUIET_SECONDS", 0.02)
+    async with world.join().events() as events:
+        waiting = asyncio.create_task(take(events, 1))
+        await asyncio.sleep(0.3)  # many quiet whiles; there is no condition to wait for that would not need one
+        await world.teller.tell(event("running"))
+        assert await waiting == [event("running")]
+        assert events.interruptions == 0
+
+
+async def _subscribers(world: World, count: int) -> bool:
+    channel = world.keys.channel("running")
+    return dict(await world.redis.pubsub_numsub(channel)) == {channel.encode(): count}

@@ -1,0 +1,86 @@
+"""What only the plain client promises, and that it works where no event loop is."""
+
+import threading
+import time
+
+import pytest
+import redis
+
+from jobcast.client import Client, Unavailable
+from jobcast.keys import Keys
+from jobcast.wire import encode
+from tests.client.telling import event
+from tests.conftest import ValkeyServer
+
+
+def until(condition, timeout: float = 10.0) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_loop_left_by_break_leaves_no_subscription_behind(valkey: ValkeyServer, prefix: str) -> None:
+    channel = Keys(prefix).channel("running")
+    with redis.Redis(port=valkey.port) as admin, Client(valkey.url, prefix) as jobcast:
+
+        def tell() -> None:
+            until(lambda: admin.publish(channel, encode(event("running"))))
+
+        telling = threading.Thread(target=tell)
+        telling.start()
+        for one in jobcast.events():
+            assert one == event("running")
+            break
+        telling.join()
+        until(lambda: not admin.pubsub_channels())
+
+
+@pytest.mark.parametrize("feed", ["events", "stream", "follow"])
+def test_closing_the_client_in_another_thread_ends_a_loop(valkey: ValkeyServer, prefix: str, feed: str) -> None:
+    jobcast = Client(valkey.url, prefix)
+    entered = threading.Event()
+    ended = []
+
+    def loop() -> None:
+        feeds = {"events": jobcast.events, "stream": lambda: jobcast.stream("scoring"), "follow": jobcast.follow}
+        with feeds[feed]() as items:
+            entered.set()
+            ended.extend(items)
+            ended.append("ended")
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    assert entered.wait(10)
+    jobcast.close()
+    thread.join(20)
+    assert ended == ["ended"]
+
+
+def test_a_closed_client_says_so_instead_of_connecting_again(valkey: ValkeyServer, prefix: str) -> None:
+    with Client(valkey.url, prefix) as jobcast:
+        assert jobcast.get("42") is None
+    with pytest.raises(Unavailable, match="closed"):
+        jobcast.get("42")
+    with pytest.raises(Unavailable, match="closed"):
+        jobcast.stream("scoring")
+
+
+def test_threads_may_share_a_client(valkey: ValkeyServer, prefix: str) -> None:
+    channel = Keys(prefix).channel("completed")
+    heard: list[str] = []
+    count = 6  # Valkey 9.1.2 answers NUMSUB with nonsense at exactly 8
+    with redis.Redis(port=valkey.port) as admin, Client(valkey.url, prefix) as jobcast:
+
+        def wait(eval_id: str) -> None:
+            heard.append(jobcast.wait(eval_id, 10).eval_id)
+
+        threads = [threading.Thread(target=wait, args=(str(i),)) for i in range(count)]
+        for thread in threads:
+            thread.start()
+        until(lambda: dict(admin.pubsub_numsub(channel))[channel.encode()] == count)
+        for i in range(count):
+            admin.publish(channel, encode(event("completed", str(i))))
+        for thread in threads:
+            thread.join()
+    assert sorted(heard) == [str(i) for i in range(count)]
