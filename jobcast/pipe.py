@@ -2,7 +2,7 @@
 
 redis-py's own pipeline costs four times as much a command (docs/adr/0003): it looks up a callback for each, packs in
 Python and sets a timer for every reply. Here the connection is redis-py's, with its TLS, authentication and parser; the
-packing is hiredis', and one timer guards the whole exchange.
+packing is hiredis', and one timer a second guards all exchanges.
 """
 
 import asyncio
@@ -29,6 +29,10 @@ class Pipe:
         self._client = client
         self._answer_seconds = answer_seconds
         self._connection: Any = None
+        self._loop = asyncio.get_running_loop()
+        self._since = math.inf
+        """When the exchange began that waits for its replies."""
+        self._guard = asyncio.create_task(self._watch(), name="redis guard")
 
     async def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The replies, in order, as bytes, integers, lists, None, or the ResponseError that a command got.
@@ -37,32 +41,52 @@ class Pipe:
         carried out is then not known.
         """
         try:
-            if self._connection is None:
-                # Resolving, connecting and authenticating have limits of their own; the sum of them is ours.
-                async with asyncio.timeout(CONNECT_SECONDS * 2):
-                    connection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-                    self._connection = connection
-                    await connection.connect()
-            async with asyncio.timeout(self._answer_seconds):
-                await self._connection.send_packed_command(self._pack(commands), check_health=False)
-                return [await self._reply() for _ in commands]
+            connection = self._connection or await self._connect()
+            self._since = self._loop.time()
+            await connection.send_packed_command(_pack(connection, commands), check_health=False)
+            replies = [await _reply(connection) for _ in commands]
+            self._since = math.inf
+            return replies
         except BaseException:
             # A reply may still be under way: the next exchange must not take it for its own.
-            await self.close()
+            await self._drop()
             raise
 
     async def close(self) -> None:
+        """Let go of the connection, and of the guard. A later exchange would not be guarded."""
+        self._guard.cancel()
+        await asyncio.gather(self._guard, return_exceptions=True)
+        await self._drop()
+
+    async def _watch(self) -> None:
+        """Cut an exchange that takes too long. A timer for each would cost as much as sending it."""
+        while True:
+            await asyncio.sleep(self._answer_seconds / 5)
+            if self._loop.time() - self._since > self._answer_seconds:
+                await self._drop()
+
+    async def _drop(self) -> None:
+        self._since = math.inf
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
 
-    def _pack(self, commands: Sequence[tuple[Any, ...]]) -> list[bytes]:
-        if pack_command is not None:
-            return [b"".join(map(pack_command, commands))]
-        return [part for command in commands for part in self._connection.pack_command(*command)]
+    async def _connect(self) -> Any:
+        self._connection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        # Resolving, connecting and authenticating have limits of their own; this is for all of them.
+        async with asyncio.timeout(CONNECT_SECONDS * 2):
+            await self._connection.connect()
+        return self._connection
 
-    async def _reply(self) -> Any:
-        try:
-            return await self._connection.read_response(disable_decoding=True, timeout=math.inf)
-        except redis.exceptions.ResponseError as error:
-            return error
+
+def _pack(connection: Any, commands: Sequence[tuple[Any, ...]]) -> list[bytes]:
+    if pack_command is not None:
+        return [b"".join(map(pack_command, commands))]
+    return [part for command in commands for part in connection.pack_command(*command)]
+
+
+async def _reply(connection: Any) -> Any:
+    try:
+        return await connection.read_response(disable_decoding=True, timeout=math.inf)
+    except redis.exceptions.ResponseError as error:
+        return error

@@ -24,9 +24,9 @@ from jobcast.status import Standing, main_containers, standing
 from jobcast.telling import Context, Due, Teller, deciding, due
 from jobcast.wire import encode
 
-PENDING_SECONDS = 0.1
-"""A new Job is recorded as pending after this; most have started by then, and their first step says so. Nobody waits for
-it: it serves the Jobs that are deleted while no replica looks."""
+PENDING_SECONDS = 0.5
+"""New Jobs are recorded as pending at the next multiple of this, all together in one round trip; those that have started
+by then need no record of it. Nobody waits for it: it serves the Jobs that are deleted while no replica looks."""
 OTHER_SECONDS = CLAIM_SECONDS / 4
 """How often a Job whose log another replica reads is looked at again."""
 
@@ -194,7 +194,7 @@ class Reconciler:
             return DONE
         if job.uid not in self._new:
             self._new.add(job.uid)
-            return Outcome(PENDING_SECONDS)
+            return Outcome(PENDING_SECONDS - self._clock() % PENDING_SECONDS)
         self._new.discard(job.uid)
         told = await self._ledger.step(_step(job, PENDING, ()))
         self._answered(told.answer)
