@@ -192,10 +192,12 @@ class Bridge:
         self._entries.acknowledge(unwanted)
         self._hand_out()
 
-    def _set_aside(self, entry: str, body: bytes, reason: str) -> None:
-        if self._entries.bury(entry, "", event=body, reason=reason):
+    def _set_aside(self, entry: str, body: bytes | str, reason: str, handler: str = "") -> None:
+        if self._entries.bury(entry, handler, event=body, reason=reason):
             metrics.dead_letters.inc()
-            log.error("malformed entry, put with the dead letters", extra={"entry": entry, "reason": reason})
+            log.error(
+                "entry put with the dead letters", extra={"entry": entry, "handler": handler or None, "reason": reason}
+            )
 
     def _hand_out(self) -> None:
         if self._flights.ready() is None:
@@ -205,17 +207,20 @@ class Bridge:
                 targets = {target.name: target for target in flight.targets}
                 names = list(targets)
                 if flight.is_again or len(names) > 1:
-                    names = [name for name in self._entries.open(flight.entry, names) if name in targets]
-                left = set()
+                    left, strangers = self._entries.open(flight.entry, names)
+                    names = [name for name in names if name in left]
+                    for stranger in strangers:
+                        self._set_aside(flight.entry, flight.body, "its handler is not registered any more", stranger)
+                waiting_for = set()
                 for name in names:
                     task_id = targets[name].hand(flight, producer)
                     if targets[name].ends_with_its_task:
                         self._of_task[task_id] = (flight.entry, name)
-                        left.add(name)
+                        waiting_for.add(name)
                     else:
                         self._entries.finish(flight.entry, name)
-                self._flights.departed(flight, left)
-                if not left:
+                self._flights.departed(flight, waiting_for)
+                if not waiting_for:
                     self._flights.ended(flight.entry)
 
     def _listen(self, timeout: float) -> None:

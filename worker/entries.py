@@ -24,9 +24,13 @@ class Entries:
         self._max_age = int(max_age)
         self._script = client.register_script(SCRIPT)
 
-    def open(self, entry: str, wanting: Sequence[str]) -> list[str]:
-        """Of those who want the entry, the ones who have not ended. With none left the entry is acknowledged."""
-        return [_text(name) for name in self._call(entry, "open", self._max_age, *wanting)]
+    def open(self, entry: str, wanting: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Of those who want the entry, the ones who have not ended; and others who have not, and are not known here.
+
+        With nobody left the entry is acknowledged.
+        """
+        left, strangers = self._call(entry, "open", self._max_age, *wanting)
+        return [_text(name) for name in left], [_text(name) for name in strangers]
 
     def start(self, entry: str, handler: str, consumer: str) -> int:
         """Which start of this handler this is, from 1; 0 when it has ended already. The entry is `consumer`'s now."""

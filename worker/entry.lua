@@ -1,10 +1,11 @@
--- One stream entry of the group, from its first start to its acknowledgement. `todo` is a hash: each handler that has not
--- ended, and how often it was started. Every operation may be called again, by a twin as well.
+-- One stream entry of the group, from its first start to its acknowledgement. `todo` is a hash: of each handler how often
+-- it was started, or `ended`. Every operation may be called again, by a twin as well.
 --
 -- KEYS  events · todo · dead
 -- ARGV  1 operation   2 group   3 entry   then
 --   open    4 how long todo may live (s)   5… those who want it
---           Returns those of them who have not ended. With nobody left the entry is acknowledged.
+--           Returns those of them who have not ended, and those who have not and do not want it any more.
+--           With nobody left the entry is acknowledged.
 --   start   4 todo's life (s)   5 handler   6 consumer
 --           Returns which start of the handler this is, 0 when it has ended. The entry is that consumer's from now on.
 --   finish  4 handler
@@ -26,34 +27,38 @@ end
 
 local function has_ended(handler)
   if is_acknowledged() then return true end
-  return handler ~= '' and redis.call('EXISTS', todo) == 1 and redis.call('HEXISTS', todo, handler) == 0
+  return redis.call('HGET', todo, handler) == 'ended'
 end
 
 local function finish(handler)
-  redis.call('HDEL', todo, handler)
-  if handler ~= '' and redis.call('HLEN', todo) > 0 then return 0 end
+  local states = redis.call('HGETALL', todo)
+  for i = 1, #states, 2 do
+    if handler ~= '' and states[i] ~= handler and states[i + 1] ~= 'ended' then
+      redis.call('HSET', todo, handler, 'ended')
+      return 0
+    end
+  end
   redis.call('DEL', todo)
   return redis.call('XACK', events, group, entry)
 end
 
 if operation == 'open' then
-  if not is_pending() then return {} end
-  if redis.call('EXISTS', todo) == 0 then
-    for i = 5, #ARGV do redis.call('HSET', todo, ARGV[i], 0) end
-    redis.call('EXPIRE', todo, ARGV[4])
-    return { unpack(ARGV, 5) }
+  if not is_pending() then return { {}, {} } end
+  local left, strangers, wanted = {}, {}, {}
+  for i = 5, #ARGV do
+    wanted[ARGV[i]] = true
+    redis.call('HSETNX', todo, ARGV[i], 0)
   end
-  local wanted, left = {}, {}
-  for i = 5, #ARGV do wanted[ARGV[i]] = true end
-  for _, handler in ipairs(redis.call('HKEYS', todo)) do
-    if wanted[handler] then
-      left[#left + 1] = handler
-    else
-      redis.call('HDEL', todo, handler) -- it is not deployed any more: nobody else will end it
+  redis.call('EXPIRE', todo, ARGV[4])
+  local states = redis.call('HGETALL', todo)
+  for i = 1, #states, 2 do
+    if states[i + 1] ~= 'ended' then
+      local list = wanted[states[i]] and left or strangers
+      list[#list + 1] = states[i]
     end
   end
-  if #left == 0 then finish('') end
-  return left
+  if #left == 0 and #strangers == 0 then finish('') end
+  return { left, strangers }
 elseif operation == 'start' then
   if has_ended(ARGV[5]) then return 0 end
   local start = redis.call('HINCRBY', todo, ARGV[5], 1)

@@ -27,7 +27,7 @@ def score(event):
         tell(valkey.url, "evaluation", completed("b"))
         until(lambda: redis.is_done and "scored b completed" in redis.calls)
         # Counted in the parent, whichever process ran it.
-        until(lambda: 'jobcast_handler_seconds_count{handler="handlers_of_one.score"} 2.0' in worker.get("/metrics")[1])
+        until(lambda: 'jobcast_handler_seconds_count{handler="my_handlers.score"} 2.0' in worker.get("/metrics")[1])
         assert worker.get("/livez") == (200, "ok\n")
         assert not redis.client.keys("*todo*")
 
@@ -48,7 +48,7 @@ def bad(event):
         until(lambda: redis.is_done)
         assert sorted(redis.calls) == ["bad a completed"] * 3 + ["fine a completed"]
         (letter,) = redis.dead
-        assert letter["handler"] == "handlers_of_one.bad"
+        assert letter["handler"] == "my_handlers.bad"
         assert letter["reason"] == "RuntimeError: no score in the output"
         assert 'raise RuntimeError("no score in the output")' in letter["traceback"]
         assert letter["tries"] == "3"

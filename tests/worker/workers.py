@@ -118,7 +118,7 @@ class Worker:
     """`celery -A worker worker` with these handlers."""
 
     def __init__(self, url: str, folder: Path, handlers: str = "", *options: str, name: str = "one", **env: str) -> None:
-        self._module = folder / f"handlers_of_{name}.py"
+        self._module = folder / "my_handlers.py"
         self._module.write_text(HANDLERS + handlers)
         self.port = free_port()
         self._command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-n", f"{name}@test"]

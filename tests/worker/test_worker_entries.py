@@ -1,0 +1,149 @@
+"""A stream entry from its start to its acknowledgement, on a real Valkey."""
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from jobcast.keys import Keys
+from worker.entries import GROUP, Entries
+from worker.group import Group, GroupGone
+
+KEYS = Keys("entries")
+
+
+@pytest.fixture
+def client(valkey) -> Iterator["redis.Redis"]:
+    with redis.Redis.from_url(valkey.url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def entries(client) -> Entries:
+    return Entries(client, KEYS, max_age=3600)
+
+
+@pytest.fixture
+def group(client) -> Group:
+    group = Group(client, KEYS, "me")
+    assert group.create()
+    assert not group.create()
+    return group
+
+
+@pytest.fixture
+def entry(client, group) -> str:
+    client.xadd(KEYS.events, {"event": "{}"})
+    ((entry, _),) = group.unread(10, 10)
+    return entry
+
+
+def is_pending(client, entry: str) -> bool:
+    return bool(client.xpending_range(KEYS.events, GROUP, entry, entry, 1))
+
+
+def test_the_last_handler_to_end_acknowledges(client, entries, entry) -> None:
+    assert entries.open(entry, ["a", "b"]) == (["a", "b"], [])
+    assert not entries.finish(entry, "a")
+    assert is_pending(client, entry)
+    assert entries.finish(entry, "b")
+    assert not is_pending(client, entry)
+    assert not client.exists(KEYS.todo(entry))
+
+
+def test_ending_twice_is_harmless(client, entries, entry) -> None:
+    entries.open(entry, ["a", "b"])
+    entries.finish(entry, "a")
+    assert not entries.finish(entry, "a")
+    assert is_pending(client, entry)
+    assert entries.finish(entry, "b")
+    assert not entries.finish(entry, "b")
+    assert not client.exists(KEYS.todo(entry))
+
+
+def test_a_redelivery_is_for_those_who_have_not_ended(entries, entry) -> None:
+    entries.open(entry, ["a", "b"])
+    entries.finish(entry, "a")
+    assert entries.open(entry, ["a", "b"]) == (["b"], [])
+    assert entries.start(entry, "a", "me") == 0
+    assert entries.start(entry, "b", "me") == 1
+    assert entries.start(entry, "b", "me") == 2
+
+
+def test_a_twin_of_an_ended_task_does_not_start(client, entries, entry) -> None:
+    assert entries.start(entry, "a", "me") == 1
+    assert entries.finish(entry, "a")
+    assert entries.start(entry, "a", "me") == 0
+    assert entries.open(entry, ["a"]) == ([], [])
+    assert not client.exists(KEYS.todo(entry))
+
+
+def test_a_start_makes_the_entry_the_starters(client, entries, entry) -> None:
+    entries.start(entry, "a", "another")
+    (pending,) = client.xpending_range(KEYS.events, GROUP, "-", "+", 10)
+    assert pending["consumer"] == "another"
+
+
+def test_an_entry_that_was_trimmed_before_its_task_began_is_run_all_the_same(client, entries, group, entry) -> None:
+    client.xtrim(KEYS.events, maxlen=0)
+    client.xclaim(KEYS.events, GROUP, "me", 0, [entry], justid=True)  # which drops it from what is pending
+    assert entries.start(entry, "a", "me") == 1
+    assert not entries.finish(entry, "a")
+
+
+def test_a_handler_that_was_renamed_still_gets_the_event_and_its_old_name_is_told(client, entries, entry) -> None:
+    entries.start(entry, "old", "me")
+    assert entries.open(entry, ["new"]) == (["new"], ["old"])
+    assert entries.bury(entry, "old", event="{}", reason="not registered any more")
+    assert is_pending(client, entry)
+    entries.finish(entry, "new")
+    assert not is_pending(client, entry)
+
+
+def test_a_dead_letter_is_written_once_and_ends_its_handler_alone(client, entries, entry) -> None:
+    entries.open(entry, ["a", "b"])
+    assert entries.bury(entry, "a", event="{}", reason="boom", traceback="T" * 100_000, tries=4)
+    assert not entries.bury(entry, "a", event="{}", reason="boom")
+    assert is_pending(client, entry)
+    ((_, letter),) = client.xrange(KEYS.dead)
+    assert letter["entry"] == entry
+    assert letter["handler"] == "a"
+    assert letter["tries"] == "4"
+    assert len(letter["traceback"]) == 16_384
+    entries.finish(entry, "b")
+    assert not is_pending(client, entry)
+
+
+def test_a_dead_letter_without_a_handler_ends_the_entry(client, entries, entry) -> None:
+    assert entries.bury(entry, "", event=b"\xff", reason="malformed")
+    assert not is_pending(client, entry)
+    assert not entries.bury(entry, "", event=b"\xff", reason="malformed")
+
+
+def test_what_a_consumer_does_not_touch_can_be_taken_over(client, entries, group, entry) -> None:
+    client.xclaim(KEYS.events, GROUP, "me", 0, [entry], idle=5000, justid=True)
+    other = Group(client, KEYS, "other")
+    group.touch([entry])
+    assert other.stale(2.0, 10) == []
+    group.release([entry])
+    assert [taken for taken, _ in other.stale(2.0, 10)] == [entry]
+    assert other.held(10) == {entry}
+    assert group.held(10) == set()
+    assert group.lags() == {GROUP: 1}
+
+
+def test_a_touch_does_not_take_back_what_has_just_begun_elsewhere(client, entries, group, entry) -> None:
+    entries.start(entry, "a", "another")
+    group.touch([entry])
+    assert group.held(10) == set()
+
+
+def test_a_flushed_redis_is_told_from_one_that_is_away(client, group) -> None:
+    client.flushall()
+    with pytest.raises(GroupGone):
+        group.unread(10, 10)
+
+
+def test_consumers_that_hold_nothing_are_forgotten_only_after_a_day(client, group, entry) -> None:
+    group.forget_the_dead()
+    assert [consumer["name"] for consumer in client.xinfo_consumers(KEYS.events, GROUP)] == ["me"]
