@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 
 from devcluster.errors import Obj, invalid
+from devcluster.names import Cause, label_causes, metadata_causes
 from devcluster.scheme import JOBS, NAMESPACES, PODS, Resource
 
-Causes = list[tuple[str, str, str]]
+Causes = list[Cause]
 
 REQUIRED = "FieldValueRequired"
 INVALID = "FieldValueInvalid"
 FORBIDDEN = "FieldValueForbidden"
 
-_DNS1123 = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-_NAME_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
 CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 JOB_NAME = "batch.kubernetes.io/job-name"
 IMMUTABLE = "field is immutable"
@@ -30,9 +24,7 @@ IMMUTABLE = "field is immutable"
 def prepare(resource: Resource, obj: Obj) -> None:
     """Fill in the defaults of a new object, in place; raises 422 when it cannot be accepted."""
     name = obj["metadata"]["name"]
-    causes: Causes = []
-    if not re.fullmatch(_DNS1123, name) or len(name) > 253:
-        causes.append((INVALID, "metadata.name", f'Invalid value: "{name}": {_NAME_RULE}'))
+    causes: Causes = metadata_causes(obj["metadata"])
     if resource is JOBS:
         _prepare_job(obj, causes)
     elif resource is PODS:
@@ -64,9 +56,12 @@ def _prepare_job(obj: Obj, causes: Causes) -> None:
     if spec.get("podFailurePolicy") and pod_spec.get("restartPolicy") == "OnFailure":
         message = 'Invalid value: "OnFailure": only "Never" is supported when podFailurePolicy is specified'
         causes.append((INVALID, "spec.template.spec.restartPolicy", message))
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    causes += label_causes({**labels, "job-name": obj["metadata"]["name"]}, "spec.template.labels")
     if causes:
         return
     uid, name = obj["metadata"]["uid"], obj["metadata"]["name"]
+    inherit_labels(obj)
     labels = template.setdefault("metadata", {}).get("labels") or {}
     own = {CONTROLLER_UID: uid, JOB_NAME: name, "controller-uid": uid, "job-name": name}
     template["metadata"]["labels"] = {**labels, **own}
@@ -133,6 +128,20 @@ def _quality(spec: Obj) -> str:
         for part in resources
     )
     return "Guaranteed" if even else "Burstable"
+
+
+def inherit_labels(job: Obj) -> None:
+    """A Job without labels takes its template's. On creation those are the user's; at the first write after it, also
+    those that tie Pods to the Job, which is how they come to be on the Job itself.
+    """
+    labels = (job["spec"].get("template") or {}).get("metadata", {}).get("labels")
+    if labels and not job["metadata"].get("labels"):
+        job["metadata"]["labels"] = dict(labels)
+
+
+def check_metadata(resource: Resource, meta: Obj) -> None:
+    if causes := metadata_causes(meta):
+        raise invalid(resource, meta["name"], causes)
 
 
 def check_update(resource: Resource, old: Obj, new: Obj) -> None:

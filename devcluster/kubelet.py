@@ -17,6 +17,7 @@ from devcluster.errors import ApiError, Obj
 from devcluster.events import Recorder
 from devcluster.logfile import LogFile
 from devcluster.logs import Logs
+from devcluster.memory import quantity
 from devcluster.podenv import argv_of, environment
 from devcluster.podstatus import Container
 from devcluster.process import Process, Warden
@@ -260,14 +261,27 @@ class Runner:
         started = time.time()
         container.state = {"running": {"startedAt": stamp(started)}}
         self._event("Normal", "Started", f"Started container {container.name}")
-        wait = asyncio.ensure_future(process.wait())
-        await asyncio.wait({wait}, timeout=self._settings.notice_seconds)
-        if not wait.done():
-            self._report()
-        code = await wait
+        code = await self._watch(process, container.spec)
         del self._processes[container.name]
         container.state = podstatus.terminated(code, started, container.id)
+        if process.out_of_memory:
+            container.state["terminated"]["reason"] = "OOMKilled"
         return code
+
+    async def _watch(self, process: Process, spec: Obj) -> int:
+        """The exit code, once it has one; its running is reported unless it ends before that is noticed."""
+        limit = (spec["resources"].get("limits") or {}).get("memory")
+        keeper = asyncio.create_task(process.keep_below(quantity(limit))) if limit else None
+        wait = asyncio.ensure_future(process.wait())
+        try:
+            await asyncio.wait({wait}, timeout=self._settings.notice_seconds)
+            if not wait.done():
+                self._report()
+            return await wait
+        finally:
+            wait.cancel()
+            if keeper:
+                keeper.cancel()
 
     def _cannot_start(self, container: Container, argv: list[str], error: OSError) -> int:
         why = (

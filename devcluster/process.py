@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from devcluster.logfile import BLOCK, LogFile
+from devcluster.memory import LOOK_SECONDS, resident
 
 PIPE_SIZE = 1 << 20
 """Bytes between a chatty process and us, so that it need not wait for the event loop."""
@@ -97,6 +98,17 @@ class Process:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._pipe, self._read)
         self._exit = asyncio.ensure_future(self._wait())
+        self.out_of_memory = False
+        """Whether it was killed for using more than its limit."""
+
+    async def keep_below(self, limit: int) -> None:
+        """Kill it when it holds more bytes than that; returns when it has ended."""
+        while not self._exit.done():
+            if resident(self.pid) > limit:
+                self.out_of_memory = True
+                self.signal(signal.SIGKILL)
+                return
+            await asyncio.wait({self._exit}, timeout=LOOK_SECONDS)
 
     async def wait(self) -> int:
         """The exit code, 128 + n for signal n; by then the log is complete. Cancelling it leaves the process alone."""

@@ -137,7 +137,12 @@ class Registry:
             admission.check_update(resource, old, new)
             if new.get("spec") != old.get("spec") and "generation" in before:
                 meta["generation"] = before["generation"] + 1
-        return {**new, "metadata": meta}
+        if resource is not EVENTS:
+            admission.check_metadata(resource, meta)
+        merged = {**new, "metadata": meta}
+        if resource is JOBS:
+            admission.inherit_labels(merged)
+        return merged
 
     def _finish(self, resource: Resource, obj: Obj) -> Obj:
         """Store, or let go when this was the last finalizer of something that is being deleted."""

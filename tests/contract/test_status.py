@@ -329,3 +329,13 @@ async def test_names_are_expanded_in_command_and_environment(api: Api) -> None:
     _, text, _ = await api.raw("GET", f"{api.pods}/{pod}/log")
     where = f"in {api.namespace}, not in $(POD) nor $(NOWHERE)"
     assert text.decode().splitlines() == [where, pod, api.namespace, "$ $$"]
+
+
+async def test_too_much_memory_is_told_as_such(api: Api) -> None:
+    limits = {"limits": {"memory": "32Mi"}}
+    greedy = container("main", "tail /dev/zero", resources=limits)
+    await run(api, make_job("a", pod={"containers": [greedy]}, backoffLimit=0))
+    (pod,) = (await api.get(api.pods))["items"]
+    ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
+    assert pod["status"]["qosClass"] == "Burstable"

@@ -107,7 +107,7 @@ async def test_all_namespaces_are_watched_at_once(api: Api) -> None:
 
 
 async def test_a_write_that_changes_nothing_is_no_event(api: Api) -> None:
-    await managed(api, "a")
+    await managed(api, "a", some="label")
     version = (await api.get(api.jobs))["metadata"]["resourceVersion"]
     same = await api.patch(f"{api.jobs}/a", {"metadata": {"labels": {}}})
     assert int(same["metadata"]["resourceVersion"]) <= int(version)

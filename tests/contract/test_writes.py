@@ -90,6 +90,27 @@ async def test_a_put_replaces_and_raises_the_generation_only_for_the_spec(api: A
     assert (status, job["metadata"]["generation"]) == (200, 2)
 
 
+async def test_a_job_without_labels_takes_its_templates_at_the_first_write_after_its_creation(api: Api) -> None:
+    job = await api.create(make_job("a", managedBy="example.com/nobody"))
+    assert "labels" not in job["metadata"]
+    job = await api.patch(f"{api.jobs}/a", {"metadata": {"annotations": {"x": "y"}}})
+    assert job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"]
+    own = make_job("b", managedBy="example.com/nobody")
+    own["spec"]["template"]["metadata"] = {"labels": {"app": "evaluation"}}
+    assert (await api.create(own))["metadata"]["labels"] == {"app": "evaluation"}
+
+
+async def test_metadata_that_breaks_the_rules_is_refused(api: Api) -> None:
+    meta = {"labels": {"ok": "-x"}, "annotations": {"a~b/c": "1"}, "finalizers": ["unqualified"]}
+    status, told = await api.call("POST", api.jobs, json=make_job("x", meta=meta))
+    assert (status, told["reason"]) == (422, "Invalid")
+    fields = [cause["field"] for cause in told["details"]["causes"]]
+    assert fields == ["metadata.labels", "metadata.annotations", "metadata.finalizers[0]"]
+    assert told["details"]["causes"][0]["message"].startswith('Invalid value: "-x": a valid label must be an empty')
+    status, told = await api.call("POST", api.jobs, json=make_job("x" * 64))
+    assert (status, told["details"]["causes"][0]["field"]) == (422, "spec.template.labels")
+
+
 async def test_a_template_is_immutable(api: Api) -> None:
     await managed(api, "a")
     change = {"spec": {"template": {"spec": {"containers": [{"name": "x", "image": "y"}]}}}}
@@ -104,7 +125,8 @@ async def test_json_patch(api: Api) -> None:
     kind = {"Content-Type": "application/json-patch+json"}
     change = [{"op": "test", "path": "/metadata/labels/color", "value": "red"}]
     change += [{"op": "replace", "path": "/metadata/labels/color", "value": "blue"}]
-    change += [{"op": "add", "path": "/metadata/annotations", "value": {"a~b/c": "1"}}]
+    change += [{"op": "add", "path": "/metadata/annotations", "value": {"example.com/a": "1"}}]
+    change += [{"op": "replace", "path": "/metadata/annotations/example.com~1a", "value": "2"}]
     status, job = await api.call("PATCH", f"{api.jobs}/a", json=change, headers=kind)
     assert (status, job["metadata"]["labels"]) == (200, {"color": "blue"})
     status, told = await api.call("PATCH", f"{api.jobs}/a", json=change, headers=kind)
@@ -132,7 +154,7 @@ async def test_the_status_of_a_foreign_job_is_its_managers_to_write(api: Api) ->
     assert job["status"]["succeeded"] == 1
     untouched = await api.patch(path, {"spec": {"parallelism": 7}, "metadata": {"labels": {"via": "status"}}})
     assert untouched["spec"]["parallelism"] == 1
-    assert untouched["metadata"]["labels"] == {"via": "status"}, "labels do come through, and finalizers"
+    assert untouched["metadata"]["labels"]["via"] == "status", "labels do come through, and finalizers"
 
 
 async def test_a_status_that_contradicts_itself_is_refused(api: Api) -> None:
