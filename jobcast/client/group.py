@@ -120,7 +120,9 @@ class GroupReader:
 
     def _read(self, place: str) -> Program[list[Fields]]:
         of = self._of
-        blocking = ("BLOCK", int(BLOCK_SECONDS * 1000)) if place == ">" else ()
+        # Not past the next look at what others hold; and not for 0, which Redis takes for ever.
+        block = max(int(min(BLOCK_SECONDS, of.claim_after / 4) * 1000), 1)
+        blocking = ("BLOCK", block) if place == ">" else ()
         reply = yield Call(
             ("XREADGROUP", "GROUP", of.group, of.consumer, "COUNT", of.batch, *blocking, "STREAMS", of.stream, place)
         )
