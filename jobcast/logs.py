@@ -10,7 +10,7 @@ import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from jobcast.event import Log
 from jobcast.excerpt import Excerpt, LogRead, unavailable
@@ -30,7 +30,7 @@ class LogSource(Protocol):
     """Where logs come from: jobcast.kube.Api, or a fake."""
 
     def log(
-        self, namespace: str, pod: str, container: str, *, previous: bool = False
+        self, namespace: str, pod: str, container: str, *, previous: bool = False, follow: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]: ...
 
 
@@ -72,13 +72,19 @@ class LogReads:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def want(self, job: str, namespace: str, pod: str, pod_uid: str, container: str) -> LogRead | None:
-        """The read, if it has ended. Otherwise it is under way now, and `done(job)` is called at its end."""
+    def want(
+        self, job: str, namespace: str, pod: str, pod_uid: str, container: str, *, follow: bool = False
+    ) -> LogRead | None:
+        """The read, if it has ended. Otherwise it is under way now, and `done(job)` is called at its end.
+
+        `follow` is for a container that is being killed: what it has said so far may be gone once it has ended.
+        """
         key = (pod_uid, container)
         if (read := self._reads.get(key)) is not None:
             return read
         if key not in self._tasks:
-            task = asyncio.create_task(self._read(key, job, namespace, pod), name=f"log {namespace}/{pod}/{container}")
+            work = self._read(key, job, Place(namespace, pod, container, follow))
+            task = asyncio.create_task(work, name=f"log {namespace}/{pod}/{container}")
             self._tasks[key] = task
             task.add_done_callback(lambda _: self._tasks.pop(key, None))
         return None
@@ -91,13 +97,12 @@ class LogReads:
         if (task := self._tasks.get(key)) is not None:
             task.cancel()
 
-    async def _read(self, key: tuple[str, str], job: str, namespace: str, pod: str) -> None:
-        source = f"{pod}/{key[1]}"
+    async def _read(self, key: tuple[str, str], job: str, place: "Place") -> None:
         try:
             async with self._slots, asyncio.timeout(LONGEST_READ_SECONDS):
-                read = await self._try_until_read(job, namespace, pod, key[1], source)
+                read = await self._try_until_read(job, place)
         except TimeoutError:
-            read = unavailable("timeout", source)
+            read = unavailable("timeout", place.source)
         self._reads[key] = read
         self._kept += len(read.output)
         while self._kept > KEPT_BYTES and len(self._reads) > 1:
@@ -106,41 +111,65 @@ class LogReads:
         self._seen(read.log)
         self._done(job)
 
-    async def _try_until_read(self, job: str, namespace: str, pod: str, container: str, source: str) -> LogRead:
+    async def _try_until_read(self, job: str, place: "Place") -> LogRead:
         pause, longest = RETRY_SECONDS
+        best = Excerpt(self._excerpt_bytes)
         while True:
+            excerpt = Excerpt(self._excerpt_bytes)
             try:
-                return await self._read_once(job, namespace, pod, container, source)
+                return await self._read_once(job, place, excerpt)
             except NotFound:
-                return unavailable("pod-gone", source)
+                # A read that was cut is worth more than none: the Pod went while we read.
+                return _partial(best, "pod-gone", place.source)
             except (Throttled, Unreachable) as error:
+                best = excerpt if excerpt.size > best.size else best
                 wait = error.retry_after if error.retry_after is not None else pause * random.uniform(0.5, 1)  # noqa: S311
                 pause = min(pause * 2, longest)
                 await asyncio.sleep(wait)
             except KubeError as error:
                 # 400: the API server says that the container waits to start. Anything else refuses us.
-                return unavailable("never-started" if error.code == 400 else "refused", source)
+                return _partial(best, "never-started" if error.code == 400 else "refused", place.source)
 
-    async def _read_once(self, job: str, namespace: str, pod: str, container: str, source: str) -> LogRead:
-        excerpt, whole = Excerpt(self._excerpt_bytes), bytearray()
-        async with self._source.log(namespace, pod, container) as chunks:
+    async def _read_once(self, job: str, place: "Place", excerpt: Excerpt) -> LogRead:
+        whole = bytearray()
+        async with self._source.log(place.namespace, place.pod, place.container, follow=place.follow) as chunks:
             async for chunk in chunks:
                 excerpt.feed(chunk)
                 if self._store is not None and len(whole) < self._store_limit:
                     whole += chunk[: self._store_limit - len(whole)]
         if excerpt.size < 512 and excerpt.text().encode().startswith(GONE_MARK):
-            return unavailable("container-gone", source)
-        ref, state, reason = None, "complete", None
+            return unavailable("container-gone", place.source)
+        ref = None
         if self._store is not None and excerpt.size:
-            ref = await self._store(job, pod, container, bytes(whole))
-            if len(whole) < excerpt.size:
-                state, reason = "truncated", "store-limit"
-        log = Log(
-            state="truncated" if state == "truncated" else "complete",
-            reason=reason,
-            bytes=excerpt.size,
-            source=source,
-            ref=ref,
-            sha256=excerpt.sha256,
-        )
-        return LogRead(log, excerpt.text(), excerpt.is_cut)
+            ref = await self._store(job, place.pod, place.container, bytes(whole))
+        is_cut = ref is not None and len(whole) < excerpt.size
+        return _read(excerpt, "store-limit" if is_cut else None, place.source, ref)
+
+
+class Place(NamedTuple):
+    """Which log."""
+
+    namespace: str
+    pod: str
+    container: str
+    follow: bool
+
+    @property
+    def source(self) -> str:
+        return f"{self.pod}/{self.container}"
+
+
+def _partial(excerpt: Excerpt, reason: str, source: str) -> LogRead:
+    return _read(excerpt, reason, source, None) if excerpt.size else unavailable(reason, source)
+
+
+def _read(excerpt: Excerpt, reason: str | None, source: str, ref: str | None) -> LogRead:
+    log = Log(
+        state="truncated" if reason else "complete",
+        reason=reason,
+        bytes=excerpt.size,
+        source=source,
+        ref=ref,
+        sha256=excerpt.sha256,
+    )
+    return LogRead(log, excerpt.text(), excerpt.is_cut)

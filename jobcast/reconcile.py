@@ -239,11 +239,19 @@ class Reconciler:
         return read, left
 
     async def _read_ahead(self, job: Job, pods: Sequence[Pod]) -> None:
-        """Read the log of each main container that has ended, before the Job's end and before its Pod is cleaned up."""
-        ended = [(pod, c) for pod, c in main_containers(job, pods) if c.state == "terminated"]
-        if ended and await self._claim(job.uid):
-            for pod, container in ended:
-                self._logs.want(job.uid, job.namespace, pod.name, pod.uid, container.name)
+        """Read the log of each main container that has ended, before the Job's end and before its Pod is cleaned up.
+
+        The kubelet drops the log of a Pod that is being deleted as soon as its containers have ended, so such a log is
+        followed to its end while they are being killed.
+        """
+        due = [
+            (pod, c)
+            for pod, c in main_containers(job, pods)
+            if not pod.gone and (c.state == "terminated" or (c.state == "running" and pod.deleted))
+        ]
+        if due and await self._claim(job.uid):
+            for pod, c in due:
+                self._logs.want(job.uid, job.namespace, pod.name, pod.uid, c.name, follow=c.state == "running")
 
     async def _claim(self, uid: str) -> bool:
         if uid in self._claims:

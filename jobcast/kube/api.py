@@ -134,13 +134,22 @@ class Api:
 
     @asynccontextmanager
     async def log(
-        self, namespace: str, pod: str, container: str, *, previous: bool = False, silence: float = ANSWER_SECONDS
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        previous: bool = False,
+        follow: bool = False,
+        silence: float = ANSWER_SECONDS,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The container's log as chunks of raw bytes: no decoding, no line is waited for.
+        """The container's log as chunks of raw bytes: no decoding, no line is waited for. `follow`: to its end.
 
         Raises NotFound (the Pod is gone) and KubeError with code 400 (the container has not started).
         """
-        params = {"container": container} | ({"previous": "true"} if previous else {})
+        params = {"container": container}
+        params |= {"previous": "true"} if previous else {}
+        params |= {"follow": "true"} if follow else {}
         path = f"{PODS.path(namespace)}/{pod}/log"
         async with self._open(path, params, silence=silence, encoding="identity") as response:
             yield self._chunks(response)
