@@ -8,7 +8,7 @@ import logging
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import kombu.exceptions
 
@@ -180,13 +180,13 @@ class Bridge:
             try:
                 if body is None:
                     raise wire.MalformedEvent("the entry has no field `event`")
-                event = wire.decode(body)
-            except wire.MalformedEvent as error:
-                self._set_aside(entry, body or b"", str(error))
+                event, text = wire.decode(body), body.decode()
+            except Exception as error:  # a bomb of nested JSON too must not hold up those behind it
+                self._set_aside(entry, body or b"", str(error) or type(error).__name__)
                 continue
             wanting = tuple(target for target in self._targets if target.wants(event))
             if wanting:
-                self._flights.add(Flight(entry, event.id, event.eval_id, body.decode(), wanting, is_again))
+                self._flights.add(Flight(entry, event.id, event.eval_id, text, wanting, is_again))
             else:
                 unwanted.append(entry)
         self._entries.acknowledge(unwanted)
@@ -204,24 +204,36 @@ class Bridge:
             return
         with producing(self._app) as producer:
             while (flight := self._flights.ready()) is not None:
-                targets = {target.name: target for target in flight.targets}
-                names = list(targets)
-                if flight.is_again or len(names) > 1:
-                    left, strangers = self._entries.open(flight.entry, names)
-                    names = [name for name in names if name in left]
-                    for stranger in strangers:
-                        self._set_aside(flight.entry, flight.body, "its handler is not registered any more", stranger)
-                waiting_for = set()
-                for name in names:
-                    task_id = targets[name].hand(flight, producer)
-                    if targets[name].ends_with_its_task:
-                        self._of_task[task_id] = (flight.entry, name)
-                        waiting_for.add(name)
-                    else:
-                        self._entries.finish(flight.entry, name)
+                try:
+                    waiting_for = self._hand(flight, producer)
+                except AWAY:
+                    raise  # it stays the next
+                except Exception as error:  # nobody can send it: it must not hold up those behind it
+                    reason = f"it cannot be handed out: {type(error).__name__}: {error}"
+                    self._set_aside(flight.entry, flight.body, reason)
+                    waiting_for = set()
                 self._flights.departed(flight, waiting_for)
                 if not waiting_for:
                     self._flights.ended(flight.entry)
+
+    def _hand(self, flight: Flight[Target], producer: Any) -> set[str]:
+        """Hand it to those who have not ended; returns whose end is to be waited for."""
+        names = [target.name for target in flight.targets]
+        if flight.is_again or len(names) > 1:
+            names, strangers = self._entries.open(flight.entry, names)
+            for stranger in strangers:
+                self._set_aside(flight.entry, flight.body, "its handler is not registered any more", stranger)
+        waiting_for = set()
+        for target in flight.targets:
+            if target.name not in names:
+                continue
+            task_id = target.hand(flight, producer)
+            if target.ends_with_its_task:
+                self._of_task[task_id] = (flight.entry, target.name)
+                waiting_for.add(target.name)
+            else:
+                self._entries.finish(flight.entry, target.name)
+        return waiting_for
 
     def _listen(self, timeout: float) -> None:
         """Take note of tasks that ended; wait so long for the first."""
@@ -241,6 +253,8 @@ class Bridge:
         entry, target = self._of_task.pop(task_id, ("", ""))
         flight = self._flights.get(entry)
         if flight is None:
+            if lost:
+                self._behind = "0"  # another worker handed it out, but it is ours since it began: see what that was
             return
         flight.left.discard(target)
         if lost:
@@ -265,6 +279,7 @@ class Bridge:
         unheld = [flight.entry for flight in self._flights.aloft if flight.entry not in held]
         for entry in self._group.acknowledged(unheld) if unheld else ():
             self._flights.ended(entry)
+        self._of_task = {task: of for task, of in self._of_task.items() if of[0] in self._flights}
         if self._flights.room > 0:
             stale = self._group.stale(self._takeover, min(BATCH, self._flights.room))
             if stale:

@@ -5,6 +5,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from celery import signals
 
@@ -42,7 +43,8 @@ class Formatter(logging.Formatter):
         super().__init__()
         self._as_json = as_json
         urls = (settings.redis_url, settings.celery_broker_url, settings.celery_result_backend)
-        self._secrets = [secret for url in urls if url and (secret := secret_of(url))]
+        secrets = {secret for url in urls if url and (secret := secret_of(url))}
+        self._secrets = sorted(secrets | {quote(secret, safe="") for secret in secrets}, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}

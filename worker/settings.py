@@ -69,7 +69,12 @@ class WorkerSettings(CoreSettings):
     def _parse_routes(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(_route(part.strip()) for part in value.split(",") if part.strip())
+        routes = tuple(_route(part.strip()) for part in value.split(",") if part.strip())
+        names = [route.name for route in routes]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name.removeprefix('route:')} is named twice; join its statuses with |")
+        return routes
 
     @field_validator("celery_broker_url", "celery_result_backend", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
+from kombu import Queue
 
 from jobcast.event import Event
 from worker.settings import Route
@@ -64,6 +65,8 @@ class RouteTarget:
         self.name = route.name
         self._app = app
         self._route = route
+        # Theirs, and declared by them as they like it.
+        self._queue = Queue(route.queue or "celery", no_declare=True)
 
     def wants(self, event: Event) -> bool:
         return event.status in self._route.statuses
@@ -74,9 +77,7 @@ class RouteTarget:
             self._route.task,
             args=(msgspec.json.decode(flight.body),),
             task_id=task_id,
-            # The list itself, not through an exchange: a binding of theirs that was flushed would swallow it silently.
-            exchange="",
-            routing_key=self._route.queue or "celery",
+            queue=self._queue,  # type: ignore[arg-type] # Celery takes a Queue too
             argsrepr=f"({flight.event_id!r}, …)",
             retry=False,
             producer=producer,

@@ -97,9 +97,10 @@ def test_events_flow_again_after_redis_was_flushed_restarted_and_killed(own_valk
         redis.client.flushall()
         tell(own_valkey.url, "evaluation", completed("b"))
         until(lambda: redis.is_done and redis.calls == ["score b completed"])
-        for fault in (False, True):
-            own_valkey.stop(kill=fault)
-            until(lambda: worker.log.count("redis is away") == 1 + fault)
+        for kill in (False, True):
+            told = worker.log.count("redis is away")
+            own_valkey.stop(kill=kill)
+            until(lambda told=told: worker.log.count("redis is away") == told + 1)
             assert worker.get("/livez")[0] == 200  # a restart of the worker would not heal it
             own_valkey.start()
             tell(own_valkey.url, "evaluation", completed("c"))

@@ -24,7 +24,7 @@ from jobcast.ledger import Ledger, Step, Telling
 ROOT = Path(__file__).parents[2]
 R = TypeVar("R")
 
-HANDLERS = '''
+HANDLERS = """
 import os, time
 import redis
 from jobcast import on
@@ -37,7 +37,7 @@ def call(name, event):
 def wait_for(gate):
     while not calls.exists(gate):
         time.sleep(0.01)
-'''
+"""
 """The beginning of every module of handlers here: `call` leaves a trace that any process may read."""
 
 
@@ -117,7 +117,9 @@ def _step(events: list[Event]) -> Step:
 class Worker:
     """`celery -A worker worker` with these handlers."""
 
-    def __init__(self, url: str, folder: Path, handlers: str = "", *options: str, name: str = "one", **env: str) -> None:
+    def __init__(
+        self, url: str, folder: Path, handlers: str = "", *options: str, name: str = "one", **env: str
+    ) -> None:
         self._module = folder / "my_handlers.py"
         self._module.write_text(HANDLERS + handlers)
         self.port = free_port()

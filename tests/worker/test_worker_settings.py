@@ -1,0 +1,149 @@
+"""Wrong settings: exit code 2, one line each, no traceback, no secret."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from workers import ROOT
+
+from jobcast.event import Status
+from jobcast.handlers import Registry, on
+from jobcast.settings import complaints
+from worker.app import configuration
+from worker.handlers import HandlerError, check
+from worker.settings import Route, WorkerSettings
+
+
+def started(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "worker", "worker", "-P", "solo"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(folder), **env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+CASES = {
+    "a module that is not there": ("", "no_such_module", "'no_such_module' cannot be imported: ModuleNotFoundError"),
+    "a module that does not compile": ("def", "mine", "'mine' cannot be imported: SyntaxError"),
+    "a module that raises": ("1 / 0", "mine", "'mine' cannot be imported: ZeroDivisionError: division by zero"),
+    "a module that ends the process": ("raise SystemExit('bye')", "mine", "cannot be imported: SystemExit: bye"),
+    "a status that does not exist": (
+        "from jobcast import on\n@on('done')\ndef f(event): ...",
+        "mine",
+        "'mine' cannot be imported: ValueError: on('done'): no such status",
+    ),
+    "a handler that is registered twice": (
+        "from jobcast import on\nfor _ in range(2):\n    @on('completed')\n    def f(event): ...",
+        "mine",
+        "handler mine.f is registered twice",
+    ),
+    "an option that is not known": (
+        "from jobcast import on\n@on('completed', acks_late=False)\ndef f(event): ...",
+        "mine",
+        "mine.f: no option 'acks_late'",
+    ),
+}
+
+
+@pytest.mark.must_survive(36)
+@pytest.mark.parametrize(("code", "modules", "says"), CASES.values(), ids=CASES)
+def test_handlers_that_cannot_be_used_end_the_worker_with_code_2_and_one_line(tmp_path, code, modules, says) -> None:
+    (tmp_path / "mine.py").write_text(code + "\n")
+    done = started(tmp_path, HANDLERS=modules)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("HANDLERS: ")
+    assert says in line
+    assert done.stdout == ""
+
+
+@pytest.mark.must_survive(36)
+@pytest.mark.must_survive(37)
+def test_each_wrong_setting_has_its_line_and_no_secret_is_repeated(tmp_path) -> None:
+    done = started(
+        tmp_path,
+        CELERY_BROKER_URL="ftp://user:hunter2@host/0",
+        ROUTES="done=a.b",
+        SWEEP_SECONDS="-1",
+        HANDLERS="my-handlers",
+        WORKER_HTTP_PORT="http",
+    )
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert sorted(line.split(":")[0] for line in lines) == [
+        "CELERY_BROKER_URL",
+        "HANDLERS",
+        "ROUTES",
+        "SWEEP_SECONDS",
+        "WORKER_HTTP_PORT",
+    ]
+    assert "hunter2" not in done.stderr
+
+
+def routes_of(monkeypatch: pytest.MonkeyPatch, text: str) -> tuple[Route, ...]:
+    monkeypatch.setenv("ROUTES", text)
+    return WorkerSettings().routes
+
+
+def test_a_route_names_statuses_a_task_and_a_queue(monkeypatch) -> None:
+    assert routes_of(monkeypatch, "completed|failed=shop.tasks.invoice@billing, *=audit.note,") == (
+        Route(frozenset({Status.COMPLETED, Status.FAILED}), "shop.tasks.invoice", "billing"),
+        Route(frozenset(Status), "audit.note", None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("completed", "'completed' does not parse; write for example"),
+        ("completed=", "does not parse"),
+        ("done=a.b", "no status 'done'; there are running"),
+        ("completed=a.b@", "does not parse"),
+        ("*|failed=a.b", "no status '*'"),
+    ],
+)
+def test_a_wrong_route_is_refused_with_what_would_be_right(monkeypatch, text, says) -> None:
+    with pytest.raises(ValidationError) as refused:
+        routes_of(monkeypatch, text)
+    (line,) = complaints(refused.value)
+    assert line.startswith("ROUTES: ")
+    assert says in line
+
+
+def test_two_routes_to_the_same_task_are_refused(monkeypatch) -> None:
+    with pytest.raises(ValidationError, match="twice"):
+        routes_of(monkeypatch, "completed=a.b@q,failed=a.b@q")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"), [({"max_retries": -1}, "max_retries=-1"), ({"retry_backoff": "soon"}, "retry_backoff='soon'")]
+)
+def test_an_option_without_a_sensible_value_is_refused(options, says) -> None:
+    registry = Registry()
+
+    @on("completed", into=registry, **options)
+    def score(event: object) -> None: ...
+
+    with pytest.raises(HandlerError, match=says):
+        check(registry)
+
+
+def test_the_broker_is_redis_unless_another_is_named(monkeypatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://there:1/2")
+    assert WorkerSettings().broker == "redis://there:1/2"
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://rabbit")
+    assert WorkerSettings().broker == "amqp://rabbit"
+    monkeypatch.setenv("CELERY_BROKER_URL", "")
+    assert WorkerSettings().broker == "redis://there:1/2"
+
+
+def test_nothing_but_json_is_accepted_or_sent() -> None:
+    conf = configuration(WorkerSettings())
+    assert conf["accept_content"] == ["json"]
+    assert {conf[name] for name in conf if name.endswith("_serializer")} == {"json"}
