@@ -85,13 +85,28 @@ def connect_plain(url: str, *, answer_seconds: float = ANSWER_SECONDS, **options
 
 def explain(error: BaseException) -> str:
     """One line for an operator: what Redis said, and what it means where that is not plain."""
-    text = str(error) or type(error).__name__
+    text = _with_code(error, str(error) or type(error).__name__)
     for word, meaning in _MEANINGS.items():
         if word in text:
             return f"{text} ({meaning})"
     return text
 
 
+def _with_code(error: BaseException, text: str) -> str:
+    # redis-py takes Redis' code off the errors that it has a class for; an operator looks for the code.
+    for kind, code in _CODES.items():
+        if isinstance(error, kind) and not text.startswith(code):
+            return f"{code} {text}"
+    if isinstance(error, redis.AuthenticationError):
+        return f"{'WRONGPASS' if 'invalid' in text else 'NOAUTH'} {text}"
+    return text
+
+
+_CODES: dict[type[Exception], str] = {
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.NoPermissionError: "NOPERM",
+}
 _MEANINGS = {
     "OOM": "Redis is full: raise maxmemory or lower the retention",
     "READONLY": "this is a replica: REDIS_URL must lead to the primary",
@@ -99,5 +114,6 @@ _MEANINGS = {
     "WRONGPASS": "the user name or password in REDIS_URL is wrong",
     "NOPERM": "the account in REDIS_URL lacks a permission",
     "LOADING": "Redis is starting",
+    "NOREPLICAS": "Redis may not write while its replicas are away",
     "MISCONF": "Redis cannot save to disk and refuses writes",
 }
