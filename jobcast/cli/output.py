@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import msgspec
 from rich.console import Console
+from rich.text import Text
 
 POLL_SECONDS = 0.5
 """How soon a command notices that nobody reads it any more, though it has nothing to write."""
@@ -28,10 +29,18 @@ class _Console(Console):
 
 
 def console() -> Console:
-    """Standard output for people. On a terminal a line is cut at its edge by whoever prints it; in a pipe it is whole."""
+    """Standard output for people."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII alone
     return _Console(highlight=False, markup=False, emoji=False)
+
+
+def print_line(out: Console, line: Text) -> None:
+    """One line: at a terminal cut at its edge, elsewhere whole."""
+    if out.is_terminal:
+        out.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+    else:
+        out.print(line, soft_wrap=True)
 
 
 def complain(line: str) -> None:

@@ -24,7 +24,7 @@ OUTPUT_CHARACTERS = 200
 
 def line(event: Event) -> Text:
     """The event in one line: time, status, evaluation, Job, and what its status adds."""
-    text = Text(no_wrap=True, overflow="ellipsis")
+    text = Text()
     text.append(_time(event), "dim")
     text.append(f"  {event.status.value:9}", STYLES[event.status])
     text.append(f"  {harmless(event.eval_id):16}  ")

@@ -1,6 +1,6 @@
 """`jobcast wait`: until an evaluation has ended."""
 
-from jobcast.cli.output import complain, console, write_json
+from jobcast.cli.output import complain, console, print_line, write_json
 from jobcast.cli.redis import Redis
 from jobcast.cli.show import line
 from jobcast.event import Status
@@ -23,6 +23,5 @@ async def wait(redis: Redis, eval_id: str, timeout: float | None, json: bool) ->
     if json:
         write_json(encode(end))
     else:
-        out = console()
-        out.print(line(end), soft_wrap=not out.is_terminal)
+        print_line(console(), line(end))
     return 0 if end.status is Status.COMPLETED else EXIT_NOT_COMPLETED

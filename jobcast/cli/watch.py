@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from jobcast.cli.output import complain, console, nobody_reads, write_json
+from jobcast.cli.output import complain, console, nobody_reads, print_line, write_json
 from jobcast.cli.redis import Redis
 from jobcast.cli.show import line
 from jobcast.client import AsyncFeed
@@ -40,5 +40,4 @@ async def _show(feed: AsyncFeed[Event], statuses: Sequence[Status], json: bool) 
             if json:
                 write_json(feed.raw)
             else:
-                # At a terminal one line each, cut at its edge; elsewhere nothing is cut.
-                out.print(line(event), soft_wrap=not out.is_terminal)
+                print_line(out, line(event))

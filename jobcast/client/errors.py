@@ -15,7 +15,7 @@ _PASSING = (
     redis.exceptions.ClusterDownError,
     redis.exceptions.TryAgainError,
 )
-_PASSING_WORDS = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "MISCONF", "UNBLOCKED", "BUSY ")
+_PASSING_WORDS = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "UNBLOCKED", "BUSY ")
 """Refusals that end by themselves, or by an operator's hand at Redis: wait. redis-py has a class for some of them only."""
 
 

@@ -1,0 +1,81 @@
+"""The command as a real process, and something that tells."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jobcast.connection import connect
+from jobcast.keys import Keys
+from jobcast.ledger import Ledger
+from tests.client.telling import Teller
+from tests.conftest import ValkeyServer
+
+JOBCAST = str(Path(sys.executable).parent / "jobcast")
+Process = subprocess.Popen[str]
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def environment(valkey: ValkeyServer, prefix: str) -> dict[str, str]:
+    """Of an operator who has set up where Jobcast tells; and whose terminal is no terminal."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return kept | {"REDIS_URL": valkey.url, "KEY_PREFIX": prefix, "TZ": "UTC", "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
+    """Start a command; what has not ended by then is killed after the test."""
+    started: list[Process] = []
+
+    def start(*arguments: str, **more: str) -> Process:
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            [JOBCAST, *arguments], stdout=pipe, stderr=pipe, text=True, env=environment | more, bufsize=1
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run a command to its end."""
+
+    def run(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([JOBCAST, *arguments], capture_output=True, text=True, env=environment | more, timeout=30)
+
+    return run
+
+
+@pytest.fixture
+async def teller(valkey: ValkeyServer, prefix: str) -> AsyncIterator[Teller]:
+    client = connect(valkey.url)
+    async with Ledger(client, Keys(prefix)) as ledger:
+        yield Teller(ledger)
+    await client.aclose()
+
+
+@pytest.fixture
+async def is_listening(valkey: ValkeyServer, prefix: str) -> AsyncIterator[Callable[[], "object"]]:
+    """Whether somebody listens to the ends of evaluations."""
+    client = connect(valkey.url)
+
+    async def is_listening() -> bool:
+        return Keys(prefix).channel("failed").encode() in await client.pubsub_channels(f"{prefix}:*")
+
+    yield is_listening
+    await client.aclose()

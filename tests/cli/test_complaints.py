@@ -1,0 +1,105 @@
+"""What an operator can do wrong: a line that names it, the right exit code, no traceback, no secret."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+import jobcast
+from tests.conftest import ValkeyServer, free_port
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+COMMANDS = [["watch"], ["watch", "--since", "0"], ["get", "42"], ["wait", "42"]]
+
+
+def complaint(result: "subprocess.CompletedProcess[str]", code: int) -> str:
+    assert result.returncode == code, result.stderr
+    assert result.stdout == ""
+    assert result.stderr.startswith("jobcast: ")
+    assert result.stderr.count("\n") == 1
+    assert "s3cret" not in result.stderr
+    return result.stderr.removeprefix("jobcast: ").rstrip("\n")
+
+
+@pytest.mark.must_survive(36)
+@pytest.mark.must_survive(37)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://:s3cret@localhost",
+        "redis://user:s3cret/x@localhost:6379/0",
+        "redis://:s3cret@localhost:port/0",
+        "redis://:s3cret@localhost:6379/zero",
+        "redis://:s3cret@localhost/0?nonsense=1",
+        "s3cret",
+        "",
+    ],
+)
+def test_a_wrong_url_is_code_2_and_names_its_setting_and_not_its_password(run: Run, url: str) -> None:
+    assert complaint(run("get", "42", REDIS_URL=url), 2).startswith("REDIS_URL: ")
+    assert complaint(run("get", "42", "--redis-url", url), 2).startswith("--redis-url: ")
+
+
+def test_a_wrong_prefix_is_code_2_and_names_its_setting(run: Run) -> None:
+    assert complaint(run("get", "42", KEY_PREFIX="a b"), 2).startswith("KEY_PREFIX: 'a b' is not a prefix")
+    assert complaint(run("get", "42", "--prefix", ""), 2).startswith("--prefix: '' is not a prefix")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["watch", "--status", "finished"], "--status: 'finished' is not a status; there are running,"),
+        (["watch", "--since", "yesterday"], "--since: 'yesterday' is not a place in the stream"),
+        (["wait", "42", "--timeout", "nan"], "--timeout: nan is not a number of seconds"),
+        (["wait", "42", "--timeout", "-1"], "--timeout: -1 is not a number of seconds"),
+    ],
+)
+def test_a_wrong_option_is_code_2_and_named(run: Run, arguments: list[str], said: str) -> None:
+    assert complaint(run(*arguments), 2).startswith(said)
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["get"], ["wait", "42", "--timeout", "soon"], ["watch", "--wrong"]])
+def test_wrong_usage_is_code_2_without_a_traceback(run: Run, arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "Usage:" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.must_survive(37)
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_redis_that_cannot_be_reached_at_the_start_is_code_1_and_a_line(run: Run, arguments: list[str]) -> None:
+    port = free_port()
+    said = complaint(run(*arguments, REDIS_URL=f"redis://user:s3cret@127.0.0.1:{port}/3"), 1)
+    assert said.startswith(f"Redis at 127.0.0.1:{port}, database 3: ")
+
+
+@pytest.mark.must_survive(27)
+@pytest.mark.must_survive(37)
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_wrong_password_is_code_1_and_a_line(run: Run, own_valkey: ValkeyServer, arguments: list[str]) -> None:
+    with redis.Redis(port=own_valkey.port) as client:
+        client.config_set("requirepass", "right")
+    said = complaint(run(*arguments, REDIS_URL=own_valkey.url.replace("//", "//:s3cret@")), 1)
+    assert "password" in said
+    assert "password" in complaint(run(*arguments, REDIS_URL=own_valkey.url), 1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["watch", "--help"], ["get", "--help"], ["wait", "--help"], ["demo", "--help"]]
+)
+def test_help_has_an_example_and_shows_no_secret(run: Run, arguments: list[str]) -> None:
+    result = run(*arguments, REDIS_URL="redis://:s3cret@localhost")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "s3cret" not in result.stdout
+    assert arguments == ["--help"] or f"Example: jobcast {arguments[0]}" in result.stdout
+
+
+@pytest.mark.skipif(
+    (Path(jobcast.__file__).parent.parent / "demo").exists(), reason="this is a checkout with its demo: see make demo"
+)
+def test_the_demo_without_a_checkout_says_so(run: Run) -> None:
+    assert complaint(run("demo"), 1).startswith("the demo needs a checkout of Jobcast")

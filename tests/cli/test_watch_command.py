@@ -1,0 +1,164 @@
+"""jobcast watch, as a process."""
+
+import asyncio
+import os
+import pty
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from jobcast.wire import encode
+from tests.cli.conftest import JOBCAST, Process
+from tests.client.telling import Teller, event
+from tests.conftest import ValkeyServer, eventually
+
+Start = Callable[..., Process]
+
+
+async def lines(process: Process, count: int) -> list[str]:
+    assert process.stdout is not None
+    return [await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 15) for _ in range(count)]
+
+
+async def ended(process: Process) -> tuple[int, str, str]:
+    out, err = await asyncio.to_thread(process.communicate, timeout=15)
+    return process.returncode, out, err
+
+
+async def test_for_programs_each_line_is_the_event_as_on_the_wire(
+    start: Start, teller: Teller, is_listening: Any
+) -> None:
+    told = [event("running"), event("completed", output="two\nlines \x1b[31mred"), event("cancelled", "43")]
+    watch = start("watch", "--json")
+    await eventually(is_listening)
+    await teller.tell(*told)
+    assert await lines(watch, 3) == [encode(one).decode() + "\n" for one in told]
+
+
+async def test_people_get_a_line_with_what_matters_and_nothing_that_moves_their_terminal(
+    start: Start, teller: Teller, is_listening: Any
+) -> None:
+    watch = start("watch")
+    await eventually(is_listening)
+    nasty = "\x1b]0;owned\x07\x1b[2J\x1b[31mfirst\x1b[0m \u202eline\x07\nsecond"
+    await teller.tell(event("running"), event("failed", exit_code=137, output=nasty, reason="[bold]Why\x9b1m"))
+    running, failed = await lines(watch, 2)
+    assert running == "2026-11-20 10:00:00  running    42                evals/eval-42\n"
+    assert failed == (
+        "2026-11-20 10:00:00  failed     42                evals/eval-42"
+        "  exit 137  1.5 s  [bold]Why\\x9b1m  first \\u202eline\\x07\n"
+    )
+
+
+async def test_only_the_statuses_asked_for_are_shown(start: Start, teller: Teller, is_listening: Any) -> None:
+    watch = start("watch", "--json", "--status", "failed", "--status", "cancelled")
+    await eventually(is_listening)
+    await teller.tell(event("running"), event("completed"), event("failed", "43"), event("cancelled", "44"))
+    assert await lines(watch, 2) == [
+        encode(event("failed", "43")).decode() + "\n",
+        encode(event("cancelled", "44")).decode() + "\n",
+    ]
+
+
+async def test_since_shows_what_was_told_before_and_goes_on(start: Start, teller: Teller) -> None:
+    await teller.tell(event("running"), event("completed"))
+    watch = start("watch", "--json", "--since", "0", "--status", "completed", "--status", "failed")
+    assert await lines(watch, 1) == [encode(event("completed")).decode() + "\n"]
+    await teller.tell(event("failed", "43"))
+    assert await lines(watch, 1) == [encode(event("failed", "43")).decode() + "\n"]
+
+
+@pytest.mark.parametrize("told", [1, 3], ids=["and nothing more is told", "and more is told"])
+@pytest.mark.parametrize("how", ["--json", ""], ids=["json", "people"])
+async def test_it_ends_cleanly_when_its_reader_has_had_enough(
+    environment: dict[str, str], teller: Teller, is_listening: Any, told: int, how: str
+) -> None:
+    script = 'set -o pipefail; "$0" watch $1 | head -n 1'
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(  # noqa: ASYNC220 - a pipeline of a shell is the point
+        ["bash", "-c", script, JOBCAST, how], stdout=pipe, stderr=pipe, text=True, env=environment
+    )
+    try:
+        await eventually(is_listening)
+        await teller.tell(*(event("running", f"more-{i}") for i in range(told)))
+        code, out, err = await ended(process)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (code, err) == (0, "")
+    assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]])
+async def test_ctrl_c_is_how_it_ends(start: Start, teller: Teller, how: list[str]) -> None:
+    watch = start("watch", *how, "--since", "0")
+    await teller.tell(event("running"))
+    await lines(watch, 1)
+    watch.send_signal(signal.SIGINT)
+    assert await ended(watch) == (0, "", "")
+
+
+async def test_what_was_not_an_event_is_counted_at_the_end(
+    start: Start, teller: Teller, valkey: ValkeyServer, is_listening: Any
+) -> None:
+    watch = start("watch", "--json")
+    await eventually(is_listening)
+    with redis.Redis(port=valkey.port) as client:
+        client.publish(teller.keys.channel("running"), b"rubbish")
+    await teller.tell(event("completed"))
+    await lines(watch, 1)
+    watch.send_signal(signal.SIGINT)
+    assert await ended(watch) == (0, "", "jobcast: skipped what was not an event: 1\n")
+
+
+async def test_it_waits_for_a_redis_that_went_away_and_goes_on(
+    start: Start, own_valkey: ValkeyServer, prefix: str
+) -> None:
+    watch = start("watch", "--json", REDIS_URL=own_valkey.url)
+    data = encode(event("running"))
+
+    def is_heard() -> bool:
+        with redis.Redis(port=own_valkey.port) as client:
+            return bool(client.publish(f"{prefix}:running", data))
+
+    await eventually(is_heard)
+    await lines(watch, 1)
+    own_valkey.stop()
+    assert watch.stderr is not None
+    said = await asyncio.wait_for(asyncio.to_thread(watch.stderr.readline), 15)
+    assert said.startswith(f"jobcast: waiting for Redis at 127.0.0.1:{own_valkey.port}: ")
+    own_valkey.start()
+    await eventually(is_heard)
+    assert await lines(watch, 1) == [data.decode() + "\n"]
+    assert await asyncio.wait_for(asyncio.to_thread(watch.stderr.readline), 15) == "jobcast: Redis is back\n"
+    watch.send_signal(signal.SIGINT)
+    assert (await ended(watch))[0] == 0
+
+
+async def test_it_ends_when_a_terminal_is_its_reader_and_lines_fit_it(
+    environment: dict[str, str], teller: Teller
+) -> None:
+    """At a terminal, one event is one line, cut at the edge, with colours."""
+    master, slave = pty.openpty()
+    await teller.tell(event("failed", output="x" * 300))
+    process = subprocess.Popen(  # noqa: ASYNC220 - takes milliseconds
+        [JOBCAST, "watch", "--since", "0"],
+        stdout=slave,
+        stderr=slave,
+        env=environment | {"TERM": "xterm", "COLUMNS": "100"},
+    )
+    os.close(slave)
+    try:
+        shown = await asyncio.wait_for(asyncio.to_thread(os.read, master, 65536), 15)
+        text = shown.decode()
+        assert "\x1b[1;31m" in text
+        assert "…" in text
+        assert text.count("\n") == 1
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(15)
+        os.close(master)
