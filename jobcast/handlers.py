@@ -6,6 +6,7 @@
 The function stays what it was and can be called in a test with an event made by hand.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -62,17 +63,24 @@ def on(*statuses: str, into: Registry | None = None, **options: Any) -> Callable
     """Have the function called with every event of these statuses; with none named, of all.
 
     `options` are Celery's own task options (`queue`, `max_retries`, `rate_limit`, `time_limit`, …). Raises ValueError
-    for a status that does not exist. The function gets the event (one of `jobcast.event`), at least once an event, and
-    must bear a repetition: `event.id` is the same each time.
+    for a status that does not exist, and for a function whose body would not run when it is called. The function gets
+    the event (one of `jobcast.event`), at least once an event, and must bear a repetition: `event.id` is the same each
+    time.
     """
     wanted = []
     for status in statuses:
+        if callable(status):
+            raise ValueError("@on needs parentheses: @on() for every event, or for example @on('completed')")
         if status not in Status.__members__.values():
             known = ", ".join(Status)
             raise ValueError(f"on({status!r}): no such status; there are {known}")
         wanted.append(Status(status))
 
     def register(function: F) -> F:
+        if not inspect.isroutine(function):
+            raise ValueError(f"on(...) is for functions, and {function!r} is none")
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            raise ValueError(f"handler {function.__qualname__} must be a plain function, not async and not a generator")
         name = f"{function.__module__}.{function.__qualname__}"
         handler = Handler(name, function, frozenset(wanted or Status), options)
         (registry if into is None else into).add(handler)
