@@ -61,10 +61,10 @@ def _prepare_job(obj: Obj, causes: Causes) -> None:
     if causes:
         return
     uid, name = obj["metadata"]["uid"], obj["metadata"]["name"]
-    inherit_labels(obj)
     labels = template.setdefault("metadata", {}).get("labels") or {}
     own = {CONTROLLER_UID: uid, JOB_NAME: name, "controller-uid": uid, "job-name": name}
     template["metadata"]["labels"] = {**labels, **own}
+    inherit_labels(obj)
     default_pod_spec(pod_spec, restart_policy="Never")
     spec.setdefault("selector", {"matchLabels": {CONTROLLER_UID: uid}})
     obj["spec"] = _defaulted(spec)
@@ -131,9 +131,7 @@ def _quality(spec: Obj) -> str:
 
 
 def inherit_labels(job: Obj) -> None:
-    """A Job without labels takes its template's. On creation those are the user's; at the first write after it, also
-    those that tie Pods to the Job, which is how they come to be on the Job itself.
-    """
+    """A Job without labels of its own gets its template's, with those that tie the Pods to it."""
     labels = (job["spec"].get("template") or {}).get("metadata", {}).get("labels")
     if labels and not job["metadata"].get("labels"):
         job["metadata"]["labels"] = dict(labels)

@@ -13,16 +13,18 @@ from typing import Self
 
 from aiohttp import web
 
+from devcluster.errors import Obj
 from devcluster.events import Recorder
 from devcluster.faults import Faults
 from devcluster.garbage import GarbageCollector
 from devcluster.jobs import JobController
 from devcluster.kubelet import Kubelet, Settings
+from devcluster.logfile import LogFile
 from devcluster.logs import Logs
 from devcluster.registry import Registry
-from devcluster.scheme import NAMESPACES
+from devcluster.scheme import JOBS, NAMESPACES, PODS
 from devcluster.server import Server
-from devcluster.store import Store
+from devcluster.store import Store, clone, key_of
 
 FIRST_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 MAX_BODY = 3 * 1024 * 1024
@@ -60,18 +62,20 @@ class DevCluster:
         self._backoff_seconds = backoff_seconds
         self._notice_seconds = notice_seconds
         self._log_rotate_bytes = log_rotate_bytes
+        self._written = 0
         self.store = Store()
         self.registry = Registry(self.store)
+        self.logs = Logs(self.store)
         self.faults = Faults()
         self.url = ""
 
     async def __aenter__(self) -> Self:
         made = tempfile.mkdtemp(prefix="devcluster-", dir=self._given_data)
         self.data = Path(made)
-        logs, recorder = Logs(self.store), Recorder(self.registry)
+        recorder = Recorder(self.registry)
         self._kubelet = Kubelet(
             self.registry,
-            logs,
+            self.logs,
             recorder,
             Settings(self.data, self._backoff_seconds, self._notice_seconds, self._log_rotate_bytes),
         )
@@ -79,29 +83,54 @@ class DevCluster:
         self._jobs = JobController(self.registry, recorder, self._backoff_seconds) if self._run_jobs else None
         for name in FIRST_NAMESPACES:
             self.registry.create(NAMESPACES, "", {"metadata": {"name": name}})
-        await self._listen(Server(self.registry, logs, self.faults, self._bookmark_seconds))
+        self._server = Server(self.registry, self.logs, self.faults, self._bookmark_seconds)
+        await self.come_up()
         return self
 
-    async def _listen(self, server: Server) -> None:
+    async def come_up(self) -> None:
+        """Listen; after `go_down`, at the same address as before."""
         app = web.Application(client_max_size=MAX_BODY)
-        app.router.add_route("*", "/{path:.*}", server.handle)
+        app.router.add_route("*", "/{path:.*}", self._server.handle)
         # Watches end when their client leaves, and at once when we stop.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port, backlog=512)
         await site.start()
-        port = self._runner.addresses[0][1]
-        self.url = f"http://{self._host}:{port}"
+        self._port = self._runner.addresses[0][1]
+        self.url = f"http://{self._host}:{self._port}"
+
+    async def go_down(self) -> None:
+        """The API server is away: connections are dropped, new ones refused. Jobs run on, and nothing is forgotten."""
+        await self._runner.cleanup()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._runner.cleanup()  # first the door, so that nobody starts what the next lines stop
+        await self.go_down()  # first the door, so that nobody starts what the next lines stop
         if self._jobs:
             self._jobs.stop()
         self._garbage.stop()
         await self._kubelet.stop()
         shutil.rmtree(self.data, ignore_errors=True)
+
+    def create(self, obj: Obj, namespace: str = "default") -> Obj:
+        """Create a Job or a Pod without HTTP. A Pod with a foreign `spec.nodeName` is run by nobody: it is yours."""
+        resource = {"Job": JOBS, "Pod": PODS}[obj["kind"]]
+        return self.registry.create(resource, namespace, clone(obj))
+
+    def patch_status(self, obj: Obj, change: Obj) -> Obj:
+        """Merge into the status of a Job or a Pod (as got from `create`), by the same rules as over HTTP."""
+        resource = PODS if "containers" in obj["spec"] else JOBS
+        kind = "application/merge-patch+json"
+        return self.registry.patch(resource, *key_of(obj), kind, {"status": change}, "status")
+
+    def write_log(self, pod: Obj, container: str, data: bytes) -> None:
+        """The log of a container that nobody runs; a second call makes the first one's the `previous` log."""
+        self._written += 1
+        log = LogFile(self.data / "written" / f"{self._written}.log", None)
+        self.logs.add(pod["metadata"]["uid"], container, log)
+        log.append(data)
+        log.close()
 
     def compact(self) -> None:
         """Forget the history of all watches: an old resourceVersion now gets its 410."""

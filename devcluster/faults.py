@@ -26,6 +26,9 @@ GARBAGE: dict[str, bytes] = {
 }
 
 
+TOO_MANY = "Too many requests, please try again later."
+
+
 class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """One thing going wrong. Fields left empty match everything."""
 
@@ -36,12 +39,16 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     resource: str | None = None
     namespace: str | None = None
     name: str | None = None
+    token: str | None = None
+    """The bearer token that a request must carry: an expired one is a 401 for it, and for no other."""
     times: int | None = 1
     """Requests to spoil; None: all of them, until cleared."""
 
     code: int = 500
     """`status`: what is answered. 401, 403, 410, 429 and the rest carry the text of a real server."""
     message: str | None = None
+    body: str | None = None
+    """`status`: plain text instead of a Status object, as proxies and overloaded servers answer."""
     retry_after: int | None = None
     """`status`: seconds, in the Retry-After header."""
 
@@ -58,23 +65,28 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     garbage: Literal["text", "half", "type", "statusless"] = "text"
     """`garbage`: which. Text, half an object, an event of an unknown type, an object without status."""
 
-    def matches(self, verb: str, target: Target) -> bool:
+    def matches(self, verb: str, target: Target, token: str = "") -> bool:
         verbs = ("log", "get") if target.subresource == "log" else (verb,)
         return (
             self.verb in (None, *verbs)
             and self.resource in (None, target.resource.plural)
             and self.namespace in (None, target.namespace)
             and self.name in (None, target.name)
+            and self.token in (None, token)
         )
+
+    @property
+    def text(self) -> str | None:
+        """The plain text to answer with, if it is to be no Status object. A server that sheds load has no time for one."""
+        return f"{TOO_MANY}\n" if self.body is None and self.code == 429 and self.message is None else self.body
 
     def error(self, verb: str, target: Target, user: str) -> ApiError:
         if self.code == 403 and self.message is None:
             return rbac_forbidden(user, verb, target.resource, target.subresource, target.namespace, target.name)
         message = self.message or {
             401: "Unauthorized",
-            410: "The provided continue parameter is too old to display a consistent list result. You can start a new "
-            "list without the continue parameter.",
-            429: "Too many requests, please try again later.",
+            410: "The resourceVersion for the provided list is too old.",
+            429: TOO_MANY,
             500: "Internal error occurred: devcluster was told to fail",
             503: "the server is currently unable to handle the request",
         }.get(self.code, REASONS.get(self.code, "Unknown"))
@@ -107,10 +119,10 @@ class Faults:
     def waiting(self) -> list[Fault]:
         return list(self._waiting)
 
-    def take(self, verb: str, target: Target) -> Fault | None:
+    def take(self, verb: str, target: Target, token: str) -> Fault | None:
         """The first fault that matches, used up by one."""
         for fault in self._waiting:
-            if fault.matches(verb, target):
+            if fault.matches(verb, target, token):
                 if fault.times is not None:
                     fault.times -= 1
                     if fault.times <= 0:

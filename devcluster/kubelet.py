@@ -83,7 +83,7 @@ class Kubelet:
         for runner in runners:
             runner.task.cancel()
         await asyncio.gather(*(runner.task for runner in runners), return_exceptions=True)
-        self.warden.stop()
+        await self.warden.stop()
 
 
 class Runner:

@@ -17,6 +17,9 @@ from devcluster.memory import LOOK_SECONDS, resident
 PIPE_SIZE = 1 << 20
 """Bytes between a chatty process and us, so that it need not wait for the event loop."""
 
+POLL_SECONDS = 0.01
+"""Between looks at a process where the system cannot tell us of its end."""
+
 # Reads process groups from its stdin; when that ends, because we ended or were killed, it kills those that are left and
 # removes our folder. A process of its own: nothing inside a process survives that process's SIGKILL.
 _WARDEN = """
@@ -37,6 +40,7 @@ class Warden:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._kept: set[Process] = set()
 
     def _tell(self, text: str) -> None:
         if self._process is None:
@@ -52,14 +56,22 @@ class Warden:
         with suppress(BrokenPipeError):
             self._process.stdin.write(text.encode())
 
-    def watch(self, group: int) -> None:
-        self._tell(f"+{group}\n")
+    def watch(self, process: Process) -> None:
+        self._kept.add(process)
+        self._tell(f"+{process.pid}\n")
 
-    def forget(self, group: int) -> None:
-        self._tell(f"-{group}\n")
+    def reaped(self, process: Process) -> None:
+        """Its number may from now on be a stranger's."""
+        self._tell(f"-{process.pid}\n")
 
-    def stop(self) -> None:
-        """Kills what is left and removes the folder."""
+    def forget(self, process: Process) -> None:
+        self._kept.discard(process)
+
+    async def stop(self) -> None:
+        """Kills what is left, whoever forgot it, and removes the folder."""
+        for process in list(self._kept):
+            process.signal(signal.SIGKILL)
+            await process.wait()
         if self._process is not None:
             assert self._process.stdin
             self._process.stdin.close()
@@ -92,12 +104,13 @@ class Process:
         finally:
             os.close(write_end)
         self.pid = self._popen.pid
-        warden.watch(self.pid)
         os.set_blocking(self._pipe, False)
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._pipe, self._read)
+        self._reaped = False
         self._exit = asyncio.ensure_future(self._wait())
+        warden.watch(self)
         self.out_of_memory = False
         """Whether it was killed for using more than its limit."""
 
@@ -116,7 +129,7 @@ class Process:
 
     def signal(self, number: int) -> None:
         """To the whole group."""
-        if not self._exit.done():
+        if not self._reaped:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
@@ -126,16 +139,19 @@ class Process:
         # end with its first one.
         self.signal(signal.SIGKILL)
         code = self._popen.wait()
-        self._warden.forget(self.pid)
+        self._reaped = True
+        self._warden.reaped(self)
         with suppress(TimeoutError):
             # Somebody may have left the group with the pipe in hand; that must not hold up the Pod.
             await asyncio.wait_for(self._drained.wait(), 1)
         self._close()
+        self._warden.forget(self)
         return 128 - code if code < 0 else code
 
     async def _ended(self) -> None:
         if not hasattr(os, "pidfd_open"):
-            await asyncio.to_thread(os.waitid, os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            while self._popen.poll() is None:
+                await asyncio.sleep(POLL_SECONDS)
             return
         fd = os.pidfd_open(self.pid)
         ended = asyncio.Event()

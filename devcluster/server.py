@@ -15,12 +15,20 @@ from devcluster.errors import ApiError, Obj, bad_request, no_such_path
 from devcluster.faults import Fault, Faults
 from devcluster.logs import Logs
 from devcluster.registry import Registry
-from devcluster.scheme import JOBS, Target, resolve
+from devcluster.scheme import JOBS, Resource, Target, resolve
 from devcluster.store import encoder
 from devcluster.stream import Severed, Stream
 from devcluster.watch import Watch, error_line
 
 USER = "devcluster"
+REVIEW = Resource(
+    "authorization.k8s.io",
+    "v1",
+    "selfsubjectaccessreviews",
+    "selfsubjectaccessreview",
+    "SelfSubjectAccessReview",
+    False,
+)
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 GZIP_FROM = 128 * 1024
 """Bytes; below, a real server does not bother to compress."""
@@ -55,6 +63,10 @@ class Server:
         if path.rstrip("/") in self._documents:
             return _json(self._documents[path.rstrip("/")])
         if path == REVIEWS and request.method == "POST":
+            place = Target(REVIEW, "", "", "")
+            fault = self._faults.take("create", place, _token(request))
+            if fault and fault.kind == "status":
+                return _spoiled(fault, "create", place)
             return _json(self._review(await _body(request)), 201)
         if path.startswith("/devcluster/"):
             return await self._control(request, path)
@@ -68,9 +80,9 @@ class Server:
         verb = _verb(request.method, target, query)
         if "dryRun" in query:
             raise bad_request("devcluster does not model dryRun")
-        fault = self._faults.take(verb, target)
+        fault = self._faults.take(verb, target, _token(request))
         if fault and fault.kind == "status":
-            raise fault.error(verb, target, USER)
+            return _spoiled(fault, verb, target)
         stream = Stream(request, self._faults, verb, target, fault)
         try:
             if fault and fault.kind == "empty":
@@ -191,6 +203,18 @@ class Server:
                 self._store.compact()
                 return _json({"resourceVersion": str(self._store.version)})
         raise no_such_path()
+
+
+def _token(request: web.Request) -> str:
+    return request.headers.get("Authorization", "").removeprefix("Bearer ")
+
+
+def _spoiled(fault: Fault, verb: str, target: Target) -> web.Response:
+    """The answer of a `status` fault."""
+    if (text := fault.text) is None:
+        return _refusal(fault.error(verb, target, USER))
+    headers = {"Retry-After": str(fault.retry_after or 1)} if fault.retry_after or fault.code == 429 else {}
+    return web.Response(status=fault.code, text=text, headers=headers)
 
 
 def _verb(method: str, target: Target, query: dict[str, str]) -> str:

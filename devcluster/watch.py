@@ -14,6 +14,9 @@ from devcluster.selectors import Matches, compile_selectors
 from devcluster.store import Event, Store, encoder, watch_line
 from devcluster.stream import Stream
 
+TOGETHER = 64
+"""Lines joined into one write: quicker than one by one, and no large buffer."""
+
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 # Go's zero values, which a real server cannot leave out of a bookmark.
@@ -74,8 +77,9 @@ class Watch:
         """Send until the time is up; raises 410 as an ApiError before anything is sent, for the caller to wrap."""
         unsubscribe = self._store.subscribe(lambda event: self._notice(event, stream))
         try:
-            for line in self._start():
-                await stream.write_event(line)
+            lines = self._start()
+            for place in range(0, len(lines), TOGETHER):
+                await _write(stream, lines[place : place + TOGETHER])
             await self._follow(stream)
         finally:
             unsubscribe()
@@ -124,13 +128,7 @@ class Watch:
         mark = self._next_mark(last)
         while True:
             await stream.suffer_strikes()
-            batch = [line for event in self._drain() for line in self._lines(event)]
-            if stream.passes_freely:
-                if batch:
-                    await stream.write_event(b"".join(batch))
-            else:
-                for line in batch:
-                    await stream.write_event(line)
+            await _write(stream, [line for event in self._drain() for line in self._lines(event)])
             now = time.monotonic()
             if now >= end:
                 return
@@ -165,6 +163,15 @@ class Watch:
         self._pending.clear()
         self._sent = max(self._sent, self._store.version)
         return events
+
+
+async def _write(stream: Stream, lines: list[bytes]) -> None:
+    if stream.passes_freely:
+        if lines:
+            await stream.write_event(b"".join(lines))
+        return
+    for line in lines:
+        await stream.write_event(line)
 
 
 def _named(target: Target, fields: str) -> str:

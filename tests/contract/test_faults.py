@@ -11,9 +11,10 @@ import aiohttp
 import pytest
 
 from devcluster import Fault
-from tests.contract.conftest import Api, is_over, is_running, make_job
-from tests.contract.test_list import managed
-from tests.contract.test_watch import take, told
+
+from .conftest import Api, is_over, is_running, make_job
+from .test_list import managed
+from .test_watch import take, told
 
 
 def add(api: Api, kind: Any, **fields: Any) -> Fault:
@@ -31,7 +32,7 @@ async def opened(api: Api, **query: str) -> Any:
 
 @pytest.mark.parametrize(
     ("code", "reason"),
-    [(401, "Unauthorized"), (404, "NotFound"), (410, "Expired"), (429, "TooManyRequests"), (503, "ServiceUnavailable")],
+    [(401, "Unauthorized"), (404, "NotFound"), (410, "Expired"), (500, "InternalError"), (503, "ServiceUnavailable")],
 )
 async def test_a_status(dev: Api, code: int, reason: str) -> None:
     add(dev, "status", code=code, verb="list", resource="jobs")
@@ -69,9 +70,55 @@ async def test_an_access_review_knows_what_is_forbidden(dev: Api) -> None:
 async def test_too_many_requests_says_when_to_come_back(dev: Api) -> None:
     add(dev, "status", code=429, retry_after=7, times=2)
     for _ in range(2):
-        status, _, headers = await dev.raw("GET", dev.jobs)
+        status, body, headers = await dev.raw("GET", dev.jobs)
         assert (status, headers["Retry-After"]) == (429, "7")
+        assert body == b"Too many requests, please try again later.\n", "plain text: no Status object"
     assert (await dev.raw("GET", dev.jobs))[0] == 200
+    add(dev, "status", code=429, retry_after=3, message="slow down")
+    status, refused = await dev.call("GET", dev.jobs)
+    assert (refused["reason"], refused["details"]) == ("TooManyRequests", {"retryAfterSeconds": 3})
+
+
+async def test_a_proxy_in_between_answers_in_its_own_way(dev: Api) -> None:
+    add(dev, "status", code=502, body="<html>Bad Gateway</html>")
+    assert (await dev.raw("GET", dev.jobs))[:2] == (502, b"<html>Bad Gateway</html>")
+
+
+async def test_an_expired_token_is_refused_and_a_new_one_is_not(dev: Api) -> None:
+    add(dev, "status", code=401, token="old", times=None)
+    for token, code in (("old", 401), ("new", 200), ("old", 401)):
+        assert (await dev.raw("GET", dev.jobs, headers={"Authorization": f"Bearer {token}"}))[0] == code
+
+
+async def test_the_server_goes_away_and_comes_back_with_all_it_knew(dev: Api) -> None:
+    assert dev.devcluster
+    await managed(dev, "a")
+    version = (await dev.get(dev.jobs))["metadata"]["resourceVersion"]
+    async with opened(dev, resourceVersion=version) as response:
+        await dev.devcluster.go_down()
+        with pytest.raises(aiohttp.ClientError):
+            await response.content.readline()
+            raise aiohttp.ClientPayloadError("an orderly end is as good")
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await dev.get(dev.jobs)
+    await dev.devcluster.come_up()
+    await managed(dev, "b")
+    assert told(await take(dev, dev.jobs, 1, resourceVersion=version)) == [("ADDED", "b")]
+
+
+async def test_objects_are_driven_without_processes(dev: Api) -> None:
+    assert dev.devcluster
+    cluster = dev.devcluster
+    job = cluster.create(make_job("a", managedBy="example.com/nobody"), dev.namespace)
+    assert cluster.patch_status(job, {"active": 1, "startTime": "2026-01-01T00:00:00Z"})["status"]["active"] == 1
+    pod_spec = {"nodeName": "elsewhere", "containers": [{"name": "main", "image": "x"}]}
+    pod = cluster.create({"kind": "Pod", "metadata": {"name": "p"}, "spec": pod_spec}, dev.namespace)
+    cluster.patch_status(pod, {"phase": "Running"})
+    cluster.write_log(pod, "main", b"first\n")
+    cluster.write_log(pod, "main", b"second\n")
+    assert (await dev.raw("GET", f"{dev.pods}/p/log"))[1] == b"second\n"
+    assert (await dev.raw("GET", f"{dev.pods}/p/log", params={"previous": "true"}))[1] == b"first\n"
+    assert (await dev.get(f"{dev.pods}/p"))["status"]["phase"] == "Running"
 
 
 async def test_a_fault_falls_only_on_what_it_matches(dev: Api) -> None:

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from devcluster import DevCluster
-from tests.contract.conftest import container, make_job
+
+from .conftest import container, make_job
 
 Kubectl = Callable[..., Awaitable[str]]
 

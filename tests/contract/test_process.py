@@ -16,8 +16,9 @@ import aiohttp
 import pytest
 
 from devcluster import DevCluster
-from tests.contract.conftest import Api, make_job
-from tests.contract.test_status import counted
+
+from .conftest import Api, make_job
+from .test_status import counted
 
 
 @contextlib.asynccontextmanager

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tests.contract.conftest import Api, Obj, make_job
-from tests.contract.test_list import managed
+from .conftest import Api, Obj, make_job
+from .test_list import managed
 
 
 def told(events: list[Obj]) -> list[tuple[str, str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from tests.contract.conftest import MERGE, Api, Obj, is_running, make_job
-from tests.contract.test_list import managed
+from .conftest import MERGE, Api, Obj, is_running, make_job
+from .test_list import managed
 
 FINISHED = "2026-01-01T00:00:00Z"
 
@@ -90,14 +90,17 @@ async def test_a_put_replaces_and_raises_the_generation_only_for_the_spec(api: A
     assert (status, job["metadata"]["generation"]) == (200, 2)
 
 
-async def test_a_job_without_labels_takes_its_templates_at_the_first_write_after_its_creation(api: Api) -> None:
-    job = await api.create(make_job("a", managedBy="example.com/nobody"))
-    assert "labels" not in job["metadata"]
-    job = await api.patch(f"{api.jobs}/a", {"metadata": {"annotations": {"x": "y"}}})
+async def test_a_job_without_labels_gets_its_templates(api: Api) -> None:
+    job = make_job("a", managedBy="example.com/nobody")
+    job["spec"]["template"]["metadata"] = {"labels": {"app": "evaluation"}}
+    job = await api.create(job)
+    assert job["metadata"]["labels"]["app"] == "evaluation"
+    assert job["metadata"]["labels"]["job-name"] == "a"
     assert job["metadata"]["labels"] == job["spec"]["template"]["metadata"]["labels"]
-    own = make_job("b", managedBy="example.com/nobody")
-    own["spec"]["template"]["metadata"] = {"labels": {"app": "evaluation"}}
-    assert (await api.create(own))["metadata"]["labels"] == {"app": "evaluation"}
+    job = await api.patch(f"{api.jobs}/a", {"metadata": {"labels": None}})
+    assert job["metadata"]["labels"]["job-name"] == "a", "and gets them again"
+    other = await api.create(make_job("b", managedBy="example.com/nobody", meta={"labels": {"own": "label"}}))
+    assert other["metadata"]["labels"] == {"own": "label"}
 
 
 async def test_metadata_that_breaks_the_rules_is_refused(api: Api) -> None:
