@@ -32,8 +32,8 @@ class Health:
     async def __aenter__(self) -> "Health":
         """Raises PortTaken."""
         app = web.Application()
-        app.router.add_get("/livez", lambda request: _answer(self._alive()))
-        app.router.add_get("/readyz", lambda request: _answer(self._ready()))
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", _metrics)
         app.router.add_get("/statusz", self._statusz)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
@@ -50,12 +50,18 @@ class Health:
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
 
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return _answer(self._alive())
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        return _answer(self._ready())
+
     async def _statusz(self, _request: web.Request) -> web.Response:
         body = msgspec.json.format(msgspec.json.encode(self._status(), enc_hook=str), indent=2)
         return web.Response(body=body + b"\n", content_type="application/json")
 
 
-async def _answer(why_not: str | None) -> web.Response:
+def _answer(why_not: str | None) -> web.Response:
     return web.Response(text="ok\n" if why_not is None else f"{why_not}\n", status=200 if why_not is None else 503)
 
 
