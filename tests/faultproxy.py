@@ -1,0 +1,92 @@
+"""A TCP proxy that cuts, stalls and loses replies on demand: the faults of a network between two healthy ends."""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Self
+
+
+class FaultProxy:
+    """`async with FaultProxy(port) as proxy:` passes what comes to `proxy.port` on to that port of this machine."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._links: set[asyncio.Task[None]] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._losing = b""
+        self.lost = 0
+        """Replies that never came back."""
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        await self.cut()
+        await self._server.wait_closed()
+
+    async def cut(self) -> None:
+        """End all connections; new ones are welcome."""
+        links = list(self._links)
+        for link in links:
+            link.cancel()
+        await asyncio.gather(*links, return_exceptions=True)
+
+    def stall(self) -> None:
+        """Accept, and pass nothing on, in neither direction, until `flow`."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        self._flowing.set()
+
+    def lose_reply_to(self, text: bytes) -> None:
+        """Pass the next request with this text on, and cut its connection when the reply to it comes."""
+        self._losing = text
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.current_task()
+        assert link is not None
+        self._links.add(link)
+        upstream: asyncio.StreamWriter | None = None
+        pumps: list[asyncio.Task[None]] = []
+        try:
+            answers, upstream = await asyncio.open_connection("127.0.0.1", self._target)
+            doomed = asyncio.Event()
+            pumps = [
+                asyncio.create_task(self._pump(reader, upstream, doomed, is_request=True)),
+                asyncio.create_task(self._pump(answers, writer, doomed, is_request=False)),
+            ]
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        except (OSError, asyncio.CancelledError):
+            pass  # what we stand in front of is down, or `cut`: the client sees its connection end
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            for end in (writer, upstream):
+                if end is not None:
+                    end.close()
+                    with contextlib.suppress(OSError):
+                        await end.wait_closed()
+            self._links.discard(link)
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event, *, is_request: bool
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(64 * 1024):
+                await self._flowing.wait()
+                if is_request and self._losing and self._losing in data:
+                    self._losing = b""
+                    doomed.set()
+                elif not is_request and doomed.is_set():
+                    self.lost += 1
+                    return
+                writer.write(data)
+                await writer.drain()
