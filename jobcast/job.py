@@ -15,6 +15,9 @@ TIMEOUT_ANNOTATION = "timeout"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 """On every Pod that the Job controller makes (Kubernetes 1.27 and later)."""
+LOST_CONTAINER = "ContainerStatusUnknown"
+"""The kubelet's reason for a container it could not find when its Pod ended. The exit code it writes beside it, 137, is made
+up: the container may have ended otherwise, or never have started."""
 
 
 def unix(time: str) -> float:
@@ -291,7 +294,7 @@ def _container(wire: _ContainerStatus) -> Container:
             state="terminated",
             started_at=ended.started_at if _started(ended) else None,
             finished_at=ended.finished_at,
-            exit_code=ended.exit_code,
+            exit_code=None if ended.reason == LOST_CONTAINER else ended.exit_code,
             reason=ended.reason,
             message=ended.message,
             has_run=has_run,
