@@ -34,6 +34,8 @@ class LogSource(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]: ...
 
 
+Key = tuple[str, str, int]
+"""Pod uid, container, and how often it was restarted before."""
 Store = Callable[[str, str, str, bytes], Awaitable[str]]
 """Keeps a log's bytes (job uid, pod, container, bytes) and returns where they are, for `log.ref`."""
 
@@ -59,8 +61,8 @@ class LogReads:
         self._store = store
         self._store_limit = store_limit
         self._seen = seen
-        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._reads: OrderedDict[tuple[str, str], LogRead] = OrderedDict()
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._reads: OrderedDict[Key, LogRead] = OrderedDict()
         self._kept = 0
 
     async def __aenter__(self) -> "LogReads":
@@ -73,13 +75,22 @@ class LogReads:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def want(
-        self, job: str, namespace: str, pod: str, pod_uid: str, container: str, *, follow: bool = False
+        self,
+        job: str,
+        namespace: str,
+        pod: str,
+        pod_uid: str,
+        container: str,
+        *,
+        instance: int = 0,
+        follow: bool = False,
     ) -> LogRead | None:
         """The read, if it has ended. Otherwise it is under way now, and `done(job)` is called at its end.
 
+        `instance` is how often the container was restarted before: each has a log of its own.
         `follow` is for a container that is being killed: what it has said so far may be gone once it has ended.
         """
-        key = (pod_uid, container)
+        key = (pod_uid, container, instance)
         if (read := self._reads.get(key)) is not None:
             return read
         if key not in self._tasks:
@@ -89,15 +100,15 @@ class LogReads:
             task.add_done_callback(lambda _: self._tasks.pop(key, None))
         return None
 
-    def drop(self, pod_uid: str, container: str) -> None:
+    def drop(self, pod_uid: str, container: str, *, instance: int = 0) -> None:
         """Forget a read that was told, or one that nobody waits for any more; one under way is given up."""
-        key = (pod_uid, container)
+        key = (pod_uid, container, instance)
         if (read := self._reads.pop(key, None)) is not None:
             self._kept -= len(read.output)
         if (task := self._tasks.get(key)) is not None:
             task.cancel()
 
-    async def _read(self, key: tuple[str, str], job: str, place: "Place") -> None:
+    async def _read(self, key: Key, job: str, place: "Place") -> None:
         try:
             async with self._slots, asyncio.timeout(LONGEST_READ_SECONDS):
                 read = await self._try_until_read(job, place)

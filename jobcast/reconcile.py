@@ -17,7 +17,7 @@ import msgspec
 
 from jobcast.event import PENDING, Event, Status
 from jobcast.excerpt import LogRead, unavailable
-from jobcast.job import Job, Pod, main_container, unix
+from jobcast.job import Container, Job, Pod, main_container, unix
 from jobcast.ledger import CLAIM_SECONDS, ENDED, Answer, Ledger, Row, Step, Telling
 from jobcast.logs import LogReads
 from jobcast.status import Standing, main_containers, standing
@@ -233,7 +233,7 @@ class Reconciler:
         if not await self._claim(job.uid):
             return None, OTHER_SECONDS
         pod, container = decider
-        read = self._logs.want(job.uid, job.namespace, pod.name, pod.uid, container.name)
+        read = self._want(job, pod, container)
         if read is None and left <= 0:
             read = unavailable("timeout", f"{pod.name}/{container.name}")
         return read, left
@@ -251,7 +251,12 @@ class Reconciler:
         ]
         if due and await self._claim(job.uid):
             for pod, c in due:
-                self._logs.want(job.uid, job.namespace, pod.name, pod.uid, c.name, follow=c.state == "running")
+                self._want(job, pod, c)
+
+    def _want(self, job: Job, pod: Pod, c: Container) -> LogRead | None:
+        return self._logs.want(
+            job.uid, job.namespace, pod.name, pod.uid, c.name, instance=c.restarts, follow=c.state == "running"
+        )
 
     async def _claim(self, uid: str) -> bool:
         if uid in self._claims:
@@ -274,7 +279,8 @@ class Reconciler:
         self._others.discard(uid)
         for pod in pods or self._view.pods(uid):
             for container in pod.containers:
-                self._logs.drop(pod.uid, container.name)
+                for instance in range(container.restarts + 1):
+                    self._logs.drop(pod.uid, container.name, instance=instance)
         if self._view.is_gone(uid):
             self._told.pop(uid, None)  # nothing can come of it any more, and a million of them would fill the memory
         self._view.drop(uid)
