@@ -4,6 +4,7 @@ The API server's JSON is decoded into small wire structs (whatever is not named 
 those are flattened into Job and Pod. Times stay the API server's own strings, RFC 3339 in UTC; `unix` reads one.
 """
 
+import math
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,8 @@ CONTAINER_ANNOTATION = "jobcast/container"
 DEFAULT_CONTAINER = "evaluation"
 TIMEOUT_ANNOTATION = "timeout"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+_INDEX_DIGITS = 11
+"""An index is an int32; what is longer is somebody's joke, and too much of it is more than int() takes."""
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 """On every Pod that the Job controller makes (Kubernetes 1.27 and later)."""
 LOST_CONTAINER = "ContainerStatusUnknown"
@@ -39,11 +42,12 @@ class WireMeta(_Wire):
     name: str = ""
     namespace: str = ""
     resource_version: str = "0"
-    creation_timestamp: str = ""
+    creation_timestamp: str | None = None
+    """null in a bookmark, which has a version and nothing else."""
     deletion_timestamp: str | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
-    owner_references: list[_Owner] = []
+    owner_references: list[_Owner] | None = None
 
 
 class Condition(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -111,7 +115,8 @@ class _ContainerSpec(_Wire):
 
 
 class _PodSpec(_Wire):
-    containers: list[_ContainerSpec] = []
+    containers: list[_ContainerSpec] | None = None
+    """null in a bookmark."""
 
 
 class _PodStatus(_Wire):
@@ -225,7 +230,7 @@ class Reading(msgspec.Struct, frozen=True):
             version=int(meta.resource_version),
             eval_id=eval_id or meta.name,
             has_eval_id=bool(eval_id),
-            created=meta.creation_timestamp,
+            created=meta.creation_timestamp or "",
             deleted=meta.deletion_timestamp,
             started=status.start_time,
             completed=status.completion_time,
@@ -251,8 +256,8 @@ class Reading(msgspec.Struct, frozen=True):
             namespace=meta.namespace,
             name=meta.name,
             version=int(meta.resource_version),
-            owner=next((owner.uid for owner in meta.owner_references if owner.controller), ""),
-            index=int(index) if index.isdecimal() else None,
+            owner=next((owner.uid for owner in meta.owner_references or () if owner.controller), ""),
+            index=int(index) if index.isdecimal() and len(index) < _INDEX_DIGITS else None,
             deleted=meta.deletion_timestamp is not None,
             phase=status.phase,
             reason=status.reason,
@@ -277,11 +282,12 @@ def _checked(meta: WireMeta) -> WireMeta:
 
 
 def _seconds(text: str | None) -> float | None:
-    """A `timeout` annotation: seconds, with or without an s. What cannot be read is no timeout: telling goes on."""
+    """A `timeout` annotation: seconds, with or without an s. What makes no sense is no timeout: telling goes on."""
     try:
-        return float(text.strip().removesuffix("s")) if text else None
+        seconds = float(text.strip().removesuffix("s")) if text else 0.0
     except ValueError:
         return None
+    return seconds if 0 < seconds < math.inf else None
 
 
 def _container(wire: _ContainerStatus) -> Container:
