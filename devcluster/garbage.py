@@ -56,7 +56,7 @@ class GarbageCollector:
         current = self._store.get(resource, *key_of(seen))
         uid = seen["metadata"]["uid"]
         if current is None or current["metadata"]["uid"] != uid:
-            self._delete_dependents(uid, "Background", blocking_only=False)
+            self._delete_dependents(uid)
             return
         meta = current["metadata"]
         if not meta.get("deletionTimestamp"):
@@ -67,23 +67,20 @@ class GarbageCollector:
             self._orphan(uid)
             self._drop_finalizer(resource, current, ORPHAN)
         elif FOREGROUND in (meta.get("finalizers") or []):
-            self._delete_dependents(uid, None, blocking_only=False)
+            self._delete_dependents(uid)
             blocking = [dependent for _, dependent in self._store.owned(uid) if _blocks(dependent, uid)]
             if not blocking:
                 self._drop_finalizer(resource, current, FOREGROUND)
 
-    def _delete_dependents(self, uid: str, policy: str | None, *, blocking_only: bool) -> None:
+    def _delete_dependents(self, uid: str) -> None:
         for resource, dependent in self._store.owned(uid):
-            if dependent["metadata"].get("deletionTimestamp") or (blocking_only and not _blocks(dependent, uid)):
-                continue
-            # An owner that is gone for good leaves the decision to the dependent's own finalizers.
-            options = {"propagationPolicy": policy} if policy else {"propagationPolicy": "Background"}
-            self._delete(resource, dependent, options)
+            if not dependent["metadata"].get("deletionTimestamp"):
+                self._delete(resource, dependent)
 
-    def _delete(self, resource: Resource, obj: Obj, options: Obj) -> None:
+    def _delete(self, resource: Resource, obj: Obj) -> None:
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": obj["metadata"]["uid"]}}
         try:
-            preconditions = {"preconditions": {"uid": obj["metadata"]["uid"]}}
-            self._registry.delete(resource, *key_of(obj), {**options, **preconditions})
+            self._registry.delete(resource, *key_of(obj), options)
         except ApiError as error:
             if error.code not in (404, 409):
                 raise
@@ -106,7 +103,7 @@ class GarbageCollector:
         left = 0
         for resource, obj in self._store.contents(namespace["metadata"]["name"]):
             if not obj["metadata"].get("deletionTimestamp"):
-                self._delete(resource, obj, {"propagationPolicy": "Background"})
+                self._delete(resource, obj)
             left += self._store.get(resource, *key_of(obj)) is not None
         if left == 0 and namespace["spec"].get("finalizers"):
             self._finish_namespace(namespace)

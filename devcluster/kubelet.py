@@ -98,6 +98,8 @@ class Runner:
         self._folder = self._settings.folder / self._uid
         self._processes: dict[str, Process] = {}
         self._sidecars: list[asyncio.Task[bool]] = []
+        self._one_started = asyncio.Event()
+        """Set whenever a container was started, or could not be: what comes after a sidecar waits for it."""
         self._sandbox = False
         spec = pod["spec"]
         first = podstatus.INITIALIZING if spec.get("initContainers") else podstatus.WAITING
@@ -200,9 +202,9 @@ class Runner:
                 task.cancel()
 
     async def _start_sidecar(self, container: Container) -> None:
+        self._one_started.clear()
         self._sidecars.append(asyncio.create_task(self._run_to_end(container)))
-        while not container.is_initialized:
-            await asyncio.sleep(0.005)
+        await self._one_started.wait()
 
     async def _run_to_end(self, container: Container) -> bool:
         """Until it ends for good, restarted as the policy says; whether it ended well."""
@@ -256,10 +258,12 @@ class Runner:
         try:
             process = Process(argv, env, self._folder, log, self._kubelet.warden)
         except OSError as error:
+            self._one_started.set()
             return self._cannot_start(container, argv, error)
         self._processes[container.name] = process
         started = time.time()
         container.state = {"running": {"startedAt": stamp(started)}}
+        self._one_started.set()
         self._event("Normal", "Started", f"Started container {container.name}")
         code = await self._watch(process, container.spec)
         del self._processes[container.name]

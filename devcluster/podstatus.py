@@ -146,6 +146,8 @@ def status_of(pod: Obj, containers: list[Container], *, phase: str, sandbox: boo
     generation = pod["metadata"].get("generation", 1)
     status: Obj = {"observedGeneration": generation, "phase": phase}
     status["conditions"] = [_as_json(c, old, generation) for c in _conditions(containers, sandbox, ended)]
+    own = {c["type"] for c in status["conditions"]}
+    status["conditions"] += [c for c in old.get("conditions") or [] if c["type"] not in own]  # DisruptionTarget, say
     status |= {"hostIP": "127.0.0.1", "hostIPs": [{"ip": "127.0.0.1"}]}
     if any(c.id for c in containers):
         status |= {"podIP": ip, "podIPs": [{"ip": ip}]}

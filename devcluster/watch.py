@@ -8,12 +8,13 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from devcluster.errors import ApiError, Obj, bad_request
+from devcluster.errors import ApiError, Obj, bad_request, invalid
 from devcluster.scheme import JOBS, PODS, Resource, Target
 from devcluster.selectors import Matches, compile_selectors
 from devcluster.store import Event, Store, encoder, watch_line
 from devcluster.stream import Stream
 
+_OPTIONS = Resource("meta.k8s.io", "v1", "", "", "ListOptions", False)
 TOGETHER = 64
 """Lines joined into one write: quicker than one by one, and no large buffer."""
 
@@ -67,6 +68,9 @@ class Watch:
         )
         self._version = version_of(query)
         self._timeout = timeout_of(query)
+        if "sendInitialEvents" in query and query.get("resourceVersionMatch") != "NotOlderThan":
+            why = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            raise invalid(_OPTIONS, "", [("FieldValueForbidden", "resourceVersionMatch", why)])
         self._initial_end = query.get("sendInitialEvents") in ("true", "1") and self._bookmark_seconds is not None
         self._from_now = query.get("sendInitialEvents") in ("false", "0") and self._version == 0
         self._replay = self._version == 0 or query.get("sendInitialEvents") in ("true", "1")

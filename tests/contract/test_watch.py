@@ -133,6 +133,16 @@ async def test_the_initial_events_end_with_a_bookmark(api: Api) -> None:
     assert int(mark["object"]["metadata"]["resourceVersion"]) > 0
 
 
+async def test_initial_events_are_asked_for_in_full_or_not_at_all(api: Api) -> None:
+    status, told_off = await api.call("GET", api.jobs, params={"watch": "1", "sendInitialEvents": "true"})
+    assert (status, told_off["reason"]) == (422, "Invalid")
+    assert told_off["message"] == (
+        'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting '
+        "resourceVersionMatch to NotOlderThan"
+    )
+    assert told_off["details"]["kind"] == "ListOptions"
+
+
 async def test_a_bookmark_moves_the_watch_on_before_it_ends(api: Api) -> None:
     await managed(api, "a")
     version = (await api.get(api.jobs))["metadata"]["resourceVersion"]
