@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Generic, TypeVar
 
+import redis
 import redis.asyncio
 
 from jobcast.client.address import address, names
@@ -28,6 +29,9 @@ from jobcast.client.record import Record
 from jobcast.client.waiting import End
 from jobcast.connection import ERRORS, connect
 from jobcast.event import Event
+
+CANCEL_SECONDS = 0.05
+"""After so long, cancel again: redis-py may have swallowed it."""
 
 T = TypeVar("T")
 
@@ -144,7 +148,7 @@ class AsyncClient:
         try:
             while running.effect is not None:
                 try:
-                    answer = await link.carry_out(running.effect)
+                    answer = await link.answer(running.effect)
                 except ERRORS as error:
                     running.fail(error)
                 else:
@@ -173,8 +177,6 @@ class AsyncFeed(Watched, Generic[T]):
         self._running = Running(program)
         self._link = link
         self._feeds = feeds
-        # The effect under way is a task of its own, so that who waits may give up and come back for its answer.
-        self._doing: asyncio.Task[Any] | None = None
         self._is_given = False
         self._is_entered = False
         self._is_closed = False
@@ -183,6 +185,8 @@ class AsyncFeed(Watched, Generic[T]):
         self._is_entered = True
         try:
             await self._advance(Ready)
+        except StopAsyncIteration:
+            raise Unavailable("this feed is closed") from None
         except BaseException:
             await self.aclose()
             raise
@@ -216,11 +220,6 @@ class AsyncFeed(Watched, Generic[T]):
         """End it, also while another task iterates over it. Twice is harmless."""
         self._is_closed = True
         self._feeds.discard(self)
-        if self._doing is not None:
-            self._doing.cancel()
-            await asyncio.wait([self._doing])
-            if not self._doing.cancelled():
-                self._doing.exception()  # it failed before it could be cancelled: nobody's concern any more
         await self._link.close()
 
     async def _advance(self, until: type[Ready | Give]) -> Any:
@@ -235,25 +234,22 @@ class AsyncFeed(Watched, Generic[T]):
                 continue
             if effect is None:
                 break
-            if self._doing is None:
-                self._doing = asyncio.create_task(self._link.carry_out(effect), name="jobcast feed")
-            doing = self._doing
-            await asyncio.wait([doing])
-            if self._is_closed:
-                break
-            self._doing = None
-            await self._take(doing)
+            await self._take(effect)
         raise StopAsyncIteration
 
-    async def _take(self, done: "asyncio.Task[Any]") -> None:
+    async def _take(self, effect: Effect) -> None:
         try:
-            self._running.answer(done.result())
+            answer = await self._link.answer(effect)
         except ERRORS as error:
+            if self._is_closed:  # by another task, and the error is how we hear of it
+                return
             try:
                 self._running.fail(error)
             except BaseException:
                 await self.aclose()
                 raise
+        else:
+            self._running.answer(answer)
 
 
 class Link:
@@ -262,15 +258,47 @@ class Link:
     def __init__(self, client: "redis.asyncio.Redis") -> None:
         self._client: Any = client  # redis-py's own types stop at execute_command
         self._pubsub: Any = None
+        self._doing: asyncio.Task[Any] | None = None
+        self._is_closed = False
 
-    async def carry_out(self, effect: Effect) -> Any:
+    async def answer(self, effect: Effect) -> Any:
+        """The answer to an effect. Who was cancelled while waiting may come back for it: nothing is lost or done twice.
+
+        Hence a task of its own. It also keeps our caller's cancellation out of redis-py, which may swallow it on
+        Python 3.11 (by asyncio.wait_for, when what it waited for is done at the same moment).
+        """
+        if self._doing is None:
+            self._doing = asyncio.create_task(self._carry_out(effect), name="jobcast client")
+        doing = self._doing
+        await asyncio.wait([doing])
+        if self._is_closed:
+            raise redis.ConnectionError("closed meanwhile")
+        self._doing = None
+        return doing.result()
+
+    async def close(self) -> None:
+        self._is_closed = True
+        doing = self._doing
+        while doing is not None and not doing.done():
+            doing.cancel()
+            await asyncio.wait([doing], timeout=CANCEL_SECONDS)
+        if doing is not None and not doing.cancelled():
+            doing.exception()  # it failed before it could be cancelled: nobody's concern any more
+        await self._leave()
+
+    async def _leave(self) -> None:
+        pubsub, self._pubsub = self._pubsub, None
+        if pubsub is not None:
+            await pubsub.aclose()
+
+    async def _carry_out(self, effect: Effect) -> Any:
         match effect:
             case Call():
                 return await self._client.execute_command(*effect.arguments)
             case Listen():
                 return await self._pubsub.get_message(timeout=effect.seconds)
             case Subscribe():
-                await self.close()
+                await self._leave()
                 self._pubsub = self._client.pubsub()
                 await self._pubsub.subscribe(*effect.channels)
             case Ping():
@@ -280,8 +308,3 @@ class Link:
             case Ready() | Give():
                 pass
         return None
-
-    async def close(self) -> None:
-        pubsub, self._pubsub = self._pubsub, None
-        if pubsub is not None:
-            await pubsub.aclose()

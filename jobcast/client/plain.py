@@ -148,6 +148,8 @@ class Feed(Watched, Generic[T]):
         self._is_entered = True
         try:
             self._advance(Ready)
+        except StopIteration:
+            raise Unavailable("this feed is closed") from None
         except BaseException:
             self.close()
             raise
