@@ -6,7 +6,7 @@ from devcluster.clock import stamp
 from devcluster.errors import ApiError, Obj
 from devcluster.registry import Registry
 from devcluster.scheme import EVENTS, Resource
-from devcluster.store import key_of
+from devcluster.store import Key, key_of
 
 _SOURCES: dict[str, Obj] = {
     "kubelet": {"component": "kubelet", "host": "devcluster"},
@@ -21,8 +21,8 @@ class Recorder:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._count = 0
-        self._same: dict[tuple[str, str, str], tuple[str, str]] = {}
-        self._order: list[tuple[str, str]] = []
+        self._same: dict[tuple[str, str, str], Key] = {}
+        """Where an event about that uid, for that reason, in those words is; oldest first."""
 
     def record(self, resource: Resource, about: Obj, type_: str, reason: str, message: str, by: str) -> None:
         """Repeated ones are counted, not repeated. What cannot be recorded is lost, as on a real cluster."""
@@ -41,13 +41,12 @@ class Recorder:
             )
         except ApiError:
             return
+        self._same.pop((uid, reason, message), None)
         self._same[uid, reason, message] = key_of(created)
-        self._order.append(key_of(created))
-        if len(self._order) > KEPT:
-            oldest = self._order.pop(0)
+        if len(self._same) > KEPT:
+            oldest = self._same.pop(next(iter(self._same)))
             if self._registry.store.get(EVENTS, *oldest):
                 self._registry.store.remove(EVENTS, oldest)
-            self._same = {key: place for key, place in self._same.items() if place != oldest}
 
     def _new(self, resource: Resource, about: Obj, type_: str, reason: str, message: str, by: str, name: str) -> Obj:
         now = stamp()

@@ -10,6 +10,7 @@ from aiohttp import web
 from devcluster.clock import nano_stamp, parse
 from devcluster.errors import Obj, bad_request, invalid, not_found
 from devcluster.logfile import LogFile
+from devcluster.query import flag
 from devcluster.scheme import PODS, Resource, Target
 from devcluster.store import Store
 from devcluster.stream import Stream
@@ -97,9 +98,9 @@ class Options:
 
     def __init__(self, pod: str, query: dict[str, str]) -> None:
         self.container = query.get("container", "")
-        self.previous = query.get("previous") in ("true", "1")
-        self.follow = query.get("follow") in ("true", "1")
-        self.timestamps = query.get("timestamps") in ("true", "1")
+        self.previous = flag(query, "previous")
+        self.follow = flag(query, "follow")
+        self.timestamps = flag(query, "timestamps")
         self.tail = _number(pod, query, "tailLines", 0)
         self.limit = _number(pod, query, "limitBytes", 1)
         since = _number(pod, query, "sinceSeconds", 1)

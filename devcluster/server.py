@@ -14,6 +14,7 @@ from devcluster.discovery import documents
 from devcluster.errors import ApiError, Obj, bad_request, no_such_path
 from devcluster.faults import Fault, Faults
 from devcluster.logs import Logs
+from devcluster.query import flag
 from devcluster.registry import Registry
 from devcluster.scheme import JOBS, Resource, Target, resolve
 from devcluster.store import encoder
@@ -221,7 +222,7 @@ def _verb(method: str, target: Target, query: dict[str, str]) -> str:
     if method == "GET":
         if target.subresource:
             return "get"
-        if query.get("watch") in ("true", "1"):
+        if flag(query, "watch"):
             return "watch"
         return "get" if target.name else "list"
     if method == "DELETE":

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from devcluster.errors import ApiError, Obj, bad_request, invalid
+from devcluster.query import flag
 from devcluster.scheme import JOBS, PODS, Resource, Target
 from devcluster.selectors import Matches, compile_selectors
 from devcluster.store import Event, Store, encoder, watch_line
@@ -62,7 +63,7 @@ class Watch:
         self._store = store
         self._resource = target.resource
         self._namespace = target.namespace
-        self._bookmark_seconds = bookmark_seconds if query.get("allowWatchBookmarks") in ("true", "1") else None
+        self._bookmark_seconds = bookmark_seconds if flag(query, "allowWatchBookmarks") else None
         self._matches: Matches | None = compile_selectors(
             target.resource, query.get("labelSelector", ""), _named(target, query.get("fieldSelector", ""))
         )
@@ -71,9 +72,9 @@ class Watch:
         if "sendInitialEvents" in query and query.get("resourceVersionMatch") != "NotOlderThan":
             why = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
             raise invalid(_OPTIONS, "", [("FieldValueForbidden", "resourceVersionMatch", why)])
-        self._initial_end = query.get("sendInitialEvents") in ("true", "1") and self._bookmark_seconds is not None
-        self._from_now = query.get("sendInitialEvents") in ("false", "0") and self._version == 0
-        self._replay = self._version == 0 or query.get("sendInitialEvents") in ("true", "1")
+        self._initial_end = flag(query, "sendInitialEvents") and self._bookmark_seconds is not None
+        self._from_now = "sendInitialEvents" in query and not flag(query, "sendInitialEvents") and self._version == 0
+        self._replay = self._version == 0 or flag(query, "sendInitialEvents")
         self._pending: deque[Event] = deque()
         self._sent = 0
 

@@ -190,6 +190,12 @@ async def test_a_version_from_the_future_is_met_with_silence(api: Api) -> None:
     assert [event async for event in api.watch(api.jobs, **query)] == []
 
 
+@pytest.mark.parametrize("yes", ["1", "true", "True", ""])
+async def test_clients_have_their_own_words_for_yes(api: Api, yes: str) -> None:
+    await managed(api, "a")
+    assert told(await take(api, api.jobs, 1, watch=yes)) == [("ADDED", "a")]
+
+
 async def test_a_version_that_is_no_number_is_refused(api: Api) -> None:
     status, refused = await api.call("GET", api.jobs, params={"watch": "1", "resourceVersion": "abc"})
     assert status == 500
