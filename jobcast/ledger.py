@@ -35,7 +35,18 @@ CLAIM_SECONDS = 5.0
 """How long a claim outlives the replica that took it: what a crash may cost the Jobs whose logs it was reading."""
 ENDED = "ended"
 """In place of an event's id: the Job has its end."""
-LOST = ("OOM", "READONLY", "NOAUTH", "WRONGPASS", "LOADING", "MISCONF", "CLUSTERDOWN", "MASTERDOWN", "NOPERM")
+LOST = (
+    "OOM",
+    "READONLY",
+    "NOAUTH",
+    "WRONGPASS",
+    "LOADING",
+    "MISCONF",
+    "NOREPLICAS",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "NOPERM",
+)
 """Refusals that are about Redis and not about the command: wait, do not give the Job up."""
 
 
@@ -326,7 +337,7 @@ def _is_about_redis(error: Exception) -> bool:
         error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.ReadOnlyError)
     ):
         return True
-    text = str(error)
+    text = explain(error)  # which has the code that redis-py takes off
     return any(word in text for word in LOST)
 
 
