@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from jobcast.connection import check_url, masked
+from jobcast.connection import check_url
 from jobcast.job import Reading
 from jobcast.keys import DEFAULT_PREFIX
 
@@ -20,12 +20,14 @@ EXIT_FAILED = 1
 EXIT_WRONG_SETTINGS = 2
 ALL_NAMESPACES = "*"
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"  # of a DNS name
 _REQUIREMENT = re.compile(
-    r"""!?{key}                                       # exists, or does not
+    r"""(!\s*)?{key}                                  # exists, or does not
       | {key}\s*(=|==|!=)\s*{value}                   # equals
+      | {key}\s*[<>]\s*[0-9]+                         # compares
       | {key}\s+(in|notin)\s*\(\s*{value}(\s*,\s*{value})*\s*\)""".format(
-        key=r"([A-Za-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?",
-        value=r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?",
+        key=rf"((?=[^/]{{1,253}}/){_LABEL}(\.{_LABEL})*/)?{_NAME}", value=rf"({_NAME})?"
     ),
     re.VERBOSE,
 )
@@ -144,6 +146,10 @@ def complaints(error: ValidationError) -> list[str]:
 def _shown(name: str, value: str) -> str:
     if not name.endswith("_URL"):
         return repr(value[:100])
-    # What does not parse as a URL may still carry a password: nothing before an @ is repeated.
-    shown = masked(value) if "://" in value else value
-    return repr(re.sub(r"(//|^)[^/@]*@", r"\1***@", shown)[:100])
+    # What does not parse as a URL may still carry a password: nothing before the last @ is repeated, and without one
+    # nothing that stands where a port should.
+    scheme, separator, rest = value.partition("://") if "://" in value else ("", "", value)
+    account, at, host = rest.rpartition("@")
+    shown = f"{scheme}{separator}{'***' if account else ''}{at}{host}"
+    shown = re.sub(r":(?!//|\d+([/?#]|$))[^/]*", ":***", shown)
+    return repr(re.sub(r"([?&]password=)[^&#]*", r"\1***", shown)[:100])
