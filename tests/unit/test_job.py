@@ -35,7 +35,9 @@ def test_a_job_without_labels_status_or_spec_is_read() -> None:
     assert (one.end, one.suspended, one.started, one.ready, one.active, one.timeout) == (None, None, None, 0, 0, None)
 
 
-@pytest.mark.parametrize("field", ["labels", "annotations", "creationTimestamp", "deletionTimestamp", "ownerReferences"])
+@pytest.mark.parametrize(
+    "field", ["labels", "annotations", "creationTimestamp", "deletionTimestamp", "ownerReferences"]
+)
 def test_null_in_the_metadata_is_as_good_as_absent(field: str) -> None:
     assert bare(**{field: None}) == bare()
 
