@@ -58,6 +58,11 @@ class WorkerApp(Celery):
         if self.bridge is not None:
             self.bridge.heard(request.id, lost=False)
 
+    def after_fork(self, **_: Any) -> None:
+        """In a process of the pool: what was the parent's is not used."""
+        self._entries_lock = threading.Lock()  # a thread of the parent may have held it
+        self.bridge = None
+
     _entries_of: tuple[int, Entries] | None = None
     _entries_lock: threading.Lock
 

@@ -17,7 +17,7 @@ from jobcast.connection import ERRORS, connect_plain, explain
 from worker import metrics
 from worker.entries import Entries
 from worker.flights import Flight, Flights
-from worker.group import Entry, Group, GroupGone
+from worker.group import Entry, Group, is_gone
 from worker.queues import own_queue
 from worker.targets import Target, producing
 
@@ -89,7 +89,7 @@ class Bridge:
             kept = {self._of_task[task_id][0] for task_id in running if task_id in self._of_task}
             self._group.release([flight.entry for flight in self._flights if flight.entry not in kept])
             self._empty_own_queue()
-        except (GroupGone, *AWAY) as error:
+        except AWAY as error:
             log.warning("could not hand back what is left, others will take it over", extra={"error": explain(error)})
         self._client.close()
 
@@ -118,11 +118,12 @@ class Bridge:
                 while not self._stop.is_set():
                     self._round()
                     pause = PAUSE_SECONDS[0]
-            except GroupGone:
-                log.warning("the stream is gone, redis was flushed or came back empty; beginning anew")
-                self._forget()
             except AWAY as error:
-                self._say(explain(error))
+                if is_gone(error):
+                    log.warning("the stream is gone, redis was flushed or came back empty; beginning anew")
+                    self._forget()
+                else:
+                    self._say(explain(error))
             except Exception:
                 log.exception("the bridge failed, it starts again")
             self.last_round = time.monotonic()

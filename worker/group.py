@@ -1,7 +1,6 @@
 """The consumer group of the stream: its commands, and nothing of what the entries mean."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import redis
@@ -24,12 +23,13 @@ end
 """
 
 
-class GroupGone(Exception):
-    """The stream or the group is not there any more: Redis was flushed, or came back empty."""
+def is_gone(error: Exception) -> bool:
+    """Whether Redis says that the stream or the group is not there: it was flushed, or came back empty."""
+    return any(word in str(error) for word in ("NOGROUP", "UNBLOCKED", "no such key"))
 
 
 class Group:
-    """One consumer of the group. Raises GroupGone, and redis errors as they come."""
+    """One consumer of the group. Raises redis errors as they come; see `is_gone`."""
 
     def __init__(self, client: "redis.Redis", keys: Keys, consumer: str) -> None:
         self.consumer = consumer
@@ -59,8 +59,7 @@ class Group:
 
     def stale(self, idle: float, count: int) -> list[Entry]:
         """Take over entries that their consumers have not touched for `idle` seconds."""
-        with _telling_when_gone():
-            reply = self._client.xautoclaim(self._events, GROUP, self.consumer, int(idle * 1000), "0", count)
+        reply = self._client.xautoclaim(self._events, GROUP, self.consumer, int(idle * 1000), "0", count)
         return _entries(reply[1])
 
     def held(self, count: int) -> set[str]:
@@ -78,16 +77,14 @@ class Group:
     def touch(self, entries: Sequence[str]) -> None:
         """Say that these are alive. Not of those moved within the last second: a task elsewhere has just begun them."""
         if entries:
-            with _telling_when_gone():
-                self._client.xclaim(self._events, GROUP, self.consumer, 1000, list(entries), justid=True)
+            self._client.xclaim(self._events, GROUP, self.consumer, 1000, list(entries), justid=True)
 
     def release(self, entries: Sequence[str]) -> None:
         """Have others take these over at once: nothing here will end them."""
         if entries:
-            with _telling_when_gone():
-                self._client.xclaim(
-                    self._events, GROUP, self.consumer, 0, list(entries), idle=FORGET_AFTER * 1000, justid=True
-                )
+            self._client.xclaim(
+                self._events, GROUP, self.consumer, 0, list(entries), idle=FORGET_AFTER * 1000, justid=True
+            )
 
     def lags(self) -> dict[str, int]:
         """Of each group of the stream, how many entries it has not acknowledged; without those that cannot be counted."""
@@ -101,21 +98,8 @@ class Group:
         self._client.eval(_FORGET, 1, self._events, GROUP, FORGET_AFTER * 1000)
 
     def _read(self, after: str, count: int, block_ms: int | None) -> list[Entry]:
-        with _telling_when_gone():
-            reply: Any = self._client.xreadgroup(
-                GROUP, self.consumer, {self._events: after}, count=count, block=block_ms
-            )
+        reply: Any = self._client.xreadgroup(GROUP, self.consumer, {self._events: after}, count=count, block=block_ms)
         return _entries(reply[0][1]) if reply else []
-
-
-@contextlib.contextmanager
-def _telling_when_gone() -> Iterator[None]:
-    try:
-        yield
-    except redis.ResponseError as error:
-        if str(error).startswith(("NOGROUP", "UNBLOCKED")):
-            raise GroupGone(str(error)) from error
-        raise
 
 
 def _entries(items: Any) -> list[Entry]:

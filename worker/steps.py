@@ -37,6 +37,7 @@ def install(app: "WorkerApp") -> None:
     # Weak references to local functions would be gone at once.
     signals.celeryd_after_setup.connect(_take_own_queue, weak=False)
     signals.worker_shutting_down.connect(_end_within_grace, weak=False)
+    signals.worker_process_init.connect(app.after_fork, weak=False)
     signals.task_revoked.connect(_tell_revoked, weak=False)
 
 

@@ -7,7 +7,7 @@ import redis
 
 from jobcast.keys import Keys
 from worker.entries import GROUP, Entries
-from worker.group import Group, GroupGone
+from worker.group import Group, is_gone
 
 KEYS = Keys("entries")
 
@@ -140,8 +140,18 @@ def test_a_touch_does_not_take_back_what_has_just_begun_elsewhere(client, entrie
 
 def test_a_flushed_redis_is_told_from_one_that_is_away(client, group) -> None:
     client.flushall()
-    with pytest.raises(GroupGone):
-        group.unread(10, 10)
+    for ask in (
+        lambda: group.unread(10, 10),
+        lambda: group.stale(1, 10),
+        lambda: group.held(10),
+        lambda: group.acknowledged(["1-1"]),
+        group.lags,
+        group.forget_the_dead,
+    ):
+        with pytest.raises(redis.ResponseError) as refused:
+            ask()
+        assert is_gone(refused.value)
+    assert not is_gone(redis.ConnectionError("Connection refused"))
 
 
 def test_consumers_that_hold_nothing_are_forgotten_only_after_a_day(client, group, entry) -> None:
