@@ -5,7 +5,7 @@ One loop, one switch over failures. The reflector is the one that retries a list
 | what happens | what is done |
 | --- | --- |
 | the server ends the watch | watch on from the last version; it says nothing about any Job |
-| 410, as an answer or as an event | list again, and tell the difference |
+| 410, as an answer or as an event | list again, and tell the difference; at once, unless that brought a 410 too |
 | nothing for 90 s, cut, reset, refused | watch on from the last version, after a short pause |
 | 429, 5xx | the same after Retry-After, else after a longer pause |
 | 401 | the same; the credentials have been read anew |
@@ -14,6 +14,7 @@ One loop, one switch over failures. The reflector is the one that retries a list
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 from collections.abc import Callable
@@ -31,6 +32,9 @@ PAUSE_SECONDS = (0.05, 0.5)
 neither side anything."""
 ASKED_SECONDS = (0.2, 5.0)
 """The same when the server answered that it has too much to do, or that we may not: its work is to be spared."""
+PROVEN_SECONDS = 1.0
+"""A watch that lasted so long, or brought something, has recovered: the failures before it are forgotten. That it was
+opened proves nothing: there are servers and proxies that open a watch and end it at once, for ever."""
 
 
 class Sink(Protocol[T]):
@@ -75,6 +79,7 @@ class Reflector(Generic[T]):
         self._version: str | None = None
         self._turn: asyncio.Task[None] | None = None
         self._failures = 0
+        self._opened = math.inf
 
     async def run(self) -> None:
         """Never ends by itself; what the API server does is no reason to."""
@@ -93,6 +98,9 @@ class Reflector(Generic[T]):
             except Expired:
                 self._version = None
                 self._restarted("expired")
+                self._failures += 1
+                if self._failures > 1:
+                    await asyncio.sleep(self._backoff(ASKED_SECONDS))
             except KubeError as error:
                 await self._pause(error)
 
@@ -107,10 +115,16 @@ class Reflector(Generic[T]):
         if self._version is None:
             self._version = await self._list()
             self.synced.set()
-        opened, before = time.monotonic(), self._version
-        await self._watch(self._version)
+        before = self._version
+        self._opened = math.inf
+        try:
+            await self._watch(self._version)
+        finally:
+            is_proven = self._version != before or time.monotonic() - self._opened > PROVEN_SECONDS
+            if is_proven:
+                self._failures = 0
         self._restarted("ended")
-        if self._version == before and time.monotonic() - opened < 1:
+        if not is_proven:
             # An answer without a line, at once: a proxy, or a server that is going down. Not to be asked in a hot loop.
             raise KubeError("the watch ended as soon as it began")
 
@@ -140,7 +154,7 @@ class Reflector(Generic[T]):
 
     async def _watch(self, version: str) -> None:
         batches = self._api.watch(
-            self.resource, self.namespace, self._selector, version, opened=self._well, heard=self._heard
+            self.resource, self.namespace, self._selector, version, opened=self._begin, heard=self._heard
         )
         async with contextlib.aclosing(batches):
             async for batch in batches:
@@ -152,9 +166,12 @@ class Reflector(Generic[T]):
     def _heard(self) -> None:
         self.last_byte = time.monotonic()
 
+    def _begin(self) -> None:
+        self._opened = time.monotonic()
+        self._well()
+
     def _well(self) -> None:
         self._heard()
-        self._failures = 0
         if self.trouble is not None:
             self.trouble = None
             log.info("watching", resource=self.resource.name, namespace=self.namespace or "*")
@@ -163,8 +180,7 @@ class Reflector(Generic[T]):
         self._failures += 1
         self._restarted(type(error).__name__.lower())
         is_asked = isinstance(error, Throttled | Forbidden)
-        first, longest = ASKED_SECONDS if is_asked else PAUSE_SECONDS
-        pause = min(first * 2 ** min(self._failures - 1, 20), longest) * random.uniform(0.5, 1)  # noqa: S311
+        pause = self._backoff(ASKED_SECONDS if is_asked else PAUSE_SECONDS)
         if error.retry_after is not None:
             pause = max(pause, error.retry_after)
         trouble = self._explain(error)
@@ -173,6 +189,10 @@ class Reflector(Generic[T]):
             log.warning("watch interrupted", resource=self.resource.name, namespace=self.namespace or "*", why=trouble)
         self.trouble = trouble
         await asyncio.sleep(pause)
+
+    def _backoff(self, seconds: tuple[float, float]) -> float:
+        first, longest = seconds
+        return min(first * 2 ** min(self._failures - 1, 20), longest) * random.uniform(0.5, 1)  # noqa: S311
 
     def _explain(self, error: KubeError) -> str:
         if not isinstance(error, Forbidden):
