@@ -25,9 +25,7 @@ def wiretap(monkeypatch: pytest.MonkeyPatch) -> Wiretap:
 
 
 @pytest.fixture
-async def cluster(
-    wiretap: Wiretap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[DevCluster]:
+async def cluster(wiretap: Wiretap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DevCluster]:
     """Bookmarks and retries come quickly, and the current context leads to it."""
     async with DevCluster(bookmark_seconds=0.3, backoff_seconds=0.05) as cluster:
         cluster.write_kubeconfig(tmp_path / "kubeconfig")

@@ -56,8 +56,7 @@ async def test_a_retry_that_succeeds_is_never_told_as_failed(world: World, tmp_p
 async def test_a_container_restarted_in_place_is_told_with_the_log_of_its_last_run(world: World, tmp_path: Any) -> None:
     """The log of the first run is read ahead, while the Pod is restarting; it is not the Job's."""
     script = (
-        f"if [ -e {tmp_path}/again ]; then sleep 0.5; echo second; "
-        f"else touch {tmp_path}/again; echo first; exit 1; fi"
+        f"if [ -e {tmp_path}/again ]; then sleep 0.5; echo second; else touch {tmp_path}/again; echo first; exit 1; fi"
     )
     async with world.controller():
         await world.run("restarted", script, pod={"restartPolicy": "OnFailure"}, backoffLimit=3)
@@ -202,7 +201,9 @@ async def test_two_jobs_of_one_name_are_two_jobs_with_two_ends(world: World) -> 
         second = await world.run("again", "echo second")
 
         async def ends() -> dict[str, str]:
-            ended = {e["job"]["uid"]: e["status"] for e in await world.told() if e["status"] in ("cancelled", "completed")}
+            ended = {
+                e["job"]["uid"]: e["status"] for e in await world.told() if e["status"] in ("cancelled", "completed")
+            }
             return ended if len(ended) == 2 else {}
 
         found = await eventually(ends)

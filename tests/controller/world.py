@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,8 @@ class Wiretap:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self.before: Callable[[Request], None] = lambda request: None
+        """Called with each request before it is answered: the place to put a fault in its way."""
         self._handle = Server.handle
 
     def of(self, verb: str, resource: str = "", name: str = "") -> list[Request]:
@@ -89,6 +91,7 @@ class Wiretap:
             verb = "log" if request.path.endswith("/log") else verb
             verb = "list" if verb == "get" and request.path.endswith(("/jobs", "/pods")) else verb
             self.requests.append(Request(verb, request.path, query, request.headers.get("Authorization", "")))
+            self.before(self.requests[-1])
         return await self._handle(server, request)
 
 
