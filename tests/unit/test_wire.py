@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobcast.event import Event, Status
+from jobcast.event import Attempt, Event, JobRef, Log, Status
 from jobcast.wire import MalformedEvent, decode, encode
 from tests.golden.shapes import SHAPES
 
@@ -44,6 +44,18 @@ def test_fields_of_a_later_version_are_ignored(name: str) -> None:
     event = decode(msgspec.json.encode(later))
     assert event.status == SHAPES[name].status
     assert event.job == SHAPES[name].job
+
+
+def test_the_page_about_events_names_every_field_and_shows_what_is_on_the_wire() -> None:
+    page = (GOLDEN.parent.parent / "docs" / "events.md").read_text()
+    for fields in (
+        *map(msgspec.structs.fields, {type(event) for event in SHAPES.values()}),
+        *map(msgspec.structs.fields, (Attempt, Log, JobRef)),
+    ):
+        for field in fields:
+            assert f"`{field.name}`" in page, field.name
+    for name in ("running", "completed"):
+        assert golden(name).decode() in page
 
 
 def without(field: str) -> bytes:
