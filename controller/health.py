@@ -11,6 +11,8 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from controller import metrics
+
 Check = Callable[[], str | None]
 """Why not, or None when all is well."""
 
@@ -67,5 +69,5 @@ def _answer(why_not: str | None) -> web.Response:
 
 async def _metrics(_request: web.Request) -> web.Response:
     # Hundreds of label sets take tens of milliseconds to render: not on the event loop.
-    body = await asyncio.to_thread(generate_latest)
+    body = await asyncio.to_thread(generate_latest, metrics.registry)
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
