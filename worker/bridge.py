@@ -98,7 +98,11 @@ class Bridge:
         self._heard.put((task_id, lost))
 
     def lost_all_but(self, running: frozenset[str]) -> None:
-        """The broker was away: of the tasks that this worker had been given, only the running ones are left."""
+        """The broker was away: of the tasks that this worker had been given, only the running ones are left.
+
+        What survived in its queue is emptied out, so that nothing is there twice. Raises what the broker raises.
+        """
+        self._empty_own_queue()
         self._heard.put(running)
 
     def ailment(self) -> str | None:

@@ -123,12 +123,12 @@ class SweepStep(bootsteps.StartStopStep):
 
 
 class BrokerStep(bootsteps.StartStopStep):
-    """Of Celery's consumer, which starts its steps anew each time the broker was away."""
+    """Of Celery's consumer, which starts its steps anew each time the broker was away, and reads only after that."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        if consumer.restart_count > 1 and consumer.app.bridge is not None:
+        if consumer.restart_count > 0 and consumer.app.bridge is not None:
             consumer.app.bridge.lost_all_but(_running())
 
 

@@ -134,3 +134,24 @@ def test_a_worker_that_stops_lets_its_running_task_end(valkey, tmp_path: Path) -
         assert worker.process.wait(15) == 0
         assert redis.is_done
         assert not redis.client.keys("*tasks:one@test")
+
+
+@pytest.mark.must_survive(29)
+def test_tasks_that_a_broker_of_its_own_lost_are_handed_out_again_and_the_running_one_is_not(
+    valkey, own_valkey, tmp_path: Path
+) -> None:
+    env = {"KEY_PREFIX": "broker", "CELERY_BROKER_URL": own_valkey.url}
+    with (
+        world(valkey.url, "broker") as redis,
+        Worker(valkey.url, tmp_path, GATED, "-P", "threads", "-c", "1", **env) as worker,
+    ):
+        tell(valkey.url, "broker", completed("a"), completed("b"), completed("c"))
+        until(lambda: redis.calls == ["score a completed"] and len(redis.pending) == 3)
+        own_valkey.stop(kill=True)
+        until(lambda: "broker is away" in worker.log)
+        own_valkey.start()
+        until(lambda: "tasks were lost with the broker" in worker.log)
+        redis.open_gate("gate")
+        until(lambda: redis.is_done)
+        assert sorted(redis.calls) == ["score a completed", "score b completed", "score c completed"]
+        assert "Traceback" not in worker.log
