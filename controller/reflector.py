@@ -82,7 +82,7 @@ class Reflector(Generic[T]):
         self._opened = math.inf
 
     async def run(self) -> None:
-        """Never ends by itself; what the API server does is no reason to."""
+        """Never ends by itself; what the API server does is no reason to. After a mistake of ours it begins with a list."""
         while True:
             self._turn = asyncio.create_task(self._list_or_watch(), name=f"turn {self.resource.name}")
             try:
@@ -103,6 +103,11 @@ class Reflector(Generic[T]):
                     await asyncio.sleep(self._backoff(ASKED_SECONDS))
             except KubeError as error:
                 await self._pause(error)
+            except Exception:
+                # A mistake of ours, perhaps half way through a change that no watch will bring again.
+                self._version = None
+                self.synced.clear()
+                raise
 
     def relist(self) -> None:
         """List again now, whatever is going on."""
@@ -192,7 +197,8 @@ class Reflector(Generic[T]):
 
     def _backoff(self, seconds: tuple[float, float]) -> float:
         first, longest = seconds
-        return min(first * 2 ** min(self._failures - 1, 20), longest) * random.uniform(0.5, 1)  # noqa: S311
+        doubled: float = first * 2 ** min(self._failures - 1, 20)
+        return min(doubled, longest) * random.uniform(0.5, 1)  # noqa: S311
 
     def _explain(self, error: KubeError) -> str:
         if not isinstance(error, Forbidden):
