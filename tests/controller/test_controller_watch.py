@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -178,7 +179,7 @@ async def test_a_server_that_asks_us_to_stay_away_is_left_alone_for_so_long(worl
         await world.run("patient")
         await world.until("patient", "completed")
         asked = world.wiretap.of("watch", JOBS)
-        gaps = [later.at - earlier.at for earlier, later in zip(asked[1:], asked[2:], strict=False)]
+        gaps = [later.at - earlier.at for earlier, later in pairwise(asked[1:])]
         assert len(gaps) == 2
         assert min(gaps) >= 1
         assert await replica.metric("jobcast_watch_restarts_total", reason="throttled") >= 2
@@ -197,7 +198,7 @@ async def test_a_server_that_fails_is_asked_less_and_less_often(world: World) ->
         await world.run("patient")
         await world.until("patient", "completed")
         asked = world.wiretap.of("watch", JOBS)
-        gaps = [later.at - earlier.at for earlier, later in zip(asked[1:], asked[2:], strict=False)]
+        gaps = [later.at - earlier.at for earlier, later in pairwise(asked[1:])]
         assert len(gaps) == 4
         assert all(gap >= floor for gap, floor in zip(gaps, (0.1, 0.2, 0.4, 0.8), strict=True)), gaps
         await eventually(replica.is_ready)
