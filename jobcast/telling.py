@@ -45,7 +45,9 @@ def due(job: Job, standing: Standing) -> tuple[Due, ...]:
     if target is Status.SUSPENDED and job.suspended is not None:
         key = job.suspended.last_transition_time or ""
     facts: tuple[Due, ...] = (Due(event_id(job.uid, target, key), target),)
-    if standing.has_run:
+    # Without startTime (Kubernetes 1.35 clears it on suspension, while the Pods still terminate) its running has no id:
+    # an empty key would make another one of the running that was told.
+    if standing.has_run and job.started:
         facts = (Due(event_id(job.uid, Status.RUNNING, job.started or ""), Status.RUNNING), *facts)
     return facts
 
@@ -133,7 +135,7 @@ class Teller:
         kind, stamp, error = (
             (Completed, "completed_at", None)
             if fact.status is Status.COMPLETED
-            else (Failed, "failed_at", ": ".join(filter(None, (condition.reason, condition.message))) or None)
+            else (Failed, "failed_at", _line(condition.reason, condition.message))
         )
         return kind(
             id=fact.id,
@@ -189,6 +191,11 @@ def _ref(job: Job) -> JobRef:
 
 def _metadata(job: Job) -> dict[str, str]:
     return {"job_name": job.name, **(job.labels or {})}
+
+
+def _line(*parts: str | None) -> str | None:
+    """One readable line, whatever line ends are in the parts; None for nothing."""
+    return ": ".join(" ".join(part.split()) for part in parts if part) or None
 
 
 def _moment(*times: str | None) -> tuple[float, str]:
