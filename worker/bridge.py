@@ -56,7 +56,7 @@ class Bridge:
         self._own_queue = own_queue(settings.key_prefix, consumer)
         self._has_begun = False
         self._takeover = settings.takeover_seconds
-        self._heard: queue.SimpleQueue[tuple[str, bool] | frozenset[str]] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[tuple[str, bool] | tuple[frozenset[str], float]] = queue.SimpleQueue()
         self._of_task: dict[str, tuple[str, str]] = {}
         """Entry and target of each task that is on its way."""
         self._behind: str | None = None
@@ -103,7 +103,7 @@ class Bridge:
         What survived in its queue is emptied out, so that nothing is there twice. Raises what the broker raises.
         """
         self._empty_own_queue()
-        self._heard.put(running)
+        self._heard.put((running, time.monotonic()))
 
     def ailment(self) -> str | None:
         """What is wrong with the thread, or None. Redis being away is not."""
@@ -217,7 +217,7 @@ class Bridge:
                     reason = f"it cannot be handed out: {type(error).__name__}: {error}"
                     self._set_aside(flight.entry, flight.body, reason)
                     waiting_for = set()
-                self._flights.departed(flight, waiting_for)
+                self._flights.departed(flight, waiting_for, time.monotonic())
                 if not waiting_for:
                     self._flights.ended(flight.entry)
 
@@ -249,10 +249,11 @@ class Bridge:
                 return
             timeout = 0
             self._wait = WAIT_SECONDS[0]
-            if isinstance(heard, frozenset):
-                self._again_all_but(heard)
+            of, more = heard
+            if isinstance(of, frozenset):
+                self._again_all_but(of, since=more)
             else:
-                self._note(*heard)
+                self._note(of, bool(more))
 
     def _note(self, task_id: str, lost: bool) -> None:
         entry, target = self._of_task.pop(task_id, ("", ""))
@@ -267,9 +268,10 @@ class Bridge:
         elif not flight.left:
             self._flights.ended(entry)
 
-    def _again_all_but(self, running: frozenset[str]) -> None:
+    def _again_all_but(self, running: frozenset[str], since: float) -> None:
         kept = {self._of_task[task_id][0] for task_id in running if task_id in self._of_task}
-        lost = [flight for flight in self._flights.aloft if flight.entry not in kept]
+        aloft = self._flights.aloft
+        lost = [flight for flight in aloft if flight.entry not in kept and flight.departed_at <= since]
         for flight in lost:
             self._flights.again(flight)
         if lost:

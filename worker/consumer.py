@@ -1,7 +1,9 @@
 """Celery's own consumer, back within half a second after its broker was away, and saying so once."""
 
+import warnings
 from typing import Any
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.log import get_logger
 from celery.worker import consumer
 from celery.worker.state import maybe_shutdown
@@ -16,6 +18,12 @@ RETRY = {"interval_start": 0.05, "interval_step": 0.1, "interval_max": 0.5}
 
 class Consumer(consumer.Consumer):
     """Differs from Celery's in how it waits for the broker."""
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        with warnings.catch_warnings():
+            # About a setting whose default we have chosen, at every loss of the broker.
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
 
     def ensure_connected(self, conn: Connection) -> Any:
         told: set[str] = set()

@@ -26,6 +26,8 @@ class Flight(Generic[T]):
     """It may have been handed out before: some of its targets may have ended."""
     left: set[str] = field(default_factory=set)
     """Names of those who were handed it and have not ended, as far as this worker knows."""
+    departed_at: float = 0.0
+    """When it was handed out last, by the monotonic clock."""
 
 
 class Flights(Generic[T]):
@@ -75,10 +77,11 @@ class Flights(Generic[T]):
         """The next to be handed out; it stays next until `departed` or `ended` is said of it."""
         return self._ready[0] if self._ready else None
 
-    def departed(self, flight: Flight[T], targets: set[str]) -> None:
+    def departed(self, flight: Flight[T], targets: set[str], now: float) -> None:
         """It was handed to these."""
         self._leave_ready(flight)
         flight.left = targets
+        flight.departed_at = now
 
     def again(self, flight: Flight[T]) -> None:
         """Hand it out once more: its tasks are lost."""

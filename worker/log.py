@@ -3,13 +3,11 @@
 import json
 import logging
 import sys
-import warnings
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from celery import signals
-from celery.exceptions import CPendingDeprecationWarning
 
 from jobcast.connection import secret_of
 from worker.settings import WorkerSettings
@@ -29,8 +27,6 @@ def install(settings: WorkerSettings) -> None:
         as_json = (settings.log_format or ("console" if sys.stderr.isatty() else "json")) == "json"
         handler = logging.StreamHandler()
         handler.setFormatter(Formatter(settings, as_json=as_json))
-        # About a setting that we have chosen, at every loss of the broker. Here, as Celery shows them all from now on.
-        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
         root = logging.getLogger()
         root.handlers[:] = [handler]
         root.setLevel(level)

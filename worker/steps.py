@@ -36,7 +36,7 @@ def install(app: "WorkerApp") -> None:
     app.steps["consumer"].add(BrokerStep)
     # Weak references to local functions would be gone at once.
     signals.celeryd_after_setup.connect(_take_own_queue, weak=False)
-    signals.worker_shutting_down.connect(_end_within_grace, weak=False)
+    signals.worker_shutting_down.connect(Grace(app.jobcast.grace_seconds), weak=False)
     signals.worker_process_init.connect(app.after_fork, weak=False)
     signals.task_revoked.connect(_tell_revoked, weak=False)
 
@@ -146,20 +146,30 @@ def _tell_revoked(sender: Any, request: Any, **_: Any) -> None:
         sender.app.on_revoked(request)
 
 
-def _end_within_grace(sender: str, **_: Any) -> None:
-    """What runs longer is given up; its entry stays pending, and runs again elsewhere or after the restart."""
-    from celery import current_app  # the one that runs in this process
+class Grace:
+    """How long a stop may take: GRACE_SECONDS after the first signal, no longer after a second SIGTERM.
 
-    app: Any = current_app._get_current_object()  # type: ignore[attr-defined]
-    timer = threading.Timer(app.jobcast.grace_seconds, _give_up, (sender,))
-    timer.daemon = True
-    timer.start()
+    What still runs then is given up; its entry stays pending, and runs again elsewhere or after the restart.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._is_asked = False
+
+    def __call__(self, sender: str, sig: str = "", **_: Any) -> None:
+        """Celery's signal, in the signal handler: only a thread may log or wait."""
+        if self._is_asked and sig != "SIGTERM":
+            return  # a second Ctrl-C is Celery's cold shutdown
+        timer = threading.Timer(0 if self._is_asked else self._seconds, _give_up)
+        timer.daemon = True
+        self._is_asked = True
+        timer.start()
 
 
-def _give_up(hostname: str) -> None:
+def _give_up() -> None:
     from billiard import active_children
 
-    log.error("the grace period is over, giving up tasks that still run", extra={"count": len(_running())})
+    log.error("no more time to stop, giving up tasks that still run", extra={"count": len(_running())})
     for child in active_children():
         if child.pid is not None:
             os.kill(child.pid, signal.SIGKILL)

@@ -120,6 +120,21 @@ def test_a_task_that_outlasts_the_grace_period_is_given_up_and_stays_pending(val
 
 
 @pytest.mark.must_survive(31)
+@pytest.mark.parametrize("pool", ["solo", "threads"])
+def test_a_second_sigterm_ends_a_worker_at_once(valkey, tmp_path: Path, pool) -> None:
+    with (
+        world(valkey.url, "second") as redis,
+        Worker(valkey.url, tmp_path, GATED, "-P", pool, "-c", "1", KEY_PREFIX="second") as worker,
+    ):
+        tell(valkey.url, "second", completed("a"))
+        until(lambda: redis.calls == ["score a completed"])
+        assert worker.process is not None
+        worker.process.terminate()
+        until(lambda: "Warm shutdown" in worker.log)
+        assert worker.stop(5) == 1
+
+
+@pytest.mark.must_survive(31)
 def test_a_worker_that_stops_lets_its_running_task_end(valkey, tmp_path: Path) -> None:
     with (
         world(valkey.url, "warm") as redis,
@@ -155,3 +170,4 @@ def test_tasks_that_a_broker_of_its_own_lost_are_handed_out_again_and_the_runnin
         until(lambda: redis.is_done)
         assert sorted(redis.calls) == ["score a completed", "score b completed", "score c completed"]
         assert "Traceback" not in worker.log
+        assert "Warning" not in worker.log.partition("ready.")[2]

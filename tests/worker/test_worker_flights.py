@@ -10,7 +10,7 @@ def flight(entry: str, evaluation: str) -> Flight[str]:
 def depart(flights: Flights[str]) -> list[str]:
     gone = []
     while (it := flights.ready()) is not None:
-        flights.departed(it, {"handler"})
+        flights.departed(it, {"handler"}, 1.0)
         gone.append(it.entry)
     return gone
 
