@@ -74,6 +74,8 @@ class _RawEvent(msgspec.Struct):
 _raw_list = msgspec.json.Decoder(_RawList)
 _raw_event = msgspec.json.Decoder(_RawEvent)
 _status = msgspec.json.Decoder(Status)
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError)
+"""A string that is not UTF-8 raises the second."""
 _TYPES = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK"})
 
 
@@ -104,7 +106,7 @@ class Resource(Generic[T]):
         """Raises msgspec.DecodeError when it is no list at all; a bad item is skipped alone."""
         try:
             decoded = self._page.decode(body)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeDecodeError):
             raw = _raw_list.decode(body)
             wires: Any = [self._try_item(item, skip) for item in raw.items or ()]
             decoded = raw
@@ -117,7 +119,7 @@ class Resource(Generic[T]):
         """The event in a line; None when it was skipped. Raises KubeError for an ERROR event."""
         try:
             event = self._event.decode(line)
-        except msgspec.DecodeError:
+        except _UNDECODABLE:
             self._odd(line, skip)
             return None
         kind, meta = event.type, event.object.metadata
@@ -133,20 +135,20 @@ class Resource(Generic[T]):
         """A line that is not one of ours: an error to raise, or something to count and pass over."""
         try:
             event = _raw_event.decode(line)
-        except msgspec.DecodeError:
+        except _UNDECODABLE:
             skip("not_json")
             return
         if event.type == "ERROR":
             try:
                 raise from_status(_status.decode(event.object))
-            except msgspec.DecodeError:
+            except _UNDECODABLE:
                 raise from_status(Status(code=500, message="an ERROR event without a Status")) from None
         skip("bad_object" if event.type in _TYPES else "unknown_type")
 
     def _try_item(self, raw: msgspec.Raw, skip: Skip) -> Any:
         try:
             return self._item.decode(raw)
-        except msgspec.DecodeError:
+        except _UNDECODABLE:
             skip("bad_object")
             return None
 

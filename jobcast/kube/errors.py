@@ -63,11 +63,16 @@ class Throttled(KubeError):
 _BY_CODE: dict[int, type[KubeError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 410: Expired, 429: Throttled}
 _status = msgspec.json.Decoder(Status)
 
+LONGEST_RETRY_AFTER_SECONDS = 300.0
+"""API servers ask for 1 to 30 s. Nobody is to be deaf for a day because a proxy asked for more."""
+
 
 def from_status(status: Status, *, retry_after: float | None = None) -> KubeError:
     kind = _BY_CODE.get(status.code) or (Throttled if status.code >= 500 else KubeError)
     if retry_after is None and status.details is not None:
         retry_after = status.details.retry_after_seconds
+    if retry_after is not None:
+        retry_after = min(retry_after, LONGEST_RETRY_AFTER_SECONDS) if retry_after >= 0 else None
     message = status.message or status.reason or f"HTTP {status.code}"
     return kind(message, code=status.code, reason=status.reason, retry_after=retry_after)
 
@@ -76,7 +81,7 @@ def from_response(code: int, body: bytes, retry_after: str | None) -> KubeError:
     """The error in a response. Proxies answer in HTML: then the code alone is believed."""
     try:
         status = _status.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         status = Status(message=f"HTTP {code}: {body[:200].decode(errors='replace').strip()}")
     status.code = code
     seconds = float(retry_after) if retry_after and retry_after.strip().isdecimal() else None
