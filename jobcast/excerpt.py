@@ -30,6 +30,7 @@ class Excerpt:
 
     def __init__(self, limit: int) -> None:
         self._half = limit // 2
+        self._head_limit = limit - self._half
         self._head = bytearray()
         self._tail = bytearray()
         self._hash = hashlib.sha256()
@@ -39,7 +40,7 @@ class Excerpt:
     def feed(self, chunk: bytes) -> None:
         self.size += len(chunk)
         self._hash.update(chunk)
-        room = self._half - len(self._head)
+        room = self._head_limit - len(self._head)
         if room > 0:
             self._head += chunk[:room]
             chunk = chunk[room:]
