@@ -217,6 +217,24 @@ async def test_nothing_is_lost_over_a_restart_of_redis(
         assert ids(taken) == [str(i) for i in range(20)], "nor is anything given twice, whose body had ended"
 
 
+async def test_what_is_in_hand_is_not_given_again_after_a_restart_of_redis(
+    own_persistent_world: World, own_persistent_valkey: ValkeyServer
+) -> None:
+    world, valkey = own_persistent_world, own_persistent_valkey
+    async with world.join().stream(GROUP, auto_ack=False) as entries:
+        await world.teller.tell(*(event("running", str(i)) for i in range(3)))
+        taken = await take(entries, 3)
+        waiting = asyncio.create_task(take(entries, 1, timeout=20))
+        valkey.stop(kill=True)
+        valkey.start()
+        await eventually(lambda: entries.interruptions >= 1)
+        await world.teller.tell(event("running", "3"))
+        assert ids(await waiting) == ["3"]
+        for entry in taken:
+            await acked(entry)
+        assert await pending(world) == 1
+
+
 async def test_a_redis_that_restarted_empty_is_read_from_its_new_beginning(
     own_world: World, own_valkey: ValkeyServer
 ) -> None:
