@@ -52,6 +52,9 @@ lock: setup
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
 		--custom-compile-command "make lock" \
 		--all-extras --group dev pyproject.toml --output-file $(LOCK)
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
+		--custom-compile-command "make lock" --constraint $(LOCK) \
+		--extra controller --extra worker --extra cli pyproject.toml --output-file requirements-image.lock
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .demo

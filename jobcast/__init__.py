@@ -10,4 +10,6 @@ The shared core: what a Job means, what an event is, how it is told. No Celery h
 
 from jobcast.handlers import on
 
-__all__ = ["on"]
+__all__ = ["__version__", "on"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,23 @@
+# One image for controller and worker. Built from the lock, hashes checked; no compiler, no devcluster, not root.
+FROM python:3.11-slim AS build
+COPY requirements-image.lock /src/
+RUN python -m venv /app/.venv \
+    && /app/.venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes \
+       -r /src/requirements-image.lock \
+    && /app/.venv/bin/python -m pip uninstall --yes pip setuptools
+
+FROM python:3.11-slim
+LABEL org.opencontainers.image.title="jobcast" \
+      org.opencontainers.image.description="Tells the world what happens to evaluation Jobs on Kubernetes" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /app/.venv /app/.venv
+COPY jobcast /app/jobcast
+COPY controller /app/controller
+COPY worker /app/worker
+COPY pyproject.toml /app/
+ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+# A number, so that runAsNonRoot can be checked without /etc/passwd.
+USER 10001:10001
+STOPSIGNAL SIGTERM
+CMD ["python", "-m", "controller"]
