@@ -36,7 +36,11 @@ class ValkeyServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> "ValkeyServer":
-        keep = ["--appendonly", "yes", "--appendfsync", "always"] if self._persistent else ["--save", "", "--appendonly", "no"]
+        keep = (
+            ["--appendonly", "yes", "--appendfsync", "always"]
+            if self._persistent
+            else ["--save", "", "--appendonly", "no"]
+        )
         self.process = subprocess.Popen(
             [self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), *keep],
             stdout=subprocess.DEVNULL,
@@ -94,5 +98,7 @@ async def eventually(condition, timeout: float = 20.0, every: float = 0.02):  # 
         if result:
             return result
         if asyncio.get_running_loop().time() > deadline:
-            raise AssertionError(f"not within {timeout} s: {getattr(condition, '__name__', condition)}; last: {result!r}")
+            raise AssertionError(
+                f"not within {timeout} s: {getattr(condition, '__name__', condition)}; last: {result!r}"
+            )
         await asyncio.sleep(every)
