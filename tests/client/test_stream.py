@@ -226,8 +226,8 @@ async def test_what_is_in_hand_is_not_given_again_after_a_restart_of_redis(
         taken = await take(entries, 3)
         waiting = asyncio.create_task(take(entries, 1, timeout=20))
         valkey.stop(kill=True)
-        valkey.start()
         await eventually(lambda: entries.interruptions >= 1)
+        valkey.start()
         await world.teller.tell(event("running", "3"))
         assert ids(await waiting) == ["3"]
         for entry in taken:
