@@ -21,7 +21,9 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     outcome    how the parent process learns how a task ended
     targets    whom an event is handed to: handlers and routes
     consumer   Celery's own consumer, back sooner after its broker was away
+    grace      how long a stop may take
     sweep      a thread that polls, one worker at a time
+    queues     the names of our Celery queues              pure
     http       /livez and /metrics
     metrics · log
 """

@@ -8,18 +8,17 @@ All wait for the Pool, so that its processes are forked before a thread of ours 
 
 import logging
 import os
-import signal
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
 from celery.worker import state
 from kombu import Queue
 
-from jobcast.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS
+from jobcast.settings import EXIT_WRONG_SETTINGS
 from worker import sweep
 from worker.bridge import Bridge
+from worker.grace import Grace
 from worker.http import PortTaken, Probe
 from worker.queues import own_queue
 from worker.targets import HandlerTarget, RouteTarget, Target
@@ -36,13 +35,12 @@ def install(app: "WorkerApp") -> None:
     app.steps["consumer"].add(BrokerStep)
     # Weak references to local functions would be gone at once.
     signals.celeryd_after_setup.connect(_take_own_queue, weak=False)
-    signals.worker_shutting_down.connect(Grace(app.jobcast.grace_seconds), weak=False)
     signals.worker_process_init.connect(app.after_fork, weak=False)
     signals.task_revoked.connect(_tell_revoked, weak=False)
 
 
 class HttpStep(bootsteps.StartStopStep):
-    """Probes and metrics; last to go."""
+    """Probes and metrics, and the limit of how long a stop may take; last to go."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -59,6 +57,9 @@ class HttpStep(bootsteps.StartStopStep):
             parent.pool.terminate()
             os._exit(EXIT_WRONG_SETTINGS)  # a SystemExit would be taken for a wish to stop in good order
         parent.app.probe = self._probe
+        # Held here: Celery's signals keep no receiver alive.
+        self._grace = Grace(settings.grace_seconds)
+        self._grace.install()
         # A process that is forked later must not keep the port.
         signals.worker_process_init.connect(self._probe.close_inherited, weak=False)
         self._probe.start()
@@ -144,33 +145,3 @@ def _take_own_queue(sender: str, instance: Any, **_: Any) -> None:
 def _tell_revoked(sender: Any, request: Any, **_: Any) -> None:
     if hasattr(sender, "handler"):
         sender.app.on_revoked(request)
-
-
-class Grace:
-    """How long a stop may take: GRACE_SECONDS after the first signal, no longer after a second SIGTERM.
-
-    What still runs then is given up; its entry stays pending, and runs again elsewhere or after the restart.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._is_asked = False
-
-    def __call__(self, sender: str, sig: str = "", **_: Any) -> None:
-        """Celery's signal, in the signal handler: only a thread may log or wait."""
-        if self._is_asked and sig != "SIGTERM":
-            return  # a second Ctrl-C is Celery's cold shutdown
-        timer = threading.Timer(0 if self._is_asked else self._seconds, _give_up)
-        timer.daemon = True
-        self._is_asked = True
-        timer.start()
-
-
-def _give_up() -> None:
-    from billiard import active_children
-
-    log.error("no more time to stop, giving up tasks that still run", extra={"count": len(_running())})
-    for child in active_children():
-        if child.pid is not None:
-            os.kill(child.pid, signal.SIGKILL)
-    os._exit(EXIT_FAILED)

@@ -1,0 +1,60 @@
+"""How long a stop may take: GRACE_SECONDS after the first signal, no longer after a second SIGTERM.
+
+What still runs then is given up; its entry stays pending, and runs again elsewhere or after the restart.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from billiard import active_children
+from celery import signals
+
+from jobcast.settings import EXIT_FAILED
+
+log = logging.getLogger(__name__)
+GLANCE_SECONDS = 0.1
+"""How often the thread looks whether there was a signal: nobody notices that a stop takes so much longer."""
+
+
+class Grace:
+    """Install it in the main thread, once Celery has installed its signal handlers.
+
+    A signal handler may interrupt anything, itself too, and Celery's takes locks. So ours only notes, a thread looks what
+    was noted, and Celery's hears of the first SIGTERM alone.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._sigterms = 0
+        self._deadline: float | None = None
+        self._celerys: Any = None
+
+    def install(self) -> None:
+        self._celerys = signal.signal(signal.SIGTERM, self._on_sigterm)
+        signals.worker_shutting_down.connect(self._begin)  # a stop for another reason: Ctrl-C, a remote command
+        threading.Thread(target=self._watch, name="grace", daemon=True).start()
+
+    def _on_sigterm(self, signum: int, frame: FrameType | None) -> None:
+        self._sigterms += 1
+        if self._sigterms == 1:
+            self._begin()
+            if callable(self._celerys):
+                self._celerys(signum, frame)
+
+    def _begin(self, **_: Any) -> None:
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._seconds
+
+    def _watch(self) -> None:
+        while self._sigterms < 2 and (self._deadline is None or time.monotonic() < self._deadline):
+            time.sleep(GLANCE_SECONDS)
+        log.error("no more time to stop, giving up tasks that still run")
+        for child in active_children():
+            if child.pid is not None:
+                os.kill(child.pid, signal.SIGKILL)
+        os._exit(EXIT_FAILED)
