@@ -110,6 +110,8 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
         # Each worker reads from a queue of its own and holds no more than WORKER_PREFETCH: nothing is taken from others.
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # What a process that died may still have said arrives at once; Celery's 10 seconds are how long its task waits.
+        "worker_lost_wait": 1.0,
         "worker_consumer": "worker.consumer:Consumer",
         "worker_hijack_root_logger": False,
         "broker_connection_retry": True,
