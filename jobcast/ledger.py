@@ -168,7 +168,7 @@ class Ledger:
         arguments: list[Any] = [
             step.uid,
             step.version,
-            secrets.token_hex(8) if self.epoch is None else self.epoch,
+            secrets.token_hex(8),
             self._retention,
             self._stream_length,
             step.created,
