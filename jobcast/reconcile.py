@@ -235,7 +235,9 @@ class Reconciler:
         pod, container = decider
         read = self._want(job, pod, container)
         if read is None and left <= 0:
-            read = unavailable("timeout", f"{pod.name}/{container.name}")
+            # Redis may be what the read waits for, to store the log. Then there is time: the end cannot leave either.
+            await self._ledger.claim(job.uid)
+            read = self._want(job, pod, container) or unavailable("timeout", f"{pod.name}/{container.name}")
         return read, left
 
     async def _read_ahead(self, job: Job, pods: Sequence[Pod]) -> None:
