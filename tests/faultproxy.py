@@ -66,14 +66,13 @@ class FaultProxy:
         except (OSError, asyncio.CancelledError):
             pass  # what we stand in front of is down, or `cut`: the client sees its connection end
         finally:
+            # All of it is under way before the first wait: a second `cut` may end us there.
+            ends = [end for end in (writer, upstream) if end is not None]
+            for end in ends:
+                end.close()
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
-            for end in (writer, upstream):
-                if end is not None:
-                    end.close()
-                    with contextlib.suppress(OSError):
-                        await end.wait_closed()
+            await asyncio.gather(*pumps, *(end.wait_closed() for end in ends), return_exceptions=True)
             self._links.discard(link)
 
     async def _pump(

@@ -97,7 +97,7 @@ async def test_credentials_that_expired_are_read_anew(world: World) -> None:
         await world.until("before", "completed")
         path = Path(os.environ["KUBECONFIG"])
         config = json.loads(path.read_text())
-        config["users"][0]["user"]["token"] = "renewed"  # noqa: S105 - what a refreshed kubeconfig would hold
+        config["users"][0]["user"]["token"] = "renewed"
         path.write_text(json.dumps(config))
         world.fault("status", code=401, token="devcluster", times=None)
         world.strike("cut", verb="watch")
