@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
 
-.PHONY: setup demo test check e2e bench lock format clean
+.PHONY: setup demo test check e2e bench docs lock format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -36,12 +36,16 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python docs/generate.py --check
 
 e2e: setup
 	$(BIN)/python -m pytest -m cluster
 
 bench: setup
 	@$(BIN)/python -m benchmarks
+
+docs: setup
+	$(BIN)/python docs/generate.py
 
 format: setup
 	$(BIN)/ruff format .
