@@ -12,9 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from jobcast.event import Log
 from jobcast.excerpt import Excerpt, LogRead, unavailable
-from jobcast.kube.errors import KubeError, NotFound, Throttled, Unreachable
+from jobcast.kube.errors import KubeError, NotFound, Throttled, Unauthorized, Unreachable
+from jobcast.ledger import LedgerError
 
 RETRY_SECONDS = (0.2, 2.0)
 """First and longest pause between tries: a kubelet that is busy answers within a second or two."""
@@ -109,11 +112,16 @@ class LogReads:
             task.cancel()
 
     async def _read(self, key: Key, job: str, place: "Place") -> None:
-        try:
-            async with self._slots, asyncio.timeout(LONGEST_READ_SECONDS):
-                read = await self._try_until_read(job, place)
-        except TimeoutError:
-            read = unavailable("timeout", place.source)
+        whole = bytearray()
+        async with self._slots:
+            try:
+                async with asyncio.timeout(LONGEST_READ_SECONDS):
+                    read = await self._try_until_read(place, whole)
+            except TimeoutError:
+                read = unavailable("timeout", place.source)
+            # Out of that time: what was read is not lost because Redis is away.
+            if self._store is not None and whole and read.log.state == "complete":
+                read = await _stored(self._store, job, place, read, bytes(whole))
         self._reads[key] = read
         self._kept += len(read.output)
         while self._kept > KEPT_BYTES and len(self._reads) > 1:
@@ -122,27 +130,31 @@ class LogReads:
         self._seen(read.log)
         self._done(job)
 
-    async def _try_until_read(self, job: str, place: "Place") -> LogRead:
+    async def _try_until_read(self, place: "Place", whole: bytearray) -> LogRead:
         pause, longest = RETRY_SECONDS
         best = Excerpt(self._excerpt_bytes)
+        was_refused = False
         while True:
             excerpt = Excerpt(self._excerpt_bytes)
             try:
-                return await self._read_once(job, place, excerpt)
+                return await self._read_once(place, excerpt, whole)
             except NotFound:
                 # A read that was cut is worth more than none: the Pod went while we read.
                 return _partial(best, "pod-gone", place.source)
             except (Throttled, Unreachable) as error:
                 best = excerpt if excerpt.size > best.size else best
-                wait = error.retry_after if error.retry_after is not None else pause * random.uniform(0.5, 1)  # noqa: S311
+                wait = max(error.retry_after or 0.0, pause * random.uniform(0.5, 1))  # noqa: S311
                 pause = min(pause * 2, longest)
                 await asyncio.sleep(wait)
             except KubeError as error:
+                if isinstance(error, Unauthorized) and not was_refused:
+                    was_refused = True  # the credentials have been read anew meanwhile
+                    continue
                 # 400: the API server says that the container waits to start. Anything else refuses us.
                 return _partial(best, "never-started" if error.code == 400 else "refused", place.source)
 
-    async def _read_once(self, job: str, place: "Place", excerpt: Excerpt) -> LogRead:
-        whole = bytearray()
+    async def _read_once(self, place: "Place", excerpt: Excerpt, whole: bytearray) -> LogRead:
+        whole.clear()
         async with self._source.log(place.namespace, place.pod, place.container, follow=place.follow) as chunks:
             async for chunk in chunks:
                 excerpt.feed(chunk)
@@ -150,11 +162,7 @@ class LogReads:
                     whole += chunk[: self._store_limit - len(whole)]
         if excerpt.size < 512 and excerpt.text().encode().startswith(GONE_MARK):
             return unavailable("container-gone", place.source)
-        ref = None
-        if self._store is not None and excerpt.size:
-            ref = await self._store(job, place.pod, place.container, bytes(whole))
-        is_cut = ref is not None and len(whole) < excerpt.size
-        return _read(excerpt, "store-limit" if is_cut else None, place.source, ref)
+        return _read(excerpt, None, place.source)
 
 
 class Place(NamedTuple):
@@ -170,17 +178,27 @@ class Place(NamedTuple):
         return f"{self.pod}/{self.container}"
 
 
+async def _stored(store: Store, job: str, place: Place, read: LogRead, whole: bytes) -> LogRead:
+    try:
+        log = replace(read.log, ref=await store(job, place.pod, place.container, whole))
+    except LedgerError:
+        # The excerpt is worth telling without it.
+        return replace(read, log=replace(read.log, reason="store-refused"))
+    if len(whole) < log.bytes:
+        log = replace(log, state="truncated", reason="store-limit")
+    return replace(read, log=log)
+
+
 def _partial(excerpt: Excerpt, reason: str, source: str) -> LogRead:
-    return _read(excerpt, reason, source, None) if excerpt.size else unavailable(reason, source)
+    return _read(excerpt, reason, source) if excerpt.size else unavailable(reason, source)
 
 
-def _read(excerpt: Excerpt, reason: str | None, source: str, ref: str | None) -> LogRead:
+def _read(excerpt: Excerpt, reason: str | None, source: str) -> LogRead:
     log = Log(
         state="truncated" if reason else "complete",
         reason=reason,
         bytes=excerpt.size,
         source=source,
-        ref=ref,
         sha256=excerpt.sha256,
     )
     return LogRead(log, excerpt.text(), excerpt.is_cut)
