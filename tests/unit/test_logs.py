@@ -1,0 +1,338 @@
+"""Reading logs: once, exactly, within limits, and never at another Job's cost."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from jobcast import logs
+from jobcast.event import Log
+from jobcast.excerpt import LogRead
+from jobcast.kube import Forbidden, KubeError, NotFound, Throttled, Unauthorized, Unreachable
+from jobcast.ledger import LedgerError
+from jobcast.logs import LogReads
+from tests.conftest import eventually
+
+Answer = bytes | list[bytes] | BaseException | asyncio.Event
+
+
+class FakeSource:
+    """The API server's logs: for each Pod the answers to one try after the other, the last of them for ever."""
+
+    def __init__(self, **answers: list[Answer]) -> None:
+        self.answers = answers
+        self.tries: list[str] = []
+        self.open = 0
+
+    @asynccontextmanager
+    async def log(
+        self, namespace: str, pod: str, container: str, *, previous: bool = False, follow: bool = False
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.tries.append(pod)
+        answers = self.answers[pod]
+        answer = answers[min(self.tries.count(pod), len(answers)) - 1]
+        if isinstance(answer, BaseException):
+            raise answer
+        self.open += 1
+        try:
+            yield self._chunks(answer)
+        finally:
+            self.open -= 1
+
+    async def _chunks(self, answer: bytes | list[bytes] | asyncio.Event) -> AsyncIterator[bytes]:
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+            answer = b"late"
+        for chunk in [answer] if isinstance(answer, bytes) else answer:
+            if chunk == b"cut":
+                raise Unreachable("cut in the middle")
+            yield chunk
+
+
+class Room:
+    """A LogReads and what it said."""
+
+    def __init__(self, source: FakeSource, reads: LogReads, done: list[str], seen: list[Log]) -> None:
+        self.source, self.reads, self.done, self.seen = source, reads, done, seen
+
+    def want(self, pod: str, job: str = "job") -> LogRead | None:
+        return self.reads.want(job, "evals", pod, f"uid of {pod}", "main")
+
+    async def read(self, pod: str) -> LogRead:
+        found: LogRead = await eventually(lambda: self.want(pod), timeout=2, every=0.001)
+        return found
+
+
+@asynccontextmanager
+async def room(
+    concurrency: int = 4,
+    excerpt_bytes: int = 1024,
+    store: Callable[[str, str, str, bytes], Awaitable[str]] | None = None,
+    store_limit: int = 1000,
+    **answers: list[Answer],
+) -> AsyncIterator[Room]:
+    source, done, seen = FakeSource(**answers), [], []  # type: ignore[var-annotated]
+    async with LogReads(
+        source,
+        excerpt_bytes=excerpt_bytes,
+        concurrency=concurrency,
+        done=done.append,
+        seen=seen.append,
+        store=store,
+        store_limit=store_limit,
+    ) as reads:
+        yield Room(source, reads, done, seen)
+    assert source.open == 0, "a response is left open"
+    left = {task.get_name() for task in asyncio.all_tasks()} - {"redis guard"}
+    assert not [name for name in left if name.startswith("log ")]
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """How long it would have waited between its tries."""
+    asked: list[float] = []
+    sleep = asyncio.sleep
+
+    async def no_sleep(seconds: float) -> None:
+        asked.append(seconds)
+        await sleep(0)
+
+    class FakeAsyncio:
+        def __getattr__(self, name: str) -> object:
+            return no_sleep if name == "sleep" else getattr(asyncio, name)
+
+    monkeypatch.setattr(logs, "asyncio", FakeAsyncio())
+    yield asked
+
+
+@pytest.mark.must_survive(17)
+@pytest.mark.parametrize("data", [b'{"a": 1}', b"\xff\xfe\x00 not UTF-8", b"", b"a\r\nb\x00\n"])
+async def test_a_log_is_read_exactly(data: bytes) -> None:
+    async with room(pod=[data]) as one:
+        read = await one.read("pod")
+        assert read.log == Log(
+            state="complete", bytes=len(data), source="pod/main", sha256=hashlib.sha256(data).hexdigest()
+        )
+        assert read.output == data.decode(errors="replace")
+        assert (one.done, one.seen) == (["job"], [read.log])
+
+
+async def test_a_log_is_read_once_although_it_is_wanted_many_times() -> None:
+    async with room(pod=[[b"a", b"b"]]) as one:
+        assert [one.want("pod") for _ in range(5)] == [None] * 5
+        assert (await one.read("pod")).output == "ab"
+        assert one.want("pod") is one.want("pod")
+        assert one.source.tries == ["pod"]
+
+
+async def test_a_dropped_read_is_read_again_when_it_is_wanted() -> None:
+    async with room(pod=[b"x"]) as one:
+        await one.read("pod")
+        one.reads.drop("uid of pod", "main")
+        one.reads.drop("uid of pod", "main")
+        assert one.want("pod") is None
+        await one.read("pod")
+        assert one.source.tries == ["pod", "pod"]
+
+
+async def test_a_read_that_nobody_wants_any_more_is_given_up() -> None:
+    async with room(pod=[asyncio.Event()]) as one:
+        one.want("pod")
+        await eventually(lambda: one.source.open)
+        one.reads.drop("uid of pod", "main")
+        await eventually(lambda: not one.source.open)
+        assert one.done == []
+
+
+@pytest.mark.must_survive(5)
+async def test_a_throttled_read_is_tried_again_when_the_server_said(waits: list[float]) -> None:
+    async with room(pod=[Throttled("busy", code=429, retry_after=7.0), b"x"]) as one:
+        assert (await one.read("pod")).output == "x"
+        assert waits == [7.0]
+
+
+@pytest.mark.must_survive(5)
+@pytest.mark.parametrize(
+    "error", [Throttled("x", code=503), Unreachable("x"), Throttled("x", code=429, retry_after=0.0)]
+)
+async def test_tries_are_apart_and_further_each_time(error: KubeError, waits: list[float]) -> None:
+    async with room(pod=[*[error] * 8, b"x"]) as one:
+        await one.read("pod")
+    assert len(waits) == 8
+    assert min(waits) >= 0.1, "a hot loop"
+    assert max(waits) <= 2.0
+    assert waits[-1] > waits[0]
+
+
+async def test_a_read_that_is_cut_starts_anew_and_counts_nothing_twice() -> None:
+    async with room(pod=[[b"half", b"cut"], b"whole"]) as one:
+        read = await one.read("pod")
+        assert (read.output, read.log.bytes) == ("whole", 5)
+
+
+@pytest.mark.must_survive(6)
+async def test_a_token_that_expired_costs_one_more_try() -> None:
+    async with room(pod=[Unauthorized("expired", code=401), b"x"]) as one:
+        assert (await one.read("pod")).output == "x"
+
+
+@pytest.mark.must_survive(19)
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (NotFound("pods x not found", code=404), "pod-gone"),
+        (KubeError("container is waiting to start", code=400), "never-started"),
+        (Forbidden("no", code=403), "refused"),
+        (KubeError("odd", code=418), "refused"),
+        (b"unable to retrieve container logs for containerd://abc", "container-gone"),
+        ([b"unable to retrieve ", b"container logs for containerd://abc"], "container-gone"),
+    ],
+)
+async def test_a_log_that_cannot_be_had_says_why(answer: Answer, reason: str) -> None:
+    async with room(pod=[answer]) as one:
+        read = await one.read("pod")
+        assert (read.log.state, read.log.reason, read.log.source, read.output) == (
+            "unavailable",
+            reason,
+            "pod/main",
+            "",
+        )
+        assert one.source.tries == ["pod"]
+        assert one.done == ["job"]
+
+
+async def test_a_log_that_speaks_of_the_kubelet_in_its_middle_is_a_log() -> None:
+    async with room(pod=[b"x\nunable to retrieve container logs for containerd://abc"], other=[b"y" * 600]) as one:
+        assert (await one.read("pod")).log.state == "complete"
+
+
+async def test_credentials_that_stay_wrong_are_said() -> None:
+    async with room(pod=[Unauthorized("no", code=401)]) as one:
+        assert (await one.read("pod")).log.reason == "refused"
+
+
+@pytest.mark.must_survive(22)
+async def test_a_hanging_read_delays_its_own_job_only() -> None:
+    async with room(hangs=[asyncio.Event()], other=[b"x"]) as one:
+        assert one.want("hangs", "slow job") is None
+        assert (await one.read("other")).output == "x"
+        assert one.want("hangs", "slow job") is None
+        assert one.done == ["job"]
+
+
+@pytest.mark.must_survive(22)
+async def test_a_read_that_never_ends_is_given_up_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "LONGEST_READ_SECONDS", 0.01)
+    async with room(pod=[asyncio.Event()]) as one:
+        read = await one.read("pod")
+        assert (read.log.state, read.log.reason) == ("unavailable", "timeout")
+
+
+async def test_no_more_reads_at_a_time_than_allowed() -> None:
+    let_go = asyncio.Event()
+    names = [f"pod{n}" for n in range(10)]
+    async with room(concurrency=3, **{name: [let_go] for name in names}) as one:
+        for name in names:
+            one.want(name)
+        await eventually(lambda: one.source.open == 3)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert one.source.open == 3
+        let_go.set()
+        for name in names:
+            assert (await one.read(name)).output == "late"
+
+
+@pytest.mark.must_survive(34)
+async def test_what_is_kept_for_jobs_not_told_yet_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "KEPT_BYTES", 1000)
+    names = [f"pod{n}" for n in range(10)]
+    async with room(concurrency=1, **{name: [b"x" * 300] for name in names}) as one:
+        for name in names:
+            one.want(name)
+        await eventually(lambda: len(one.done) == 10)
+        assert [name for name in names if one.want(name)] == names[-3:]
+        for name in names:
+            one.reads.drop(f"uid of {name}", "main")
+        assert one.reads._kept == 0
+
+
+async def test_one_log_larger_than_the_bound_is_kept_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "KEPT_BYTES", 10)
+    async with room(pod=[b"x" * 300]) as one:
+        assert len((await one.read("pod")).output) == 300
+
+
+@pytest.mark.must_survive(31)
+async def test_reads_under_way_end_with_the_room() -> None:
+    async with room(concurrency=1, hangs=[asyncio.Event()], waits=[b"x"]) as one:
+        one.want("hangs")
+        one.want("waits")
+        await eventually(lambda: one.source.open)
+    assert one.done == []
+
+
+class MemoryStore:
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.kept: dict[str, bytes] = {}
+
+    async def __call__(self, job: str, pod: str, container: str, data: bytes) -> str:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.kept[f"{job}/{pod}/{container}"] = data
+        return "ref"
+
+
+@pytest.mark.must_survive(17)
+async def test_the_exact_bytes_are_stored_and_the_event_leads_to_them() -> None:
+    store, data = MemoryStore(), b"\xff{'a': 1}\n" * 90
+    async with room(excerpt_bytes=256, store=store, pod=[[data[:7], data[7:]]]) as one:
+        read = await one.read("pod")
+    assert store.kept == {"job/pod/main": data}
+    assert (read.log.ref, read.log.state, read.is_cut) == ("ref", "complete", True)
+
+
+@pytest.mark.must_survive(18)
+async def test_a_log_longer_than_the_stores_limit_is_cut_and_said_to_be() -> None:
+    store = MemoryStore()
+    async with room(store=store, store_limit=1000, pod=[[b"x" * 600, b"y" * 600, b"z" * 600]]) as one:
+        read = await one.read("pod")
+    assert store.kept["job/pod/main"] == b"x" * 600 + b"y" * 400
+    assert (read.log.state, read.log.reason, read.log.bytes) == ("truncated", "store-limit", 1800)
+
+
+@pytest.mark.must_survive(23)
+@pytest.mark.parametrize("answer", [b"", NotFound("gone", code=404), b"unable to retrieve container logs for x"])
+async def test_an_empty_or_missing_log_replaces_nothing_in_the_store(answer: Answer) -> None:
+    store = MemoryStore()
+    async with room(store=store, pod=[answer]) as one:
+        assert (await one.read("pod")).log.ref is None
+    assert store.kept == {}
+
+
+async def test_a_store_that_refuses_costs_the_reference_and_not_the_excerpt() -> None:
+    async with room(store=MemoryStore(LedgerError("WRONGTYPE")), pod=[b"what it said"]) as one:
+        read = await one.read("pod")
+        assert (read.output, read.log.ref, read.log.bytes) == ("what it said", None, 12)
+        assert read.log.reason == "store-refused"
+        assert one.done == ["job"]
+
+
+@pytest.mark.must_survive(24)
+async def test_a_store_that_is_away_longer_than_a_read_may_take_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "LONGEST_READ_SECONDS", 0.01)
+    back, passed = asyncio.Event(), asyncio.get_running_loop().time() + 0.05
+
+    async def store(job: str, pod: str, container: str, data: bytes) -> str:
+        await back.wait()
+        return "ref"
+
+    async with room(store=store, pod=[b"what it said"]) as one:
+        one.want("pod")
+        await eventually(lambda: asyncio.get_running_loop().time() > passed)
+        back.set()
+        read = await one.read("pod")
+        assert (read.output, read.log.ref, read.log.state) == ("what it said", "ref", "complete")
