@@ -198,10 +198,11 @@ class Controller:
         assert self._ledger is not None, "started after it is made"
         while True:
             await scope.synced()
+            looked = scope.jobs.lists
             for uid in await self._ledger.open_uids():
                 if self._store.job(uid) is None:
                     self._queue.add(uid)
-            while scope.is_synced:
+            while scope.jobs.lists == looked:
                 await asyncio.sleep(0.2)
 
     async def _renew_claims(self, reconciler: Reconciler) -> None:

@@ -69,6 +69,8 @@ class Reflector(Generic[T]):
         self.trouble: str | None = "not listed yet"
         """Why it does not mirror now; None while it does."""
         self.synced = asyncio.Event()
+        self.lists = 0
+        """How often it has listed to the end."""
         self.last_byte = time.monotonic()
         """When the API server was heard last, on this machine's monotonic clock."""
         self._api = api
@@ -154,6 +156,7 @@ class Reflector(Generic[T]):
                     with contextlib.suppress(asyncio.CancelledError, Exception):
                         await coming
         self._sink.end(version)
+        self.lists += 1
         self._well()
         return version
 

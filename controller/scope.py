@@ -143,10 +143,6 @@ class Scope:
             restarted=restarted,
         )
 
-    @property
-    def is_synced(self) -> bool:
-        return self.pods.synced.is_set() and self.jobs.synced.is_set()
-
     def relist(self) -> None:
         self.pods.relist()
         self.jobs.relist()
