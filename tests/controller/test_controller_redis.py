@@ -180,17 +180,19 @@ async def test_a_reply_that_is_lost_after_the_write_is_not_told_twice(
 async def test_a_redis_that_is_mute_is_noticed_and_told_everything_once_it_speaks(
     world: World, valkey: ValkeyServer, short_answers: None
 ) -> None:
-    async with FaultProxy(valkey.port) as proxy:
-        async with world.controller(redis_url=f"redis://127.0.0.1:{proxy.port}/0") as replica:
-            await world.run("before")
-            await world.until("before", "completed")
-            proxy.stall()
-            await world.run("during")
-            await eventually(lambda: world.has_ended("during"))
-            await _says(replica, "redis: ")
-            proxy.flow()
-            await world.until("during", "completed")
-            await eventually(replica.is_ready)
+    async with (
+        FaultProxy(valkey.port) as proxy,
+        world.controller(redis_url=f"redis://127.0.0.1:{proxy.port}/0") as replica,
+    ):
+        await world.run("before")
+        await world.until("before", "completed")
+        proxy.stall()
+        await world.run("during")
+        await eventually(lambda: world.has_ended("during"))
+        await _says(replica, "redis: ")
+        proxy.flow()
+        await world.until("during", "completed")
+        await eventually(replica.is_ready)
 
 
 @pytest.mark.must_survive(24)
