@@ -17,7 +17,10 @@ def configure(settings: CoreSettings) -> None:
         processors: list[structlog.typing.Processor] = [
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            # Its default, where rich is installed, shows the variables of each frame: tokens and passwords among them.
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
         ]
     else:
         processors = [_render]
