@@ -45,6 +45,8 @@ async def _run(settings: ControllerSettings) -> int:
         loop.add_signal_handler(number, stop)
     try:
         await controller.run()
+    except NoCluster as error:
+        return _complain(f"KUBECONFIG: {error}")
     except PortTaken as error:
         print(error, file=sys.stderr)  # noqa: T201 - for whoever started us
         return EXIT_FAILED

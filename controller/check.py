@@ -21,6 +21,7 @@ async def check(settings: ControllerSettings) -> int:
     """Prints one line a finding; the exit code is the worst of them."""
     try:
         access = await Access.find()
+        access.ssl()
     except NoCluster as error:
         _say("broken", f"KUBECONFIG: {error}")
         return EXIT_WRONG_SETTINGS

@@ -55,13 +55,16 @@ class Access:
         await self._reload()
 
     def ssl(self) -> ssl.SSLContext | bool:
-        """What to trust and to show; costs 18 ms, so make one and keep it."""
+        """What to trust and to show; costs 18 ms, so make one and keep it. Raises NoCluster."""
         if self.host.startswith("http://"):
             return False
         configuration = self._configuration
-        context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
-        if configuration.cert_file:
-            context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
+        try:
+            context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+            if configuration.cert_file:
+                context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
+        except (OSError, ValueError) as error:
+            raise NoCluster(f"the certificates for {self.host} cannot be used: {error}") from error
         if not configuration.verify_ssl:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -87,7 +90,7 @@ async def _load(library: types.SimpleNamespace, configuration: Any) -> str:
         raise
     except Exception as error:
         # The library raises whatever YAML, base64, an exec plugin or its own checks raise; all mean the same here.
-        raise NoCluster(f"kubeconfig {path}: {error}") from error
+        raise NoCluster(f"kubeconfig {path}: {' '.join(str(error).split())}") from error
     return ((context or {}).get("context") or {}).get("namespace") or "default"
 
 
