@@ -166,13 +166,13 @@ class Api:
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
         async with self._open(path, {}, body=msgspec.json.encode(review)) as response:
             with _as_unreachable():
-                answer: dict[str, Any] = msgspec.json.decode(await response.read())
-        return bool(answer.get("status", {}).get("allowed"))
+                answer = await response.read()
+        return bool((_object(answer).get("status") or {}).get("allowed"))
 
     async def version(self) -> str:
         """The server's version, `v1.34.2`; the cheapest sign that it is there."""
-        answer: dict[str, str] = msgspec.json.decode(await self._read("/version", {}))
-        return answer.get("gitVersion", "unknown")
+        answer = _object(await self._read("/version", {}))
+        return str(answer.get("gitVersion", "unknown"))
 
     async def _read(self, path: str, params: dict[str, str]) -> bytes:
         async with self._open(path, params) as response:
@@ -245,6 +245,14 @@ class Api:
     def _set_skew(self, response: aiohttp.ClientResponse) -> None:
         with suppress(KeyError, ValueError):
             self._skew = parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Raises Unreachable for what is no JSON object: some other server is at this address."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise Unreachable(f"the answer is not an API server's: {error}") from error
 
 
 class _as_unreachable:  # noqa: N801 - reads as a phrase at its place of use
