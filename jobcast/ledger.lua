@@ -1,13 +1,13 @@
 -- The ledger's step: is this newer than what was told of this Job? Then record it, append it, publish it, all at once.
 -- Otherwise say why not and change nothing. Called again after a lost reply, by another replica or after a restart it is
--- harmless. The writes begin with a command that is refused when memory is full (SET or HSET), so that a full Redis
--- refuses the step whole.
+-- harmless. All keys are read before the first write, and the first write is one that is refused when memory is full (SET,
+-- XADD or HSET): a full Redis, or a key of another type, refuses the step whole, and nothing is recorded that was not told.
 --
 -- KEYS  row · open · events · evaluation · epoch
 -- ARGV  1 uid   2 resourceVersion   3 an epoch, in case there is none   4 retention (s)   5 stream length
 --       6 created (Unix s)   7 eval_id   8 namespace   9 name   10 the Job's status: pending or one of the events'
 --       then four for each event, in order: id, status, channel, JSON; the last of them is the target, the ones before
---       it are told only together with it and only where they were not told yet
+--       it are told only together with it, where they were not told yet and nothing newer of their kind was
 --
 -- Returns {answer, status now in the row, epoch, number of events told}.
 -- Answers: told · seen (recorded, nothing to tell) · duplicate · stale (a newer version was told) · ended (it has its end)
@@ -37,14 +37,17 @@ else
   answer = 'told'
 end
 
-if not epoch and (answer == 'told' or answer == 'seen') then
-  epoch = ARGV[3]
-  redis.call('SET', KEYS[5], epoch)
-end
 if answer ~= 'told' and answer ~= 'seen' then
   return { answer, status, epoch, 0 }
 end
 
+local record = redis.call('HMGET', KEYS[4], 'uid', 'created')
+redis.call('ZSCORE', KEYS[2], ARGV[1])
+
+if not epoch then
+  epoch = ARGV[3]
+  redis.call('SET', KEYS[5], epoch)
+end
 local retention = tonumber(ARGV[4])
 status = ARGV[10]
 local fields = { 'status', status, 'version', string.format('%.0f', math.max(version, told_version)) }
@@ -52,7 +55,11 @@ local count, last = 0, nil
 for i = 1, events do
   local at = 10 + (i - 1) * 4
   local id, name = ARGV[at + 1], ARGV[at + 2]
-  if told[name] ~= id then
+  -- Whoever lags behind knows an older running than the one that was told: it is past, and is not told again.
+  if told[name] ~= id and (at == target or not told[name] or version >= told_version) then
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*',
+      'id', id, 'status', name, 'eval_id', ARGV[7], 'event', ARGV[at + 4])
+    redis.call('PUBLISH', ARGV[at + 3], ARGV[at + 4])
     fields[#fields + 1] = name
     fields[#fields + 1] = id
     last = at
@@ -61,18 +68,8 @@ for i = 1, events do
 end
 redis.call('HSET', KEYS[1], 'uid', ARGV[1], 'eval_id', ARGV[7], 'namespace', ARGV[8], 'name', ARGV[9],
   'created', ARGV[6], unpack(fields))
-for i = 1, events do
-  local at = 10 + (i - 1) * 4
-  local id, name = ARGV[at + 1], ARGV[at + 2]
-  if told[name] ~= id then
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*',
-      'id', id, 'status', name, 'eval_id', ARGV[7], 'event', ARGV[at + 4])
-    redis.call('PUBLISH', ARGV[at + 3], ARGV[at + 4])
-  end
-end
 
 -- The newest Job of an evaluation is its record; an older one that ends late does not take it back.
-local record = redis.call('HMGET', KEYS[4], 'uid', 'created')
 if record[1] == ARGV[1] or not record[2] or tonumber(record[2]) <= tonumber(ARGV[6]) then
   if record[1] and record[1] ~= ARGV[1] then redis.call('DEL', KEYS[4]) end
   redis.call('HSET', KEYS[4], 'uid', ARGV[1], 'created', ARGV[6], 'namespace', ARGV[8], 'name', ARGV[9], 'status', status)
