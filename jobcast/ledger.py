@@ -155,7 +155,10 @@ class Ledger:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
+        # Again and again: in Python 3.11 the wait_for that redis-py sends with may swallow a cancellation as it ends.
+        while not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=0.1)
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         for _, future in self._calls:
@@ -181,7 +184,7 @@ class Ledger:
             arguments += (telling.id, telling.status, keys.channel(telling.status), telling.body)
         names = (keys.job(step.uid), keys.open, keys.events, keys.evaluation(step.eval_id), keys.epoch)
         answer, status, epoch, count = await self._run("EVALSHA", SHA, len(names), *names, *arguments)
-        self._see_epoch(_text(epoch))
+        self._see_epoch(_text(epoch) or None)
         return Told(Answer(_text(answer)), _text(status), int(count))
 
     async def row(self, uid: str) -> Row | None:
@@ -271,7 +274,14 @@ class Ledger:
             while self._calls:
                 batch = [self._calls.popleft() for _ in range(min(BATCH, len(self._calls)))]
                 batch = [call for call in batch if not call[1].done()]  # whoever asked has given up
-                again = await self._send(batch)
+                if not batch:
+                    continue
+                try:
+                    again = await self._send(batch)
+                except BaseException:  # we are closed: nobody is to wait for what was under way
+                    for _, future in batch:
+                        future.cancel()
+                    raise
                 if again:
                     self._calls.extendleft(reversed(again))
                     await self._wait_until_back()
@@ -283,8 +293,9 @@ class Ledger:
             missing = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
             if missing:
                 again = [("SCRIPT", "LOAD", SCRIPT), *(batch[i][0] for i in missing)]
-                for i, answer in zip(missing, (await self._pipe.exchange(again))[1:], strict=True):
-                    answers[i] = answer
+                loaded, *others = await self._pipe.exchange(again)
+                for i, answer in zip(missing, others, strict=True):
+                    answers[i] = loaded if isinstance(loaded, Exception) else answer
         except ERRORS as error:
             self._set_trouble(explain(error))
             return batch
