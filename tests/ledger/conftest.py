@@ -1,0 +1,117 @@
+"""One ledger, on a real Valkey and on a fake one; and a Redis of one's own to be broken."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import fakeredis
+import pytest
+
+from jobcast.connection import connect
+from jobcast.event import TERMINAL, event_id
+from jobcast.keys import Keys
+from jobcast.ledger import Ledger, Step, Telling, Told
+from tests.conftest import ValkeyServer
+
+UID = "6f9d3b52-63a5-4a83-9a41-0d1d3f6a7c10"
+RETENTION = 1000
+
+
+def step(*statuses: str, uid: str = UID, version: int = 10, key: str = "", **fields: Any) -> Step:
+    """What tells these statuses, in order; none is a pending Job. `key` is what marks a recurrence."""
+    tellings = tuple(
+        Telling(
+            one := event_id(uid, status, "" if status in TERMINAL else key),
+            status,
+            json.dumps({"id": one, "status": status, "v": version}).encode(),
+        )
+        for status in statuses
+    )
+    named = {"eval_id": "42", "created": 1000.0, "namespace": "evals", "name": f"job of {uid[:8]}"} | fields
+    return Step(uid=uid, version=version, status=statuses[-1] if statuses else "pending", tellings=tellings, **named)
+
+
+class World:
+    """A ledger, a bare client beside it, and a subscriber who heard all of it."""
+
+    def __init__(self, ledger: Ledger, client: Any, forgot: list[str], troubles: list[str | None]) -> None:
+        self.ledger, self.client = ledger, client
+        self.forgot, self.troubles = forgot, troubles
+        self.keys = ledger.keys
+        self.pubsub = client.pubsub()
+
+    async def tell(self, *statuses: str, **fields: Any) -> Told:
+        return await self.ledger.step(step(*statuses, **fields))
+
+    async def stream(self) -> list[str]:
+        """`<status>` of each entry."""
+        return [fields[b"status"].decode() for _, fields in await self.client.xrange(self.keys.events)]
+
+    async def ids(self) -> list[str]:
+        return [fields[b"id"].decode() for _, fields in await self.client.xrange(self.keys.events)]
+
+    async def row(self, uid: str = UID) -> dict[str, str]:
+        row = await self.client.hgetall(self.keys.job(uid))
+        return {key.decode(): value.decode() for key, value in row.items()}
+
+    async def record(self, eval_id: str = "42") -> dict[str, str]:
+        record = await self.client.hgetall(self.keys.evaluation(eval_id))
+        return {key.decode(): value.decode() for key, value in record.items()}
+
+    async def heard(self, count: int) -> list[tuple[str, str]]:
+        """Channel and status of the next so many messages, and proof that no more came."""
+        found = []
+        async with asyncio.timeout(5):
+            while len(found) < count:
+                message = await self.pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
+                if message is not None:
+                    found.append((message["channel"].decode(), json.loads(message["data"])["status"]))
+        await self.client.publish(self.keys.channel("nothing"), json.dumps({"status": "the end"}))
+        async with asyncio.timeout(5):
+            while (message := await self.pubsub.get_message(ignore_subscribe_messages=True, timeout=1)) is None:
+                pass
+        assert message["data"] == b'{"status": "the end"}', "more was published than was asked for"
+        return found
+
+
+@asynccontextmanager
+async def world_on(make_client: Callable[[], Any], **options: Any) -> AsyncIterator[World]:
+    forgot: list[str] = []
+    troubles: list[str | None] = []
+    client, bare = make_client(), make_client()
+    options = {"retention": RETENTION, "forgot": forgot.append, "trouble": troubles.append} | options
+    async with Ledger(client, Keys("test"), **options) as ledger:
+        world = World(ledger, bare, forgot, troubles)
+        yield world
+        await world.pubsub.aclose()
+    await client.aclose()
+    await bare.aclose()
+    left = [task.get_name() for task in asyncio.all_tasks() if task.get_name() in ("ledger", "redis guard")]
+    assert not left, "a task is left"
+
+
+@pytest.fixture(params=("valkey", "fake"))
+def make_client(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    """Makes clients of the same empty Redis, real or not."""
+    if request.param == "valkey":
+        url = request.getfixturevalue("valkey").url
+        return lambda: connect(url)
+    server = fakeredis.FakeServer()
+    return lambda: fakeredis.FakeAsyncRedis(server=server)
+
+
+@pytest.fixture
+async def world(make_client: Callable[[], Any]) -> AsyncIterator[World]:
+    async with world_on(make_client) as one:
+        await one.pubsub.psubscribe("test:*")
+        await one.pubsub.get_message(timeout=5)  # the confirmation: from here on all is heard
+        yield one
+
+
+@pytest.fixture
+async def own(own_valkey: ValkeyServer) -> AsyncIterator[World]:
+    """On a Valkey of its own, to be broken."""
+    async with world_on(lambda: connect(own_valkey.url, answer_seconds=2)) as one:
+        yield one
