@@ -165,12 +165,13 @@ async def test_a_kubelet_that_asks_us_to_wait_is_asked_again_after_so_long(world
         {"kind": "cut", "rst": True},
         {"kind": "status", "code": 503},
         {"kind": "status", "code": 500},
+        {"kind": "status", "code": 401, "times": 1},
     ],
-    ids=["cut", "reset", "503", "500"],
+    ids=["cut", "reset", "503", "500", "expired-token"],
 )
 async def test_a_log_that_broke_off_is_read_again_from_its_beginning(world: World, fault: dict[str, Any]) -> None:
     async with world.controller():
-        world.fault(fault["kind"], verb="log", times=2, **{k: v for k, v in fault.items() if k != "kind"})
+        world.fault(**{"verb": "log", "times": 2} | fault)
         await world.run("broken", "echo whole")
         event = await world.until("broken", "completed")
     assert (event["output"], event["log"]["state"], event["log"]["bytes"]) == ("whole\n", "complete", 6)
