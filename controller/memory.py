@@ -2,12 +2,16 @@
 
 import ctypes
 import gc
+from asyncio import selector_events, sslproto
 
 _MMAP_THRESHOLD = -3
 """M_MMAP_THRESHOLD of malloc.h."""
 _MMAP_BYTES = 128 * 1024
 """glibc's own start value; set by hand it stays, so that a 3 MB page of a list goes back to the system when it was read,
 instead of raising the threshold and leaving holes in the heap."""
+_READ_BYTES = 64 * 1024
+"""asyncio takes a buffer of 256 KiB for every read, which with that threshold is mapped and unmapped each time: six system
+calls for a line of a watch. A smaller one comes from the heap."""
 
 
 def settle() -> None:
@@ -15,6 +19,8 @@ def settle() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
+    for transport in (selector_events._SelectorTransport, sslproto.SSLProtocol):  # type: ignore[attr-defined]
+        transport.max_size = _READ_BYTES
     gc.collect()
     gc.freeze()
     # Events and steps come and go without cycles: looking for some after every 700 of them was 8 % of the CPU.
