@@ -76,6 +76,8 @@ class Pipe:
         # Resolving, connecting and authenticating have limits of their own; this is for all of them.
         async with asyncio.timeout(CONNECT_SECONDS * 2):
             await self._connection.connect()
+        # With a limit of its own it would wrap every send in a task; the guard has the same limit.
+        self._connection.socket_timeout = None
         return self._connection
 
 
