@@ -31,6 +31,11 @@ NO_SUCH_IMAGE = "does-not-exist"
 """An image with this in its name can never be pulled."""
 
 
+TEAR_DOWN_SECONDS = 0.2
+"""From the last container's end to the end of a Pod that was deleted while it ran, and with it of its logs. A real kubelet
+takes a second or two: time enough for a reader who acts at once."""
+
+
 @dataclass
 class Settings:
     folder: Path
@@ -344,6 +349,8 @@ class Runner:
         ended = "PodFailed" if any(c.exit_code for c in self._containers if c.role != "sidecar") else "PodCompleted"
         if ended_by_itself:
             self._report(ended=ended)
+        elif self.deleted.is_set():
+            await asyncio.sleep(TEAR_DOWN_SECONDS)
         self._sandbox = False
         self._report(phase="Failed" if ended == "PodFailed" else "Succeeded", ended=ended)
         if self.deleted.is_set():
