@@ -17,7 +17,8 @@ import msgspec
 
 from jobcast.event import PENDING, Event, Status
 from jobcast.excerpt import LogRead, unavailable
-from jobcast.job import Container, Job, Pod, main_container, unix
+from jobcast.job import JOB_NAME_LABEL, Container, Job, Pod, main_container, unix
+from jobcast.kube.errors import KubeError
 from jobcast.ledger import CLAIM_SECONDS, ENDED, Answer, Ledger, Row, Step, Telling
 from jobcast.logs import LogReads
 from jobcast.status import Standing, main_containers, standing
@@ -51,6 +52,8 @@ class Cluster(Protocol):
     """What reconcile asks of the API server itself: jobcast.kube.Api, or a fake."""
 
     async def job(self, namespace: str, name: str) -> Job | None: ...
+
+    async def pods_of(self, namespace: str, selector: str) -> list[Pod]: ...
 
     def now(self) -> str: ...
 
@@ -135,7 +138,7 @@ class Reconciler:
         job = self._view.job(uid)
         if job is None:
             return await self._reconcile_unseen(uid)
-        pods = self._view.pods(uid)
+        pods = await self._all_pods(job)
         gone = self._view.is_gone(uid)
         now = standing(job, pods, gone=gone)
         facts = due(job, now)
@@ -219,6 +222,26 @@ class Reconciler:
     async def _is_really_gone(self, job: Job) -> bool:
         found = await self._cluster.job(job.namespace, job.name)
         return found is None or found.uid != job.uid
+
+    async def _all_pods(self, job: Job) -> Sequence[Pod]:
+        """The Pods in view; of a Job whose end they do not explain, those that the API server has.
+
+        The watch of Pods may be behind that of Jobs: throttled, mute, or cut at another moment. Pods that were never seen
+        are asked for at once, the end of one that was seen running when it has been waited for.
+        """
+        pods = self._view.pods(job.uid)
+        if job.end is None or job.ended_pods == 0 or deciding(job, pods) is not None:
+            return pods
+        has_time = self._clock() < self._since.setdefault(job.uid, self._clock()) + self._log_wait
+        if pods and has_time:
+            return pods
+        try:
+            found = await self._cluster.pods_of(job.namespace, f"{JOB_NAME_LABEL}={job.name}")
+        except KubeError:
+            if has_time:
+                raise
+            return pods
+        return [pod for pod in found if pod.owner == job.uid] or pods
 
     async def _log(self, job: Job, pods: Sequence[Pod]) -> tuple[LogRead | None, float]:
         """The log of the attempt that decided; None, and for how long, while it has to be waited for."""
