@@ -102,7 +102,8 @@ async def test_credentials_that_expired_are_read_anew(world: World) -> None:
         world.fault("status", code=401, token="devcluster", times=None)
         world.strike("cut", verb="watch")
         await world.run("after", "echo after")
-        assert (await world.until("after", "completed"))["output"] == "after\n"
+        event = await world.until("after", "completed")
+        assert (event["output"], event["log"]["reason"]) == ("after\n", None)
     assert world.wiretap.requests[-1].authorization == "Bearer renewed"
 
 

@@ -218,7 +218,7 @@ async def test_a_job_whose_image_never_comes_is_told_failed_and_never_running(wo
     assert await world.statuses("unpulled") == ["failed"]
     assert event["reason"] == "DeadlineExceeded"
     assert event["exit_code"] is None
-    assert (event["output"], event["log"]["state"]) == ("", "unavailable")
+    assert (event["output"], event["log"]["bytes"]) == ("", 0)
 
 
 @pytest.mark.must_survive(14)

@@ -267,3 +267,28 @@ def _jobs() -> Any:
     from devcluster.scheme import JOBS as RESOURCE
 
     return RESOURCE
+
+
+@pytest.mark.must_survive(5)
+async def test_a_job_that_lives_while_the_pods_cannot_be_watched_is_told_with_exit_code_and_log(world: World) -> None:
+    """The watch of Jobs may be well when that of Pods is not; then the API server is asked for the Pods of the Job."""
+    async with world.controller():
+        world.fault("status", code=429, retry_after=5, verb="watch", resource="pods")
+        world.strike("cut", verb="watch", resource="pods")
+        await world.run("unseen", "echo all; exit 6")
+        event = await world.until("unseen", "failed", 4)
+    assert (event["exit_code"], event["output"], len(event["attempts"])) == (6, "all\n", 1)
+    assert await world.statuses("unseen") == ["running", "failed"]
+
+
+@pytest.mark.must_survive(2)
+async def test_a_job_that_ends_while_the_watch_of_pods_is_mute_is_told_with_exit_code_and_log(
+    world: World, tmp_path: Any
+) -> None:
+    async with world.controller(log_wait_seconds=0.5):
+        await world.run("half-seen", f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo all; exit 6")
+        await world.until("half-seen", "running")
+        world.strike("stall", verb="watch", resource="pods")
+        (tmp_path / "go").touch()
+        event = await world.until("half-seen", "failed")
+    assert (event["exit_code"], event["output"]) == (6, "all\n")
