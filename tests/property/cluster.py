@@ -52,6 +52,11 @@ class SimJob:
         keys = {"running": self.starts, "suspended": self.suspensions}.get(status, [""])
         return {event_id(self.uid, status, key) for key in keys}
 
+    def moment(self, event: str) -> str | None:
+        """When the fact of that event's id began; None for an end."""
+        moments = {event_id(self.uid, "running", start): start for start in self.starts}
+        return (moments | {event_id(self.uid, "suspended", at): at for at in self.suspensions}).get(event)
+
     def json(self, version: int) -> dict[str, Any]:
         conditions = []
         if self.suspended is not None:
@@ -124,6 +129,10 @@ class History:
 
     async def job(self, namespace: str, name: str) -> Job | None:
         return next((self.decoded(job) for job in self.shown() if job.name == name), None)
+
+    async def pods_of(self, namespace: str, selector: str) -> list[Pod]:
+        owners = {job.uid for job in self.shown() if selector.endswith(f"={job.name}")}
+        return [pod for pod in self.list_pods() if pod.owner in owners]
 
     # What happens.
 

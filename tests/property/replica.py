@@ -52,7 +52,7 @@ class LossyLedger(Ledger):
 
     async def step(self, step: Step) -> Told:
         trouble, self.trouble_ahead = self.trouble_ahead, ""
-        if trouble == "refused":
+        if trouble == "refused" and step.tellings:
             raise LedgerError("refused")
         told = await super().step(step)
         if trouble == "lost":
