@@ -7,6 +7,7 @@ stop    reflectors (nothing new) → workers (what is in hand is finished) → c
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
 import time
 from functools import partial
@@ -75,7 +76,7 @@ class Controller:
                 Ledger(
                     client,
                     keys,
-                    identity=f"{socket.gethostname()}/{os.getpid()}",
+                    identity=identity(),
                     retention=settings.retention_seconds,
                     stream_length=settings.stream_max_length,
                     forgot=self._redis_forgot,
@@ -296,6 +297,11 @@ class Controller:
             "jobs": {"open": len(self._store), "ended": self._store.ended_count},
             "queue": len(self._queue),
         }
+
+
+def identity() -> str:
+    """Who we are in claims. Two containers on one host network have the same name and, both, pid 1: hence the rest."""
+    return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
 
 
 def _count_log(read: Any) -> None:

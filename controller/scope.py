@@ -11,22 +11,15 @@ from jobcast.job import JOB_NAME_LABEL, Job, Pod
 from jobcast.kube import JOBS, PODS, Api, Change
 from jobcast.reconcile import Reconciler
 
-SETTLE_SECONDS = 1.0
-"""A Job that a list shows ended, without a Pod of ours and in a version newer than our list of Pods, may have had its
-whole life between the two lists: the watch of Pods is given this long to bring what it missed."""
-
 
 class JobSink:
     """Jobs into the store, and their uids onto the queue."""
 
-    def __init__(
-        self, namespace: str | None, store: Store, queue: Workqueue, reconciler: Reconciler, pods: "PodSink"
-    ) -> None:
+    def __init__(self, namespace: str | None, store: Store, queue: Workqueue, reconciler: Reconciler) -> None:
         self._namespace = namespace
         self._store = store
         self._queue = queue
         self._reconciler = reconciler
-        self._pods = pods
         self._listed: set[str] = set()
         self._has_memories = True
 
@@ -47,10 +40,7 @@ class JobSink:
                 self._store.put_ended(job)
                 continue
             self._store.put_job(job)
-            if job.end is not None and job.version > self._pods.version and not self._store.pods(job.uid):
-                self._queue.add_after(job.uid, SETTLE_SECONDS)
-            else:
-                self._queue.add(job.uid)
+            self._queue.add(job.uid)
 
     def end(self, version: str) -> None:
         for uid in self._store.uids_in(self._namespace) - self._listed:
@@ -90,8 +80,6 @@ class PodSink:
         self._store = store
         self._queue = queue
         self._listed: set[str] = set()
-        self.version = 0
-        """Of the last list."""
 
     def begin(self) -> None:
         self._listed = set()
@@ -106,11 +94,12 @@ class PodSink:
             if pod.uid not in self._listed:
                 self._tell(self._store.remove_pod(pod))
         self._listed = set()
-        self.version = int(version or 0)
+        self._store.set_pods_version(self._namespace, version)
 
     def change(self, change: Change[Pod]) -> None:
         pod = change.object
         assert pod is not None, "a bookmark is the reflector's"
+        self._store.set_pods_version(self._namespace, change.version)
         self._tell(self._store.remove_pod(pod) if change.type == "DELETED" else self._store.put_pod(pod))
 
     def _tell(self, job_uid: str | None) -> None:
@@ -138,7 +127,7 @@ class Scope:
             JOBS,
             namespace,
             selector,
-            JobSink(namespace, store, queue, reconciler, pods),
+            JobSink(namespace, store, queue, reconciler),
             after=self.pods.synced,
             restarted=restarted,
         )

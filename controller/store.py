@@ -27,6 +27,8 @@ class Store:
         self._ended: dict[str, str] = {}
         """Namespace by uid, of Jobs that are told to their end and still in the cluster."""
         self._orphans: OrderedDict[str, Pod] = OrderedDict()
+        self._pods_version: dict[str | None, int] = {}
+        """By the namespace that is watched; None is all."""
 
     def job(self, uid: str) -> Job | None:
         return self._jobs.get(uid)
@@ -37,6 +39,13 @@ class Store:
     def pods(self, uid: str) -> Sequence[Pod]:
         pods = self._pods.get(uid)
         return tuple(pods.values()) if pods else ()
+
+    def pods_version(self, namespace: str) -> int:
+        return self._pods_version.get(namespace) or self._pods_version.get(None, 0)
+
+    def set_pods_version(self, namespace: str | None, version: str) -> None:
+        """A list's version, or that of an event: a watch brings them in order."""
+        self._pods_version[namespace] = int(version or 0)
 
     def drop(self, uid: str) -> None:
         """The Job's end is told: keep its uid, if the API server still shows it."""

@@ -25,6 +25,8 @@ class Supervisor:
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
         self._failures: dict[str, int] = {}
+        self._failed: dict[str, float] = {}
+        """When each failed last."""
 
     def start(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
         self._tasks.append(asyncio.create_task(self._keep(name, run), name=name))
@@ -37,7 +39,10 @@ class Supervisor:
 
     def hopeless(self) -> str | None:
         """The task that cannot be brought back, if there is one."""
-        return next((f"task {name} keeps failing" for name, count in self._failures.items() if count >= HOPELESS), None)
+        for name, count in self._failures.items():
+            if count >= HOPELESS and time.monotonic() - self._failed[name] < STEADY_SECONDS:
+                return f"task {name} keeps failing"
+        return None
 
     async def _keep(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -50,5 +55,6 @@ class Supervisor:
             metrics.task_restarts.labels(name.split(" ")[0]).inc()
             failures = 1 if time.monotonic() - started > STEADY_SECONDS else self._failures.get(name, 0) + 1
             self._failures[name] = failures
+            self._failed[name] = time.monotonic()
             first, longest = PAUSE_SECONDS
             await asyncio.sleep(min(first * 2 ** min(failures - 1, 20), longest) * random.uniform(0.5, 1))  # noqa: S311

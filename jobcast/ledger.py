@@ -225,7 +225,10 @@ class Ledger:
 
     async def release(self, uids: Iterable[str]) -> None:
         """Give claims of ours back, so that nobody has to wait for them to lapse."""
-        await asyncio.gather(*(self._run("DEL", self.keys.claim(uid)) for uid in uids))
+        for uid in uids:
+            key = self.keys.claim(uid)
+            if _text(await self._run("GET", key)) == self.identity:  # it may have lapsed, and be another's by now
+                await self._run("DEL", key)
 
     async def is_empty(self) -> bool:
         """Whether nothing was ever told in this Redis, so that nothing need be recalled from it."""

@@ -8,6 +8,7 @@ itself: where it has to wait it says for how long, and whoever drives it calls a
     raises     KubeError or LedgerError: the driver's workqueue retries with backoff
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ from jobcast.wire import encode
 PENDING_SECONDS = 0.5
 """New Jobs are recorded as pending at the next multiple of this, all together in one round trip; those that have started
 by then need no record of it. Nobody waits for it: it serves the Jobs that are deleted while no replica looks."""
+PODLESS_SECONDS = 1.0
+"""When a Job that ended turns out to have no Pods at all, others of its namespace that end within this are taken to have
+none either: a platform that runs Jobs without Pods, or deletes them at once, must not cost a request for each."""
 OTHER_SECONDS = CLAIM_SECONDS / 4
 """How often a Job whose log another replica reads is looked at again."""
 
@@ -43,6 +47,9 @@ class View(Protocol):
 
     def pods(self, uid: str) -> Sequence[Pod]:
         """Its Pods as they were seen last, also those that are gone since."""
+
+    def pods_version(self, namespace: str) -> int:
+        """Every Pod of the namespace as it was at this resourceVersion has been seen."""
 
     def drop(self, uid: str) -> None:
         """Nothing of this Job is needed any more."""
@@ -96,6 +103,9 @@ class Reconciler:
         """By uid, the id of what was told last, PENDING or ENDED. A cache: the ledger decides."""
         self._since: dict[str, float] = {}
         """By uid, when an end was first seen that waits for its log."""
+        self._asking: dict[str, asyncio.Lock] = {}
+        self._podless_until: dict[str, float] = {}
+        """By namespace."""
         self._new: set[str] = set()
         """Jobs seen pending once, and not recorded yet."""
         self._claims: set[str] = set()
@@ -232,16 +242,30 @@ class Reconciler:
         pods = self._view.pods(job.uid)
         if job.end is None or job.ended_pods == 0 or deciding(job, pods) is not None:
             return pods
+        if not pods and job.version <= self._view.pods_version(job.namespace):
+            return pods  # whatever Pods it had were gone already
         has_time = self._clock() < self._since.setdefault(job.uid, self._clock()) + self._log_wait
         if pods and has_time:
             return pods
         try:
-            found = await self._cluster.pods_of(job.namespace, f"{JOB_NAME_LABEL}={job.name}")
+            found = await self._unseen_pods(job)
         except KubeError:
             if has_time:
                 raise
             return pods
-        return [pod for pod in found if pod.owner == job.uid] or pods
+        return found or pods
+
+    async def _unseen_pods(self, job: Job) -> Sequence[Pod]:
+        """What the API server has of a Job whose Pods we have not seen; asked once for all Jobs of a namespace that have none."""
+        namespace = job.namespace
+        async with self._asking.setdefault(namespace, asyncio.Lock()):
+            if self._clock() < self._podless_until.get(namespace, 0.0):
+                return ()
+            found = await self._cluster.pods_of(namespace, f"{JOB_NAME_LABEL}={job.name}")
+            pods = [pod for pod in found if pod.owner == job.uid]
+            if not pods:
+                self._podless_until[namespace] = self._clock() + PODLESS_SECONDS
+            return pods
 
     async def _log(self, job: Job, pods: Sequence[Pod]) -> tuple[LogRead | None, float]:
         """The log of the attempt that decided; None, and for how long, while it has to be waited for."""

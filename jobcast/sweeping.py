@@ -33,8 +33,11 @@ class Snapshot:
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
         self._pods: dict[str, list[Pod]] = {}
+        self._version = 0
 
-    def add_pods(self, pods: Sequence[Pod]) -> None:
+    def add_pods(self, pods: Sequence[Pod], version: str) -> None:
+        """They are listed after the Jobs, so none that a Job of ours had then is missing."""
+        self._version = int(version or 0)
         for pod in pods:
             if pod.owner in self.jobs:
                 self._pods.setdefault(pod.owner, []).append(pod)
@@ -47,6 +50,9 @@ class Snapshot:
 
     def pods(self, uid: str) -> Sequence[Pod]:
         return self._pods.get(uid, ())
+
+    def pods_version(self, namespace: str) -> int:
+        return self._version
 
     def drop(self, uid: str) -> None:
         self._pods.pop(uid, None)
@@ -141,7 +147,7 @@ class Sweep:
                     needs_pods = needs_pods or _needs_pods(job, reconciler)
         if needs_pods:
             async for pods in self._api.pages(PODS, namespace, JOB_NAME_LABEL):
-                self._snapshot.add_pods(pods.items)
+                self._snapshot.add_pods(pods.items, pods.version)
         return untold
 
     async def _drive(self, uid: str, reconciler: Reconciler, slots: asyncio.Semaphore) -> None:
