@@ -80,7 +80,7 @@ class Replica:
             self.store, self._history, self.ledger, self.logs, namespaces=("evals",), clock=lambda: self.clock
         )
         self._pods = PodSink("evals", self.store, self.queue)  # type: ignore[arg-type]
-        self._jobs = JobSink("evals", self.store, self.queue, self.reconciler, self._pods)  # type: ignore[arg-type]
+        self._jobs = JobSink("evals", self.store, self.queue, self.reconciler)  # type: ignore[arg-type]
         await self.relist()
 
     async def stop(self) -> None:
