@@ -31,6 +31,7 @@ NONSENSE = {
     "STREAM_MAX_SECONDS": ["0", "-1", "x"],
     "STREAM_MAX_LENGTH": ["0", "999", "x"],
     "GRACE_SECONDS": ["-1", "nan", "x"],
+    "FINALIZER": ["true", "maybe", ""],
     "LOG_LEVEL": ["", "loud"],
     "LOG_FORMAT": ["xml", ""],
     "HTTP_PORT": ["-1", "65536", "http"],
