@@ -8,6 +8,7 @@ from typing import Any
 
 import fakeredis
 import pytest
+import redis.asyncio
 
 from jobcast.connection import connect
 from jobcast.event import TERMINAL, event_id
@@ -77,18 +78,21 @@ class World:
 
 
 @asynccontextmanager
-async def world_on(make_client: Callable[[], Any], **options: Any) -> AsyncIterator[World]:
+async def world_on(
+    make_client: Callable[[], Any], *, bare: Callable[[], Any] | None = None, **options: Any
+) -> AsyncIterator[World]:
+    before = asyncio.all_tasks()
     forgot: list[str] = []
     troubles: list[str | None] = []
-    client, bare = make_client(), make_client()
+    client, beside = make_client(), (bare or make_client)()
     options = {"retention": RETENTION, "forgot": forgot.append, "trouble": troubles.append} | options
     async with Ledger(client, Keys("test"), **options) as ledger:
-        world = World(ledger, bare, forgot, troubles)
+        world = World(ledger, beside, forgot, troubles)
         yield world
         await world.pubsub.aclose()
     await client.aclose()
-    await bare.aclose()
-    left = [task.get_name() for task in asyncio.all_tasks() if task.get_name() in ("ledger", "redis guard")]
+    await beside.aclose()
+    left = [name for task in asyncio.all_tasks() - before if (name := task.get_name()) in ("ledger", "redis guard")]
     assert not left, "a task is left"
 
 
@@ -113,5 +117,8 @@ async def world(make_client: Callable[[], Any]) -> AsyncIterator[World]:
 @pytest.fixture
 async def own(own_valkey: ValkeyServer) -> AsyncIterator[World]:
     """On a Valkey of its own, to be broken."""
-    async with world_on(lambda: connect(own_valkey.url, answer_seconds=2)) as one:
+    async with world_on(
+        lambda: connect(own_valkey.url, answer_seconds=2),
+        bare=lambda: redis.asyncio.Redis(port=own_valkey.port),  # with redis-py's own retries: it outlives restarts
+    ) as one:
         yield one

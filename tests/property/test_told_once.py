@@ -241,7 +241,7 @@ class Story(RuleBasedStateMachine):
             elif job.suspended is not None:
                 assert last is not None
                 assert last["id"] == event_id(job.uid, "suspended", job.suspended)
-            elif job.start in job.ran and any(pod.started and pod.started > job.start for pod in job.pods):
+            elif any(pod.started and job.start and pod.started > job.start and not pod.gone for pod in job.pods):
                 assert last is not None
                 assert last["id"] == event_id(job.uid, "running", job.start)
         client.close()
