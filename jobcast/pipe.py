@@ -69,6 +69,9 @@ class Pipe:
         self._since = math.inf
         connection, self._connection = self._connection, None
         if connection is not None:
+            # A close alone would wait until the other side has taken what was written, and so would who writes it.
+            if (transport := getattr(connection._writer, "transport", None)) is not None:
+                transport.abort()
             await connection.disconnect(nowait=True)
 
     async def _connect(self) -> Any:
