@@ -227,7 +227,10 @@ class Reconciler:
         if not await self._is_really_gone(job):
             return DONE
         now = standing(job, (), gone=True)
-        return await self._tell(job, (), now, due(job, now), Context(None, True, row.status))
+        outcome = await self._tell(job, (), now, due(job, now), Context(None, True, row.status))
+        # No watch will say that it is gone, and nothing can come of it any more.
+        self._told.pop(uid, None)
+        return outcome
 
     async def _is_really_gone(self, job: Job) -> bool:
         found = await self._cluster.job(job.namespace, job.name)
