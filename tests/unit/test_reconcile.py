@@ -1,0 +1,207 @@
+"""What a reconciler keeps, waits for and leaves alone; that stories are told once is proved in tests/property."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import fakeredis
+import pytest
+
+from controller.store import Store
+from jobcast.job import Job, Pod
+from jobcast.keys import Keys
+from jobcast.ledger import Ledger, Step
+from jobcast.logs import LogReads
+from jobcast.reconcile import DONE, OTHER_SECONDS, PENDING_SECONDS, Reconciler
+from tests.unit.objects import (
+    ENDED,
+    STARTED,
+    UID,
+    condition,
+    ended_state,
+    job,
+    pod,
+    running_state,
+)
+from tests.unit.test_logs import FakeSource
+
+RUNNING = job(startTime=STARTED, ready=1)
+COMPLETE = job(startTime=STARTED, version=101, conditions=[condition("Complete")], succeeded=1)
+
+
+class FakeCluster:
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.pods: list[Pod] = []
+
+    async def job(self, namespace: str, name: str) -> Job | None:
+        return self.jobs.get(name)
+
+    async def pods_of(self, namespace: str, selector: str) -> list[Pod]:
+        return self.pods
+
+    def now(self) -> str:
+        return ENDED
+
+
+class World:
+    """One reconciler over a real store and a ledger on a fake Redis."""
+
+    def __init__(self, ledger: Ledger, client: Any) -> None:
+        self.clock = 0.2
+        self.client, self.ledger = client, ledger
+        self.store, self.cluster = Store(), FakeCluster()
+        self.source = FakeSource(**{"eval-42-abcde": [b"what it said"]})
+        self.done: list[str] = []
+        self.logs = LogReads(self.source, excerpt_bytes=256, concurrency=2, done=self.done.append)
+        self.reconciler = Reconciler(
+            self.store, self.cluster, ledger, self.logs, namespaces=("evals",), clock=lambda: self.clock
+        )
+
+    async def told(self) -> list[str]:
+        return [fields[b"status"].decode() for _, fields in await self.client.xrange(self.ledger.keys.events)]
+
+    async def until_told(self) -> None:
+        async with asyncio.timeout(5):
+            while (await self.reconciler.reconcile(UID)).later is not None:
+                await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    client = fakeredis.FakeAsyncRedis()
+    async with Ledger(client, Keys("test")) as ledger:
+        one = World(ledger, client)
+        async with one.logs:
+            yield one
+    await client.aclose()
+
+
+async def test_reconciling_again_is_harmless(world: World) -> None:
+    world.store.put_job(RUNNING)
+    first = await world.reconciler.reconcile(UID)
+    assert [event.status for event in first.told] == ["running"]
+    for _ in range(3):
+        assert await world.reconciler.reconcile(UID) == DONE
+    assert await world.told() == ["running"]
+
+
+async def test_a_new_job_is_recorded_at_the_next_round_and_not_told(world: World) -> None:
+    world.store.put_job(job())
+    outcome = await world.reconciler.reconcile(UID)
+    assert outcome.later == pytest.approx(PENDING_SECONDS - 0.2)
+    assert await world.reconciler.reconcile(UID) == DONE
+    row = await world.ledger.row(UID)
+    assert row is not None
+    assert (row.status, await world.told()) == ("pending", [])
+
+
+async def test_an_end_waits_for_its_log_and_leaves_with_it(world: World) -> None:
+    world.store.put_job(COMPLETE)
+    world.store.put_pod(pod(ended_state()))
+    assert (await world.reconciler.reconcile(UID)).later == pytest.approx(10)
+    await world.until_told()
+    assert await world.told() == ["running", "completed"]
+    assert world.source.tries == ["eval-42-abcde"]
+    ((_, _), (_, fields)) = await world.client.xrange(world.ledger.keys.events)
+    assert b"what it said" in fields[b"event"]
+
+
+@pytest.mark.must_survive(22)
+async def test_an_end_waits_no_longer_than_the_log_may_take(world: World) -> None:
+    world.source.answers["eval-42-abcde"] = [asyncio.Event()]
+    world.store.put_job(COMPLETE)
+    world.store.put_pod(pod(ended_state()))
+    await world.reconciler.reconcile(UID)
+    world.clock += 9.9
+    assert (await world.reconciler.reconcile(UID)).later == pytest.approx(0.1)
+    world.clock += 0.1
+    outcome = await world.reconciler.reconcile(UID)
+    assert [event.status for event in outcome.told] == ["running", "completed"]
+    assert outcome.told[-1].log.reason == "timeout"  # type: ignore[union-attr]
+
+
+@pytest.mark.must_survive(32)
+async def test_a_log_that_another_replica_reads_is_left_to_it(world: World) -> None:
+    await world.client.set(world.ledger.keys.claim(UID), "another")
+    world.store.put_job(COMPLETE)
+    world.store.put_pod(pod(ended_state()))
+    assert (await world.reconciler.reconcile(UID)).later == OTHER_SECONDS
+    await world.ledger.step(
+        Step(uid=UID, version=101, created=1, eval_id="42", namespace="evals", name="eval-42", status="completed")
+    )
+    assert await world.reconciler.reconcile(UID) == DONE
+    assert world.source.tries == []
+
+
+@pytest.mark.must_survive(34)
+async def test_of_a_job_that_went_while_nobody_looked_nothing_is_kept(world: World) -> None:
+    await world.ledger.step(
+        Step(uid=UID, version=1, created=1, eval_id="42", namespace="evals", name="eval-42", status="pending")
+    )
+    outcome = await world.reconciler.reconcile(UID)
+    assert [event.status for event in outcome.told] == ["cancelled"]
+    assert list(world.reconciler.ended()) == [], "its row would be kept from expiring for ever"
+    assert world.reconciler.told(UID) is None
+
+
+@pytest.mark.must_survive(34)
+async def test_of_a_job_that_ended_and_went_nothing_is_kept(world: World) -> None:
+    world.store.put_job(COMPLETE)
+    world.store.put_pod(pod(ended_state()))
+    await world.until_told()
+    assert list(world.reconciler.ended()) == [UID]
+    world.store.remove_job(UID)
+    world.reconciler.forget(UID)
+    kept = {name: value for name, value in vars(world.reconciler).items() if isinstance(value, dict | set) and value}
+    assert not any(UID in value for value in kept.values())
+    assert len(world.logs._reads) == 0
+
+
+@pytest.mark.must_survive(15)
+async def test_a_vanished_job_whose_name_is_used_again_is_cancelled(world: World) -> None:
+    world.store.put_job(RUNNING)
+    await world.reconciler.reconcile(UID)
+    world.store.remove_job(UID)
+    world.cluster.jobs["eval-42"] = job(uid="another")
+    await world.reconciler.reconcile(UID)
+    assert await world.told() == ["running", "cancelled"]
+
+
+async def test_a_job_that_merely_lost_its_label_is_not_cancelled(world: World) -> None:
+    world.store.put_job(RUNNING)
+    await world.reconciler.reconcile(UID)
+    world.store.remove_job(UID)
+    world.cluster.jobs["eval-42"] = RUNNING
+    assert await world.reconciler.reconcile(UID) == DONE
+    assert await world.told() == ["running"]
+    assert world.store.job(UID) is None
+
+
+async def test_jobs_of_other_namespaces_are_others_business(world: World) -> None:
+    await world.ledger.step(
+        Step(uid=UID, version=1, created=1, eval_id="42", namespace="theirs", name="eval-42", status="pending")
+    )
+    assert await world.reconciler.reconcile(UID) == DONE
+    assert await world.told() == []
+
+
+async def test_an_open_uid_that_nobody_knows_is_forgotten(world: World) -> None:
+    await world.client.zadd(world.ledger.keys.open, {"unknown": 1})
+    assert await world.reconciler.reconcile("unknown") == DONE
+    assert await world.ledger.open_uids() == []
+
+
+@pytest.mark.must_survive(20)
+async def test_logs_are_read_as_each_container_ends_and_not_before(world: World) -> None:
+    world.store.put_job(RUNNING)
+    world.store.put_pod(pod(running_state()))
+    await world.reconciler.reconcile(UID)
+    await asyncio.sleep(0)
+    assert world.source.tries == []
+    world.store.put_pod(pod(ended_state()))
+    await world.reconciler.reconcile(UID)
+    async with asyncio.timeout(5):
+        while not world.done:
+            await asyncio.sleep(0)
+    assert world.source.tries == ["eval-42-abcde"]
