@@ -140,3 +140,19 @@ async def test_parallel_and_indexed_attempts_are_all_listed(cluster: Cluster, pa
     assert [event["status"] for event in told.of("many")] == ["running", "completed"]
     assert sorted(attempt["index"] for attempt in end["attempts"]) == [0, 1, 2]
     assert {attempt["exit_code"] for attempt in end["attempts"]} == {0}
+
+
+@pytest.mark.must_survive(16)
+async def test_a_complete_job_stuck_in_deletion_is_completed(cluster: Cluster, parts: Parts, told: Told) -> None:
+    job = manifest("held", "echo done")
+    job["metadata"]["finalizers"] = ["example.org/hold"]
+    await cluster.create(job)
+    await eventually(lambda: cluster.is_finished("held"), 60)
+    await cluster.delete("held")
+    assert (await cluster.get("held"))["metadata"]["deletionTimestamp"]
+    await parts.controller()
+    await told.end_of("held")
+    await cluster.patch("held", {"metadata": {"finalizers": None}})
+    await cluster.create(manifest("after", "true"))
+    await told.end_of("after")
+    assert [event["status"] for event in told.of("held")] == ["running", "completed"]
