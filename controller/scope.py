@@ -37,7 +37,10 @@ class JobSink:
         for job in items:
             self._note(job)
             if self._reconciler.is_ended(job.uid):
-                self._store.put_ended(job)
+                if self._store.job(job.uid) is None:
+                    self._store.put_ended(job)
+                else:
+                    self._queue.add(job.uid)  # another replica told it: what is kept of it here is let go
                 continue
             self._store.put_job(job)
             self._queue.add(job.uid)
