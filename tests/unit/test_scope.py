@@ -1,0 +1,117 @@
+"""What lists and watches mean for the store and the queue."""
+
+from typing import Any
+
+import pytest
+
+from controller.scope import JobSink, PodSink
+from controller.store import Store
+from jobcast.job import Job
+from jobcast.kube import Change
+from tests.unit.objects import STARTED, UID, condition, ended_state, job, pod, running_state
+
+RUNNING = job(startTime=STARTED, ready=1)
+COMPLETE = job(startTime=STARTED, version=101, conditions=[condition("Complete")])
+
+
+class FakeReconciler:
+    def __init__(self) -> None:
+        self.ended: set[str] = set()
+        self.in_redis: set[str] = set()
+        self.forgotten: list[str] = []
+
+    async def has_memories(self) -> bool:
+        return True
+
+    async def recall(self, uids: list[str]) -> None:
+        self.ended |= self.in_redis & set(uids)
+
+    def is_ended(self, uid: str) -> bool:
+        return uid in self.ended
+
+    def forget(self, uid: str) -> None:
+        self.forgotten.append(uid)
+
+
+class FakeQueue(list[str]):
+    add = list.append
+
+
+class World:
+    def __init__(self) -> None:
+        self.store, self.queue, self.reconciler = Store(), FakeQueue(), FakeReconciler()
+        queue: Any = self.queue
+        reconciler: Any = self.reconciler
+        self.jobs = JobSink("evals", self.store, queue, reconciler)
+        self.pods = PodSink("evals", self.store, queue)
+
+    async def list(self, *jobs: Job) -> None:
+        self.queue.clear()
+        self.jobs.begin()
+        await self.jobs.page(list(jobs))
+        self.jobs.end("1")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.mark.must_survive(1)
+async def test_a_list_names_the_jobs_that_are_there_and_those_that_are_not(world: World) -> None:
+    await world.list(RUNNING, job(uid="other"))
+    assert world.queue == [UID, "other"]
+    await world.list(job(uid="other"))
+    assert world.queue == ["other", UID]
+    assert world.store.is_gone(UID)
+
+
+@pytest.mark.must_survive(10)
+async def test_a_job_that_was_told_before_we_came_is_not_worked_on(world: World) -> None:
+    world.reconciler.in_redis = {UID}
+    await world.list(COMPLETE)
+    assert (world.queue, world.store.job(UID), world.store.ended_count) == ([], None, 1)
+    world.jobs.change(Change("MODIFIED", "102", COMPLETE))
+    assert world.queue == []
+    world.jobs.change(Change("DELETED", "103", COMPLETE))
+    assert (world.store.ended_count, world.reconciler.forgotten) == (0, [UID])
+
+
+@pytest.mark.must_survive(34)
+async def test_a_job_that_another_replica_told_meanwhile_is_let_go(world: World) -> None:
+    await world.list(RUNNING)
+    world.store.put_pod(pod(running_state()))
+    world.reconciler.in_redis = {UID}
+    await world.list(COMPLETE)
+    assert world.queue == [UID], "reconciling it drops what is kept of it"
+
+
+async def test_a_deleted_job_is_known_as_it_was_last(world: World) -> None:
+    await world.list(RUNNING)
+    world.jobs.change(Change("DELETED", "102", COMPLETE))
+    assert world.store.job(UID) is COMPLETE
+    assert world.store.is_gone(UID)
+    assert world.queue == [UID, UID]
+
+
+async def test_a_pod_wakes_its_job(world: World) -> None:
+    await world.list(RUNNING)
+    world.queue.clear()
+    world.pods.change(Change("ADDED", "5", pod(running_state())))
+    world.pods.change(Change("MODIFIED", "6", pod(running_state(), version=201)))
+    world.pods.change(Change("MODIFIED", "7", pod(ended_state())))
+    world.pods.change(Change("DELETED", "8", pod(ended_state())))
+    assert world.queue == [UID] * 3, "an update that says nothing wakes nobody"
+    assert world.store.pods(UID)[0].gone
+
+
+@pytest.mark.must_survive(1)
+async def test_a_pod_that_a_list_does_not_show_is_gone(world: World) -> None:
+    await world.list(RUNNING)
+    world.pods.change(Change("ADDED", "5", pod(running_state())))
+    world.queue.clear()
+    world.pods.begin()
+    await world.pods.page([])
+    world.pods.end("9")
+    assert world.store.pods(UID)[0].gone
+    assert world.queue == [UID]
