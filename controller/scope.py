@@ -11,6 +11,9 @@ from jobcast.job import JOB_NAME_LABEL, Job, Pod
 from jobcast.kube import JOBS, PODS, Api, Change
 from jobcast.reconcile import Reconciler
 
+QUEUE_ROOM = 500
+"""A page of a list is worked on when no more keys than this wait before it: as many as a page has."""
+
 
 class JobSink:
     """Jobs into the store, and their uids onto the queue."""
@@ -44,6 +47,8 @@ class JobSink:
                 continue
             self._store.put_job(job)
             self._queue.add(job.uid)
+        # The API server and the ledger are the buffer: the next page is taken in when most of this one is told.
+        await self._queue.room(QUEUE_ROOM)
 
     def end(self, version: str) -> None:
         for uid in self._store.uids_in(self._namespace) - self._listed:
@@ -134,6 +139,10 @@ class Scope:
             after=self.pods.synced,
             restarted=restarted,
         )
+
+    @property
+    def is_synced(self) -> bool:
+        return self.pods.synced.is_set() and self.jobs.synced.is_set()
 
     def relist(self) -> None:
         self.pods.relist()

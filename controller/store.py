@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from jobcast.job import Job, Pod
 
-MAX_ORPHANS = 4096
-"""Pods seen before their Job: the two watches race by milliseconds. Pods of Jobs that the selector leaves out end up
-here too, and the oldest make room."""
+MAX_ORPHANS = 1024
+"""Jobs whose Pods are kept although the Job itself was not seen: the two watches race by milliseconds. Pods of Jobs that
+the selector leaves out end up here too, and the oldest make room."""
 
 
 class Store:
@@ -26,7 +26,8 @@ class Store:
         self._gone: set[str] = set()
         self._ended: dict[str, str] = {}
         """Namespace by uid, of Jobs that are told to their end and still in the cluster."""
-        self._orphans: OrderedDict[str, Pod] = OrderedDict()
+        self._orphans: OrderedDict[str, dict[str, Pod]] = OrderedDict()
+        """Pods by uid, by the uid of a Job that was not seen, in the order in which they came."""
         self._pods_version: dict[str | None, int] = {}
         """By the namespace that is watched; None is all."""
 
@@ -58,13 +59,14 @@ class Store:
 
     def put_job(self, job: Job) -> None:
         uid = job.uid
-        if uid not in self._jobs:
-            self._adopt(uid)
+        if (pods := self._orphans.pop(uid, None)) is not None:
+            self._pods.setdefault(uid, {}).update(pods)
         self._jobs[uid] = job
         self._gone.discard(uid)
 
     def put_ended(self, job: Job) -> None:
         """A Job of which the ledger has the end already."""
+        self._orphans.pop(job.uid, None)
         self._ended[job.uid] = intern(job.namespace)
 
     def remove_job(self, uid: str) -> bool:
@@ -81,9 +83,7 @@ class Store:
         if not owner or owner in self._ended:
             return None
         if owner not in self._jobs:
-            self._orphans[pod.uid] = pod
-            if len(self._orphans) > MAX_ORPHANS:
-                self._orphans.popitem(last=False)
+            self._orphans.setdefault(owner, {})[pod.uid] = pod
             return None
         pods = self._pods.setdefault(owner, {})
         known = pods.get(pod.uid)
@@ -93,9 +93,6 @@ class Store:
 
     def remove_pod(self, pod: Pod) -> str | None:
         """As put_pod, for a Pod that is gone; how it was seen last stays with its Job."""
-        self._orphans.pop(pod.uid, None)
-        if pod.owner not in self._jobs:
-            return None
         return self.put_pod(replace(pod, gone=True, deleted=True))
 
     def uids_in(self, namespace: str | None) -> set[str]:
@@ -122,7 +119,7 @@ class Store:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def _adopt(self, uid: str) -> None:
-        for pod in [pod for pod in self._orphans.values() if pod.owner == uid]:
-            del self._orphans[pod.uid]
-            self._pods.setdefault(uid, {})[pod.uid] = pod
+    def trim_orphans(self) -> None:
+        """To be called when no list is under way: before the Jobs are listed, all Pods are orphans."""
+        while len(self._orphans) > MAX_ORPHANS:
+            self._orphans.popitem(last=False)

@@ -56,6 +56,11 @@ class Workqueue:
         """It went well: the next failure is the first again."""
         self._failures.pop(key, None)
 
+    async def room(self, keys: int) -> None:
+        """Wait until no more than so many keys wait. Looks every few milliseconds: it is for bursts."""
+        while len(self._keys) > keys:
+            await asyncio.sleep(0.002)
+
     async def get(self) -> tuple[str, float]:
         """The next key, and the loop time at which it was added."""
         while not self._keys:

@@ -170,7 +170,8 @@ class Reconciler:
             if read is None:
                 return Outcome(later)
         last = self._told.get(uid, PENDING)
-        last_status = PENDING if last == PENDING else Status.SUSPENDED if job.suspended else Status.RUNNING
+        has_started = last != PENDING or now.has_run
+        last_status = PENDING if not has_started else Status.SUSPENDED if job.suspended else Status.RUNNING
         return await self._tell(job, pods, now, facts, Context(read, gone, last_status))
 
     async def renew_claims(self) -> None:

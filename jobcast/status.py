@@ -80,7 +80,7 @@ def _is_of_a_former_start(job: Job, pod: Pod, container: Container) -> bool:
 
     Both times are the cluster's, RFC 3339 in UTC to the second, so they compare as text.
     """
-    if not job.was_suspended or job.started is None:
+    if job.started is None or not (job.was_suspended or job.suspended):
         return False
     return container.started_at < job.started if container.started_at is not None else pod.deleted
 

@@ -36,6 +36,9 @@ class FakeReconciler:
 class FakeQueue(list[str]):
     add = list.append
 
+    async def room(self, keys: int) -> None:
+        """There always is."""
+
 
 class World:
     def __init__(self) -> None:

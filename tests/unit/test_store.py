@@ -60,21 +60,30 @@ def test_a_pod_seen_before_its_job_is_adopted(store: Store) -> None:
     assert store.pods("later") == (early,)
 
 
-def test_an_early_pod_that_went_again_is_not_adopted(store: Store) -> None:
+def test_a_pod_that_came_and_went_before_its_job_was_seen_is_still_its_attempt(store: Store) -> None:
     early = pod(running_state(), owner="later", name="early")
     store.put_pod(early)
     store.remove_pod(early)
     store.put_job(job(uid="later"))
-    assert store.pods("later") == ()
+    assert [found.gone for found in store.pods("later")] == [True]
 
 
 @pytest.mark.must_survive(34)
 def test_pods_without_a_job_of_ours_are_bounded_and_the_oldest_make_room(store: Store) -> None:
     for number in range(MAX_ORPHANS + 10):
         store.put_pod(pod(running_state(), owner=f"job-{number}", name=f"pod-{number}"))
+    store.trim_orphans()
     for number in range(MAX_ORPHANS + 10):
         store.put_job(job(uid=f"job-{number}"))
     assert [number for number in range(20) if not store.pods(f"job-{number}")] == list(range(10))
+
+
+def test_no_pod_is_let_go_while_the_jobs_are_still_being_listed(store: Store) -> None:
+    for number in range(2 * MAX_ORPHANS):
+        store.put_pod(pod(running_state(), owner=f"job-{number}", name=f"pod-{number}"))
+    for number in range(2 * MAX_ORPHANS):
+        store.put_job(job(uid=f"job-{number}"))
+    assert all(store.pods(f"job-{number}") for number in range(2 * MAX_ORPHANS))
 
 
 @pytest.mark.must_survive(9)

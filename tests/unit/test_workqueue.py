@@ -181,3 +181,16 @@ async def test_a_closed_queue_leaves_no_timer() -> None:
     queue.close()
     await asyncio.sleep(0.01)
     assert len(queue) == 0
+
+
+async def test_a_list_waits_until_its_keys_have_room(queue: Workqueue) -> None:
+    for number in range(5):
+        queue.add(str(number))
+    waiting = asyncio.ensure_future(queue.room(3))
+    key, _ = await queue.get()
+    queue.done(key)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    key, _ = await queue.get()
+    queue.done(key)
+    await asyncio.wait_for(waiting, 5)
