@@ -1,6 +1,7 @@
 """One namespace (or all of them): a reflector of its Jobs and one of its Pods, and what their news mean for the queue."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from controller import metrics
@@ -13,6 +14,11 @@ from jobcast.reconcile import Reconciler
 
 QUEUE_ROOM = 500
 """A page of a list is worked on when no more keys than this wait before it: as many as a page has."""
+
+
+QUIET_SECONDS = 0.5
+"""A Job that says nothing that would be told (it is new, or its Pods are being made) is looked at when the next multiple of
+this comes round, together with the others; by then most have started, and what its Pods do wakes it at once."""
 
 
 class JobSink:
@@ -66,7 +72,10 @@ class JobSink:
             if change.type == "ADDED":
                 self._note(job)
             self._store.put_job(job)
-            self._queue.add(job.uid)
+            if job.ready or job.end or job.deleted or job.suspended:
+                self._queue.add(job.uid)
+            else:
+                self._queue.add_after(job.uid, QUIET_SECONDS - time.monotonic() % QUIET_SECONDS)
 
     def _remove(self, uid: str) -> None:
         if self._store.remove_job(uid):

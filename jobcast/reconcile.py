@@ -26,9 +26,6 @@ from jobcast.status import Standing, main_containers, standing
 from jobcast.telling import Context, Due, Teller, deciding, due
 from jobcast.wire import encode
 
-PENDING_SECONDS = 0.5
-"""New Jobs are recorded as pending at the next multiple of this, all together in one round trip; those that have started
-by then need no record of it. Nobody waits for it: it serves the Jobs that are deleted while no replica looks."""
 PODLESS_SECONDS = 1.0
 """When a Job that ended turns out to have no Pods at all, others of its namespace that end within this are taken to have
 none either: a platform that runs Jobs without Pods, or deletes them at once, must not cost a request for each."""
@@ -106,8 +103,6 @@ class Reconciler:
         self._asking: dict[str, asyncio.Lock] = {}
         self._podless_until: dict[str, float] = {}
         """By namespace."""
-        self._new: set[str] = set()
-        """Jobs seen pending once, and not recorded yet."""
         self._claims: set[str] = set()
         self._others: set[str] = set()
         """Jobs whose log another replica was reading when we asked."""
@@ -134,7 +129,6 @@ class Reconciler:
         """The Job is gone, and was told or is none of ours: drop what is known of it."""
         self._told.pop(uid, None)
         self._since.pop(uid, None)
-        self._new.discard(uid)
         self._claims.discard(uid)
         self._others.discard(uid)
 
@@ -204,12 +198,9 @@ class Reconciler:
         return Outcome(None, tuple(events[-told.count :]) if told.count else ())
 
     async def _record_pending(self, job: Job) -> Outcome:
+        """Nobody waits for it: it serves the Jobs that are deleted while no replica looks."""
         if self._told.get(job.uid) is not None:
             return DONE
-        if job.uid not in self._new:
-            self._new.add(job.uid)
-            return Outcome(PENDING_SECONDS - self._clock() % PENDING_SECONDS)
-        self._new.discard(job.uid)
         told = await self._ledger.step(_step(job, PENDING, ()))
         self._answered(told.answer)
         self._told[job.uid] = ENDED if told.answer is Answer.ENDED else PENDING
@@ -327,7 +318,6 @@ class Reconciler:
 
     def _end(self, uid: str, pods: Sequence[Pod] = ()) -> Outcome:
         self._since.pop(uid, None)
-        self._new.discard(uid)
         self._claims.discard(uid)
         self._others.discard(uid)
         for pod in pods or self._view.pods(uid):

@@ -12,7 +12,7 @@ from jobcast.job import Job, Pod
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger, Step
 from jobcast.logs import LogReads
-from jobcast.reconcile import DONE, OTHER_SECONDS, PENDING_SECONDS, Reconciler
+from jobcast.reconcile import DONE, OTHER_SECONDS, Reconciler
 from tests.unit.objects import (
     ENDED,
     STARTED,
@@ -86,10 +86,8 @@ async def test_reconciling_again_is_harmless(world: World) -> None:
     assert await world.told() == ["running"]
 
 
-async def test_a_new_job_is_recorded_at_the_next_round_and_not_told(world: World) -> None:
+async def test_a_new_job_is_recorded_and_not_told(world: World) -> None:
     world.store.put_job(job())
-    outcome = await world.reconciler.reconcile(UID)
-    assert outcome.later == pytest.approx(PENDING_SECONDS - 0.2)
     assert await world.reconciler.reconcile(UID) == DONE
     row = await world.ledger.row(UID)
     assert row is not None

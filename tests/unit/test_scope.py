@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.scope import JobSink, PodSink
+from controller.scope import QUIET_SECONDS, JobSink, PodSink
 from controller.store import Store
 from jobcast.job import Job
 from jobcast.kube import Change
@@ -35,6 +35,10 @@ class FakeReconciler:
 
 class FakeQueue(list[str]):
     add = list.append
+
+    def add_after(self, key: str, seconds: float) -> None:
+        assert 0 < seconds <= QUIET_SECONDS
+        self.append(f"{key} later")
 
     async def room(self, keys: int) -> None:
         """There always is."""
@@ -95,6 +99,13 @@ async def test_a_deleted_job_is_known_as_it_was_last(world: World) -> None:
     assert world.store.job(UID) is COMPLETE
     assert world.store.is_gone(UID)
     assert world.queue == [UID, UID]
+
+
+async def test_a_change_that_says_nothing_to_tell_is_looked_at_with_the_others(world: World) -> None:
+    await world.list()
+    world.jobs.change(Change("ADDED", "101", job()))
+    world.jobs.change(Change("MODIFIED", "102", RUNNING))
+    assert world.queue == [f"{UID} later", UID]
 
 
 async def test_a_pod_wakes_its_job(world: World) -> None:
