@@ -26,7 +26,8 @@ from jobcast.connection import connect, masked
 from jobcast.event import Event, Status
 from jobcast.keys import Keys
 from jobcast.kube import Access, Api, KubeError
-from jobcast.ledger import CLAIM_SECONDS, Ledger, LedgerError
+from jobcast.ledger import CLAIM_SECONDS, Ledger
+from jobcast.link import LedgerError
 from jobcast.logs import LogReads
 from jobcast.reconcile import Reconciler
 from jobcast.settings import ALL_NAMESPACES, reading_of

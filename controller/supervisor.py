@@ -33,8 +33,10 @@ class Supervisor:
 
     async def stop(self) -> None:
         for task in reversed(self._tasks):
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            # Again and again: in Python 3.11 a wait_for, as libraries use it, may swallow a cancellation as it ends.
+            while not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=0.1)
         self._tasks.clear()
 
     def hopeless(self) -> str | None:

@@ -1,57 +1,31 @@
 """The only writer in Redis: what was told of each Job, told once.
 
 A step is one Lua script, one round trip: decide, record, append to the stream, publish. Steps of different Jobs that are
-due at the same time share a round trip. While Redis is away every caller waits here, and the first answer releases them
-all; nobody else retries Redis.
+due at the same time share a round trip (jobcast.link, which also waits while Redis is away).
 """
 
 import asyncio
-import contextlib
 import hashlib
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from importlib.resources import files
 from typing import Any
 
 import msgspec
-import redis
 import redis.asyncio
 
-from jobcast.connection import ERRORS, explain
 from jobcast.event import PENDING, TERMINAL
 from jobcast.keys import Keys
-from jobcast.pipe import Pipe
+from jobcast.link import LedgerError, Link
 
 SCRIPT = files("jobcast").joinpath("ledger.lua").read_text()
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
-BATCH = 256
-"""Commands in one round trip: enough to share its cost, few enough that none waits long behind the others."""
-PROBE_SECONDS = (0.05, 0.5)
-"""First and longest pause between probes while Redis is away: back within half a second, at two probes a second."""
 CLAIM_SECONDS = 5.0
 """How long a claim outlives the replica that took it: what a crash may cost the Jobs whose logs it was reading."""
 ENDED = "ended"
 """In place of an event's id: the Job has its end."""
-LOST = (
-    "OOM",
-    "READONLY",
-    "NOAUTH",
-    "WRONGPASS",
-    "LOADING",
-    "MISCONF",
-    "NOREPLICAS",
-    "CLUSTERDOWN",
-    "MASTERDOWN",
-    "NOPERM",
-)
-"""Refusals that are about Redis and not about the command: wait, do not give the Job up."""
-
-
-class LedgerError(Exception):
-    """Redis refused this one command: a key of ours has another type, or somebody wrote into it."""
 
 
 class Answer(StrEnum):
@@ -115,7 +89,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 _ROW = ("status", "version", "eval_id", "namespace", "name", "created")
-_Call = tuple[tuple[Any, ...], "asyncio.Future[Any]"]
 
 
 class Ledger:
@@ -139,31 +112,30 @@ class Ledger:
         self.keys = keys
         self.identity = identity or secrets.token_hex(8)
         """Who holds the claims that this ledger takes."""
-        self.trouble: str | None = "not asked yet"
-        """Why Redis cannot be used now; None while it can."""
         self.epoch: str | None = None
-        self._pipe = Pipe(client)
+        self._link = Link(
+            client,
+            script=SCRIPT,
+            probe=("SET", keys.claim("probe"), self.identity, "PX", 1000),
+            back=lambda: forgot("away"),
+            trouble=trouble,
+        )
+        self._run = self._link.run
         self._retention = retention
         self._stream_length = stream_length
         self._forgot = forgot
-        self._on_trouble = trouble
-        self._calls: deque[_Call] = deque()
-        self._wake = asyncio.Event()
 
     async def __aenter__(self) -> "Ledger":
-        self._task = asyncio.create_task(self._flush(), name="ledger")
+        self._link.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # Again and again: in Python 3.11 the wait_for that redis-py sends with may swallow a cancellation as it ends.
-        while not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=0.1)
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        for _, future in self._calls:
-            future.cancel()
-        await self._pipe.close()
+        await self._link.close()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why Redis cannot be used now; None while it can."""
+        return self._link.trouble
 
     async def step(self, step: Step) -> Told:
         """Tell what is new. Waits while Redis is away. Raises LedgerError."""
@@ -264,95 +236,12 @@ class Ledger:
         if known is not None and epoch != known:
             self._forgot("epoch")
 
-    async def _run(self, *command: Any) -> Any:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._calls.append((command, future))
-        self._wake.set()
-        return await future
-
-    async def _flush(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._calls:
-                batch = [self._calls.popleft() for _ in range(min(BATCH, len(self._calls)))]
-                batch = [call for call in batch if not call[1].done()]  # whoever asked has given up
-                if not batch:
-                    continue
-                try:
-                    again = await self._send(batch)
-                except BaseException:  # we are closed: nobody is to wait for what was under way
-                    for _, future in batch:
-                        future.cancel()
-                    raise
-                if again:
-                    self._calls.extendleft(reversed(again))
-                    await self._wait_until_back()
-
-    async def _send(self, batch: list[_Call]) -> list[_Call]:
-        """Send the batch and hand out its answers; returns the calls that Redis could not take."""
-        try:
-            answers = await self._pipe.exchange([command for command, _ in batch])
-            missing = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
-            if missing:
-                again = [("SCRIPT", "LOAD", SCRIPT), *(batch[i][0] for i in missing)]
-                loaded, *others = await self._pipe.exchange(again)
-                for i, answer in zip(missing, others, strict=True):
-                    answers[i] = loaded if isinstance(loaded, Exception) else answer
-        except ERRORS as error:
-            self._set_trouble(explain(error))
-            return batch
-        refused = []
-        for call, answer in zip(batch, answers, strict=True):
-            future = call[1]
-            if future.done():
-                continue
-            if not isinstance(answer, Exception):
-                future.set_result(answer)
-            elif _is_about_redis(answer):
-                self._set_trouble(explain(answer))
-                refused.append(call)
-            else:
-                future.set_exception(LedgerError(f"{call[0][0]}: {explain(answer)}"))
-        if not refused:
-            self._set_trouble(None)
-        return refused
-
-    async def _wait_until_back(self) -> None:
-        pause, longest = PROBE_SECONDS
-        while True:
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, longest)
-            try:
-                # A write: a Redis that is full, read-only or cannot save answers PING gladly.
-                (answer,) = await self._pipe.exchange([("SET", self.keys.claim("probe"), self.identity, "PX", 1000)])
-            except ERRORS as error:
-                answer = error
-            if not isinstance(answer, Exception):
-                self._forgot("away")
-                return
-            self._set_trouble(explain(answer))
-
-    def _set_trouble(self, trouble: str | None) -> None:
-        if trouble != self.trouble:
-            self.trouble = trouble
-            self._on_trouble(trouble)
-
 
 def compressed(data: bytes) -> bytes:
     """zstd, level 3: its default, 200 MB/s and more on text."""
     import zstandard  # only where logs are stored: the client does without it
 
     return bytes(zstandard.compress(data))
-
-
-def _is_about_redis(error: Exception) -> bool:
-    if isinstance(
-        error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.ReadOnlyError)
-    ):
-        return True
-    text = explain(error)  # which has the code that redis-py takes off
-    return any(word in text for word in LOST)
 
 
 def _text(value: Any) -> str:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from jobcast.event import Log
 from jobcast.excerpt import Excerpt, LogRead, unavailable
 from jobcast.kube.errors import KubeError, NotFound, Throttled, Unauthorized, Unreachable
-from jobcast.ledger import LedgerError
+from jobcast.link import LedgerError
 
 RETRY_SECONDS = (0.2, 2.0)
 """First and longest pause between tries: a kubelet that is busy answers within a second or two."""

@@ -239,7 +239,8 @@ class Reconciler:
             return pods
         if not pods and job.version <= self._view.pods_version(job.namespace):
             return pods  # whatever Pods it had were gone already
-        has_time = self._clock() < self._since.setdefault(job.uid, self._clock()) + self._log_wait
+        # Half of the wait is for the Pods' watch, so that the log still has the other half.
+        has_time = self._clock() < self._since.setdefault(job.uid, self._clock()) + self._log_wait / 2
         if pods and has_time:
             return pods
         try:
@@ -270,7 +271,7 @@ class Reconciler:
         if decider is None:
             # The condition may be here before the Pod's own last word: each has its own watch.
             if left > 0 and any(not pod.gone and _has_no_end(job, pod) for pod in pods):
-                return None, left
+                return None, min(left, self._log_wait / 2)
             return unavailable("never-started" if pods else "no-pod"), 0
         if not await self._claim(job.uid):
             return None, OTHER_SECONDS
