@@ -7,7 +7,7 @@ from controller.settings import ControllerSettings
 from jobcast.connection import ERRORS, connect, explain, masked
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, Access, Api, KubeError, NoCluster, Resource
-from jobcast.settings import ALL_NAMESPACES, EXIT_FAILED, EXIT_WRONG_SETTINGS
+from jobcast.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, watched_namespaces
 
 NEEDED: tuple[tuple[str, Resource[Any], str], ...] = (
     *((verb, JOBS, "") for verb in ("get", "list", "watch")),
@@ -31,12 +31,11 @@ async def check(settings: ControllerSettings) -> int:
 
 
 async def _check_cluster(settings: ControllerSettings, access: Access) -> bool:
-    namespaces = settings.namespaces or (access.namespace,)
     is_good = True
     async with Api(access) as api:
         try:
             _say("ok", f"cluster {access.host} answers: {await api.version()}")
-            for namespace in (None,) if ALL_NAMESPACES in namespaces else namespaces:
+            for namespace in watched_namespaces(settings, access.namespace) or (None,):
                 where = f"in {namespace}" if namespace else "in all namespaces"
                 for verb, resource, sub in NEEDED:
                     name = f"{resource.name}/{sub}" if sub else resource.name

@@ -30,7 +30,7 @@ from jobcast.ledger import CLAIM_SECONDS, Ledger
 from jobcast.link import LedgerError
 from jobcast.logs import LogReads
 from jobcast.reconcile import Reconciler
-from jobcast.settings import ALL_NAMESPACES, reading_of
+from jobcast.settings import reading_of, watched_namespaces
 
 log = structlog.get_logger()
 
@@ -59,7 +59,6 @@ class Controller:
         self._ledger: Ledger | None = None
         self._reconciler: Reconciler | None = None
         self._turned = time.monotonic()
-        self._suspect = False
         self.health: Health | None = None
 
     def stop(self) -> None:
@@ -98,8 +97,7 @@ class Controller:
                     seen=_count_log,
                 )
             )
-            namespaces = settings.namespaces or (self._access.namespace,)
-            watched = None if ALL_NAMESPACES in namespaces else namespaces
+            watched = watched_namespaces(settings, self._access.namespace)
             reconciler = self._reconciler = Reconciler(
                 self._store,
                 api,

@@ -128,9 +128,7 @@ class Reconciler:
     def forget(self, uid: str) -> None:
         """The Job is gone, and was told or is none of ours: drop what is known of it."""
         self._told.pop(uid, None)
-        self._since.pop(uid, None)
-        self._claims.discard(uid)
-        self._others.discard(uid)
+        self._stop_waiting(uid)
 
     def forget_all(self) -> None:
         """Redis may have lost what it had: believe nothing."""
@@ -318,9 +316,7 @@ class Reconciler:
         return True
 
     def _end(self, uid: str, pods: Sequence[Pod] = ()) -> Outcome:
-        self._since.pop(uid, None)
-        self._claims.discard(uid)
-        self._others.discard(uid)
+        self._stop_waiting(uid)
         for pod in pods or self._view.pods(uid):
             for container in pod.containers:
                 for instance in range(container.restarts + 1):
@@ -329,6 +325,11 @@ class Reconciler:
             self._told.pop(uid, None)  # nothing can come of it any more, and a million of them would fill the memory
         self._view.drop(uid)
         return DONE
+
+    def _stop_waiting(self, uid: str) -> None:
+        self._since.pop(uid, None)
+        self._claims.discard(uid)
+        self._others.discard(uid)
 
 
 def _step(job: Job, status: str, tellings: tuple[Telling, ...]) -> Step:

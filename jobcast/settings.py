@@ -122,6 +122,12 @@ def reading_of(settings: CoreSettings) -> Reading:
     return Reading(eval_id_label=settings.eval_id_label, metadata_labels=settings.metadata_labels)
 
 
+def watched_namespaces(settings: CoreSettings, own: str) -> tuple[str, ...] | None:
+    """The namespaces to look at; None is all of them. `own` is the Pod's or the context's, where none is set."""
+    namespaces = settings.namespaces or (own,)
+    return None if ALL_NAMESPACES in namespaces else namespaces
+
+
 def read(kind: type[S]) -> S:
     """The settings from the environment. Ends the process with code 2 when one is wrong."""
     try:

@@ -20,7 +20,7 @@ from jobcast.kube import JOBS, PODS, Access, Api
 from jobcast.ledger import CLAIM_SECONDS, Ledger
 from jobcast.logs import LogReads
 from jobcast.reconcile import Reconciler
-from jobcast.settings import ALL_NAMESPACES, CoreSettings, reading_of
+from jobcast.settings import CoreSettings, reading_of, watched_namespaces
 
 CONCURRENCY = 64
 """Jobs reconciled at the same time: their steps share round trips, and a sweep is in no hurry."""
@@ -83,8 +83,7 @@ class Sweep:
     def __init__(
         self, settings: CoreSettings, access: Access, api: Api, ledger: Ledger, told: Callable[[Event], None]
     ) -> None:
-        namespaces = settings.namespaces or (access.namespace,)
-        self._namespaces = None if ALL_NAMESPACES in namespaces else namespaces
+        self._namespaces = watched_namespaces(settings, access.namespace)
         self._settings = settings
         self._api = api
         self._ledger = ledger
