@@ -33,6 +33,7 @@ class Pipe:
         self._since = math.inf
         """When the exchange began that waits for its replies."""
         self._guard = asyncio.create_task(self._watch(), name="redis guard")
+        self._is_closed = False
 
     async def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The replies, in order, as bytes, integers, lists, None, or the ResponseError that a command got.
@@ -53,7 +54,8 @@ class Pipe:
             raise
 
     async def close(self) -> None:
-        """Let go of the connection, and of the guard. A later exchange would not be guarded."""
+        """Let go of the connection, and of the guard. An exchange that is under way fails, and so does any later one."""
+        self._is_closed = True
         self._guard.cancel()
         await asyncio.gather(self._guard, return_exceptions=True)
         await self._drop()
@@ -69,19 +71,30 @@ class Pipe:
         self._since = math.inf
         connection, self._connection = self._connection, None
         if connection is not None:
-            # A close alone would wait until the other side has taken what was written, and so would who writes it.
-            if (transport := getattr(connection._writer, "transport", None)) is not None:
-                transport.abort()
-            await connection.disconnect(nowait=True)
+            await _cut(connection)
 
     async def _connect(self) -> Any:
-        self._connection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-        # Resolving, connecting and authenticating have limits of their own; this is for all of them.
-        async with asyncio.timeout(CONNECT_SECONDS * 2):
-            await self._connection.connect()
+        connection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            # Resolving, connecting and authenticating have limits of their own; this is for all of them.
+            async with asyncio.timeout(CONNECT_SECONDS * 2):
+                await connection.connect()
+            if self._is_closed:  # before, or while we connected: nobody else would let go of this connection
+                raise redis.exceptions.ConnectionError("closed")
+        except BaseException:
+            await _cut(connection)
+            raise
         # With a limit of its own it would wrap every send in a task; the guard has the same limit.
-        self._connection.socket_timeout = None
-        return self._connection
+        connection.socket_timeout = None
+        self._connection = connection
+        return connection
+
+
+async def _cut(connection: Any) -> None:
+    # A close alone would wait until the other side has taken what was written, and so would who writes it.
+    if (transport := getattr(connection._writer, "transport", None)) is not None:
+        transport.abort()
+    await connection.disconnect(nowait=True)
 
 
 def _pack(connection: Any, commands: Sequence[tuple[Any, ...]]) -> list[bytes]:

@@ -1,6 +1,7 @@
 """The ledger's step: told once, in order, whoever asks and however often."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -267,6 +268,8 @@ async def test_whoever_waits_when_the_ledger_closes_is_let_go(make_client: Calla
             await asyncio.sleep(0)
     async with asyncio.timeout(5):
         await asyncio.gather(*tasks, return_exceptions=True)
+    del one
+    gc.collect()  # a connection left open would be complained about here
 
 
 async def test_any_evaluation_id_is_its_own(world: World) -> None:
