@@ -1,11 +1,13 @@
 """events(): what is told while somebody listens."""
 
 import asyncio
+import itertools
 import signal
 
 import pytest
 
 from jobcast.client import subscription
+from jobcast.event import Event
 from jobcast.wire import encode
 from tests.client.conftest import World
 from tests.client.subscribers import take
@@ -68,9 +70,7 @@ async def test_it_listens_again_after_a_restart_of_redis(
         waiting = asyncio.create_task(take(events, 1, timeout=20))
         own_valkey.stop(kill=kill)
         own_valkey.start()
-        await eventually(lambda: _subscribers(own_world, 1))
-        await own_world.teller.tell(event("completed"))
-        assert await waiting == [event("completed")]
+        assert (await _tell_until_heard(own_world, waiting)).status == "completed"
         assert events.interruptions >= 1
 
 
@@ -80,9 +80,7 @@ async def test_it_waits_for_a_redis_that_is_not_there_yet(own_world: World, own_
     waiting = asyncio.create_task(take(events, 1, timeout=20))
     await eventually(lambda: events.interruptions >= 2)
     own_valkey.start()
-    await eventually(lambda: _subscribers(own_world, 1))
-    await own_world.teller.tell(event("running"))
-    assert await waiting == [event("running")]
+    assert (await _tell_until_heard(own_world, waiting)).status == "completed"
     await events.aclose()
 
 
@@ -99,11 +97,7 @@ async def test_a_mute_connection_is_noticed_and_made_anew(
             await eventually(lambda: events.interruptions >= 1)
         finally:
             own_valkey.process.send_signal(signal.SIGCONT)
-        for i in range(1000):  # the old subscription looks like the new one, so tell until somebody listens
-            await own_world.teller.tell(event("running", str(i)))
-            if (await asyncio.wait([waiting], timeout=0.02))[0]:
-                break
-        assert waiting.result()[0].status == "running"
+        assert (await _tell_until_heard(own_world, waiting)).status == "completed"
 
 
 async def test_quiet_is_not_taken_for_death(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +110,11 @@ async def test_quiet_is_not_taken_for_death(world: World, monkeypatch: pytest.Mo
         assert events.interruptions == 0
 
 
-async def _subscribers(world: World, count: int) -> bool:
-    channel = world.keys.channel("running")
-    return dict(await world.redis.pubsub_numsub(channel)) == {channel.encode(): count}
+async def _tell_until_heard(world: World, waiting: "asyncio.Task[list[Event]]") -> Event:
+    """What Redis calls a subscriber may be the one that was lost: redis-py makes a lost connection anew and subscribes
+    it again before it says that it was lost, and then we leave it. So no count says when to tell."""
+    for i in itertools.count():
+        await world.teller.tell(event("completed", f"again-{i}"))
+        if (await asyncio.wait([waiting], timeout=0.02))[0]:
+            break
+    return waiting.result()[0]
