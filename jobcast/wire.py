@@ -1,22 +1,23 @@
-"""What goes over the wire: an event as flat JSON, and back. Pure."""
+"""What goes over the wire: an event, or progress, as flat JSON, and back. Pure."""
 
 from typing import cast
 
 import msgspec
 
-from jobcast.event import Event
+from jobcast.event import Event, Progress
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(cast("type[Event]", Event))
+_progress = msgspec.json.Decoder(Progress)
 
 
 class MalformedEvent(ValueError):
-    """Bytes that are not one of our events: not JSON, a field missing, or a status from a later version."""
+    """Bytes that are not one of our events: not JSON, a field missing, or a status or kind from a later version."""
 
 
-def encode(event: Event) -> bytes:
-    """The event as flat JSON, UTF-8 (contract: golden files in tests/golden)."""
-    return _encoder.encode(event)
+def encode(told: Event | Progress) -> bytes:
+    """What is told, as flat JSON, UTF-8 (contract: golden files in tests/golden)."""
+    return _encoder.encode(told)
 
 
 def decode(data: bytes | str) -> Event:
@@ -25,3 +26,11 @@ def decode(data: bytes | str) -> Event:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedEvent(f"not an event: {error}") from error
+
+
+def decode_progress(data: bytes | str) -> Progress:
+    """The progress in `data`; fields we do not know are ignored. Raises MalformedEvent."""
+    try:
+        return _progress.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedEvent(f"not progress: {error}") from error
