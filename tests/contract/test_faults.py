@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from devcluster import Fault
+from tests.api import Api, is_over, is_running, make_job
 
-from .conftest import Api, is_over, is_running, make_job
 from .test_list import managed
 from .test_watch import take, told
 

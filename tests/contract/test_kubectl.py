@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from devcluster import DevCluster
-
-from .conftest import container, make_job
+from tests.api import container, make_job
 
 Kubectl = Callable[..., Awaitable[str]]
 

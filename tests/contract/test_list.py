@@ -8,7 +8,7 @@ import json
 import aiohttp
 import pytest
 
-from .conftest import Api, is_over, make_job
+from tests.api import Api, is_over, make_job
 
 
 async def names(api: Api, path: str, **query: str) -> list[str]:

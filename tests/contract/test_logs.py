@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Api, Obj, container, is_over, is_running, make_job
+from tests.api import Api, Obj, container, is_over, is_running, make_job
 
 # Not UTF-8, not one line, not ended by a newline, and JSON that a helpful client would mangle.
 PRINT = r"""printf 'a\nb\n{"a": 1}\n\377\376\nlast'"""

@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 
 from devcluster import DevCluster
+from tests.api import Api, make_job
 
-from .conftest import Api, make_job
 from .test_status import counted
 
 

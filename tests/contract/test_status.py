@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from .conftest import Api, Obj, Recording, condition, container, is_running, make_job
+from tests.api import Api, Obj, Recording, condition, container, is_running, make_job
 
 
 def conditions(job: Obj) -> list[tuple[str, str]]:

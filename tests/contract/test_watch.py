@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from .conftest import Api, Obj, make_job
+from tests.api import Api, Obj, make_job
+
 from .test_list import managed
 
 

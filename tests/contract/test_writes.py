@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from .conftest import MERGE, Api, Obj, is_running, make_job
+from tests.api import MERGE, Api, Obj, is_running, make_job
+
 from .test_list import managed
 
 FINISHED = "2026-01-01T00:00:00Z"
