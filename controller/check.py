@@ -1,9 +1,10 @@
-"""`python -m controller --check`: are the settings, the permissions and Redis such that it could work?"""
+"""`python -m controller --check`: are the settings, the permissions, Redis and the log store such that it could work?"""
 
 import sys
 from typing import Any
 
 from controller.settings import ControllerSettings
+from jobcast.archive import ArchiveError, is_url, probe
 from jobcast.connection import ERRORS, connect, explain, masked
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, Access, Api, KubeError, NoCluster, Resource
@@ -25,8 +26,8 @@ async def check(settings: ControllerSettings) -> int:
     except NoCluster as error:
         _say("broken", f"KUBECONFIG: {error}")
         return EXIT_WRONG_SETTINGS
-    # Both, also when the first fails: an operator wants to mend everything at once.
-    is_good = [await _check_cluster(settings, access), await _check_redis(settings)]
+    # All of them, also when the first fails: an operator wants to mend everything at once.
+    is_good = [await _check_cluster(settings, access), await _check_redis(settings), await _check_store(settings)]
     return 0 if all(is_good) else EXIT_FAILED
 
 
@@ -62,6 +63,18 @@ async def _check_redis(settings: ControllerSettings) -> bool:
     finally:
         await client.aclose()
     _say("ok", f"redis {masked(settings.redis_url)} answers and takes writes")
+    return True
+
+
+async def _check_store(settings: ControllerSettings) -> bool:
+    if not is_url(settings.log_store):
+        return True
+    try:
+        await probe(settings.log_store)
+    except ArchiveError as error:
+        _say("broken", f"LOG_STORE: {error}")
+        return False
+    _say("ok", f"log store {settings.log_store} takes an object and gives it back")
     return True
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from jobcast.archive import check_store
 from jobcast.connection import check_url
 from jobcast.job import Reading
 from jobcast.keys import DEFAULT_PREFIX
@@ -34,6 +35,7 @@ _REQUIREMENT = re.compile(
 
 S = TypeVar("S", bound=BaseSettings)
 RedisUrl = Annotated[str, AfterValidator(check_url)]
+LogStore = Annotated[str, AfterValidator(check_store)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -61,8 +63,10 @@ class CoreSettings(BaseSettings):
     log_excerpt_bytes: int = Field(
         65_536, ge=256, le=16_777_216, description="Longest `output` of an event, head and tail together"
     )
-    log_store: Literal["none", "redis"] = Field(
-        "redis", description="Where whole logs go; `none` keeps the excerpt in the event and nothing else"
+    log_store: LogStore = Field(
+        "redis",
+        description="Where whole logs go: `redis`, `file:///folder`, `s3://bucket/prefix`, `gs://…`, `az://…`"
+        " ([log stores](log-stores.md)); `none` keeps the excerpt in the event and nothing else",
     )
     log_store_limit_bytes: int = Field(
         1_048_576,
@@ -159,3 +163,6 @@ def _shown(name: str, value: str) -> str:
     shown = f"{scheme}{separator}{'***' if account else ''}{at}{host}"
     shown = re.sub(r":(?!//|\d+([/?#]|$))[^/]*", ":***", shown)
     return repr(re.sub(r"([?&]password=)[^&#]*", r"\1***", shown)[:100])
+    if name == "LOG_STORE" and re.search(r"[@?#]|:(?!//)", value):
+        # Where there may be credentials, which do not belong there, nothing is repeated.
+        return repr(f"{value.partition('://')[0]}://***" if "://" in value else "***")

@@ -23,7 +23,7 @@ NONSENSE = {
     "EVAL_ID_LABEL": [""],
     "KEY_PREFIX": ["", "a b", "{x}", "a:b", "x" * 65],
     "LOG_EXCERPT_BYTES": ["", "many", "255", "-1", "1e99", "16777217", "1.5"],
-    "LOG_STORE": ["", "disk", "s3://bucket"],
+    "LOG_STORE": ["", "disk", "s3://", "s3://key:secret@bucket", "file://host/folder"],
     "LOG_STORE_LIMIT_BYTES": ["0", "nan", "268435457"],
     "LOG_WAIT_SECONDS": ["-1", "nan", "inf", "soon", "1e30"],
     "LOG_CONCURRENCY": ["0", "1025", "x"],

@@ -1,0 +1,86 @@
+"""Gets logs back, for subscribers: redis and msgspec are all that is surely installed.
+
+Whole logs of an object store are read in pieces, in bounded memory. Importing this costs nothing; what obstore and
+zstandard are needed for is imported when it is asked for.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+from jobcast.archive.base import ArchiveError
+from jobcast.archive.stores import READ_SECONDS, StoreUrl, explain, open_store, parse
+
+PIECE_BYTES = 1024 * 1024
+"""Of each piece of a log that is read: a request's worth of round trips, little enough to hold."""
+
+
+class LogNotFound(LookupError):
+    """Nothing is kept there, or not any more."""
+
+
+def decompressed(blob: bytes) -> bytes:
+    """A log as it was, from what Redis keeps of it. Raises ValueError for what is damaged, ImportError without zstandard."""
+    try:
+        from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
+    except ImportError:
+        return _decompressed(blob)
+    try:
+        whole: bytes = zstd.decompress(blob)
+    except zstd.ZstdError as error:
+        raise ValueError(f"the log that is kept is damaged: {error}") from None
+    return whole
+
+
+def _decompressed(blob: bytes) -> bytes:
+    try:
+        import zstandard
+    except ImportError:
+        raise ImportError("zstandard is missing; whole logs need: pip install 'jobcast[archive]'") from None
+    stream = zstandard.ZstdDecompressor().decompressobj()
+    try:
+        whole = bytes(stream.decompress(blob))
+    except zstandard.ZstdError as error:
+        raise ValueError(f"the log that is kept is damaged: {error}") from None
+    if not stream.eof:
+        raise ValueError("the log that is kept is damaged: its end is missing")
+    return whole
+
+
+def read_object(ref: str) -> Iterator[bytes]:
+    """The log's bytes, in pieces; blocks. Raises LogNotFound, ArchiveError, ValueError for a ref that is none, and ImportError."""
+    import_url = parse(ref)
+    store = open_store(import_url, request_seconds=READ_SECONDS)
+    import obstore
+
+    try:
+        stream = obstore.get(store, import_url.path).stream(min_chunk_size=PIECE_BYTES)
+        for piece in stream:
+            yield bytes(piece)
+    except (ArchiveError, GeneratorExit):
+        raise
+    except FileNotFoundError as error:
+        raise _missing(error, import_url) from None
+    except Exception as error:
+        raise explain(error, import_url) from None
+
+
+async def read_object_async(ref: str) -> AsyncIterator[bytes]:
+    """The same for asyncio."""
+    # In threads and not by obstore's own futures: those may abort an interpreter that ends right after (see
+    # objects.SETTLE_SECONDS), and here it is somebody else's.
+    pieces = read_object(ref)
+    try:
+        while (piece := await asyncio.to_thread(_next, pieces)) is not None:
+            yield piece
+    finally:
+        pieces.close()  # type: ignore[attr-defined]
+
+
+def _next(pieces: Iterator[bytes]) -> bytes | None:
+    return next(pieces, None)
+
+
+def _missing(error: FileNotFoundError, url: StoreUrl) -> Exception:
+    # S3 answers 404 for a bucket that is not there, too.
+    failure = explain(error, url)
+    return failure if "NoSuchBucket" in str(error) else LogNotFound(f"{url.text} is not there, or not any more")
