@@ -75,6 +75,9 @@ class Pipe:
 
     async def _connect(self) -> Any:
         connection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        # With a limit of its own it would wrap every send in a wait_for: that costs a task, and on Python 3.11 may swallow
+        # the cancellation by ours. The timeout below and the guard are limits enough.
+        connection.socket_timeout = None
         try:
             # Resolving, connecting and authenticating have limits of their own; this is for all of them.
             async with asyncio.timeout(CONNECT_SECONDS * 2):
@@ -84,8 +87,6 @@ class Pipe:
         except BaseException:
             await _cut(connection)
             raise
-        # With a limit of its own it would wrap every send in a task; the guard has the same limit.
-        connection.socket_timeout = None
         self._connection = connection
         return connection
 
