@@ -21,6 +21,9 @@ def main() -> None:
         "--backoff-seconds", type=float, default=0.5, help="what the real first back-off of 10 s becomes"
     )
     parser.add_argument("--bookmark-seconds", type=float, default=60.0, help="between the bookmarks of a watch")
+    parser.add_argument(
+        "--log-rotate-bytes", type=int, help="a log that grows beyond loses what it had; default: never"
+    )
     asked = parser.parse_args()
     asyncio.run(_run(asked))
 
@@ -36,6 +39,7 @@ async def _run(asked: argparse.Namespace) -> None:
         data=asked.data,
         backoff_seconds=asked.backoff_seconds,
         bookmark_seconds=asked.bookmark_seconds,
+        log_rotate_bytes=asked.log_rotate_bytes,
     )
     if asked.kubeconfig:
         await serve(cluster, asked.kubeconfig, stop)

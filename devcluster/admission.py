@@ -8,7 +8,7 @@ import msgspec
 
 from devcluster.errors import Obj, invalid
 from devcluster.names import Cause, label_causes, metadata_causes
-from devcluster.scheme import JOBS, NAMESPACES, PODS, Resource
+from devcluster.scheme import JOBS, NAMESPACES, NODES, PODS, Resource
 
 Causes = list[Cause]
 
@@ -37,6 +37,9 @@ def prepare(resource: Resource, obj: Obj) -> None:
         obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
         obj["spec"] = {"finalizers": ["kubernetes"]}
         obj["status"] = {"phase": "Active"}
+    elif resource is NODES:
+        obj.setdefault("spec", {})
+        obj.setdefault("status", {})
     if causes:
         raise invalid(resource, name, causes)
 

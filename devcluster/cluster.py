@@ -18,11 +18,12 @@ from devcluster.events import Recorder
 from devcluster.faults import Faults
 from devcluster.garbage import GarbageCollector
 from devcluster.jobs import JobController
-from devcluster.kubelet import Kubelet, Settings
+from devcluster.kubelet import NODE, Kubelet, Settings
 from devcluster.logfile import LogFile
 from devcluster.logs import Logs
+from devcluster.podgc import PodCollector
 from devcluster.registry import Registry
-from devcluster.scheme import JOBS, NAMESPACES, PODS
+from devcluster.scheme import JOBS, NAMESPACES, NODES, PODS
 from devcluster.server import Server
 from devcluster.store import Store, clone, key_of
 
@@ -80,9 +81,16 @@ class DevCluster:
             Settings(self.data, self._backoff_seconds, self._notice_seconds, self._log_rotate_bytes),
         )
         self._garbage = GarbageCollector(self.registry)
+        self._pod_garbage = PodCollector(self.registry)
         self._jobs = JobController(self.registry, recorder, self._backoff_seconds) if self._run_jobs else None
         for name in FIRST_NAMESPACES:
             self.registry.create(NAMESPACES, "", {"metadata": {"name": name}})
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+        node = {
+            "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}},
+            "status": {"conditions": [ready]},
+        }
+        self.registry.create(NODES, "", node)
         self._server = Server(self.registry, self.logs, self.faults, self._bookmark_seconds)
         await self.come_up()
         return self
@@ -110,6 +118,7 @@ class DevCluster:
         if self._jobs:
             self._jobs.stop()
         self._garbage.stop()
+        self._pod_garbage.stop()
         await self._kubelet.stop()
         shutil.rmtree(self.data, ignore_errors=True)
 

@@ -39,6 +39,8 @@ def _rows(resource: Resource) -> list[Obj]:
         rows.append({"name": f"{resource.plural}/status", **sub, "verbs": ["get", "patch", "update"]})
     if resource.plural == "pods":
         rows.append({"name": "pods/log", **sub, "verbs": ["get"]})
+        eviction = {"group": "policy", "version": "v1", "kind": "Eviction"}
+        rows.append({"name": "pods/eviction", **sub, **eviction, "verbs": ["create"]})
     return rows
 
 

@@ -18,6 +18,7 @@ from devcluster.events import Recorder
 from devcluster.logfile import LogFile
 from devcluster.logs import Logs
 from devcluster.memory import quantity
+from devcluster.mounts import Mounts
 from devcluster.podenv import argv_of, environment
 from devcluster.podstatus import Container
 from devcluster.process import Process, Warden
@@ -257,7 +258,10 @@ class Runner:
         self._sandbox = True
         log = LogFile(self._folder / container.name / f"{container.restarts}.log", self._settings.log_rotate_bytes)
         self._kubelet.logs.add(self._uid, container.name, log)
-        env = environment(self._pod, container.spec, self._ip, self._folder)
+        mounts = Mounts(self._pod, container.spec, self._folder)
+        mounts.prepare()
+        container.last_words = lambda code: mounts.last_words(code, log)
+        env = environment(self._pod, container.spec, self._ip, self._folder, mounts.local)
         argv = argv_of(container.spec, env)
         self._event("Normal", "Created", f"Created container: {container.name}")
         try:
@@ -272,7 +276,7 @@ class Runner:
         self._event("Normal", "Started", f"Started container {container.name}")
         code = await self._watch(process, container.spec)
         del self._processes[container.name]
-        container.state = podstatus.terminated(code, started, container.id)
+        container.state = container.terminated(code, stamp(started))
         if process.out_of_memory:
             container.state["terminated"]["reason"] = "OOMKilled"
         return code
@@ -298,7 +302,7 @@ class Runner:
             f'failed: unable to start container process: exec: "{argv[0]}": {error.strerror}: unknown'
         )
         self._event("Warning", "Failed", f"Error: {why}")
-        container.state = podstatus.terminated(128, 0, container.id)
+        container.state = container.terminated(128, stamp(0))
         container.state["terminated"] |= {"reason": "StartError", "message": why}
         return 128
 
@@ -370,9 +374,7 @@ class Runner:
             except TimeoutError:
                 process.signal(signal.SIGKILL)
                 code = await process.wait()
-            started = container.state.get("running", {}).get("startedAt")
-            container.state = podstatus.terminated(code, None, container.id)
-            container.state["terminated"]["startedAt"] = started
+            container.state = container.terminated(code, container.state.get("running", {}).get("startedAt"))
             self._processes.pop(container.name, None)
 
     async def _kill_all(self) -> None:

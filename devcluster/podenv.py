@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from devcluster.errors import Obj
@@ -27,8 +28,8 @@ def argv_of(spec: Obj, env: dict[str, str]) -> list[str]:
     return [expand(word, env) for word in words] or ["true"]
 
 
-def environment(pod: Obj, spec: Obj, ip: str, home: Path) -> dict[str, str]:
-    """Only what the Pod says and what finding a command takes: nothing of ours leaks in."""
+def environment(pod: Obj, spec: Obj, ip: str, home: Path, local: Mapping[str, str]) -> dict[str, str]:
+    """Only what the Pod says and what finding a command takes: nothing of ours leaks in. `local`: see mounts."""
     env = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
@@ -39,7 +40,8 @@ def environment(pod: Obj, spec: Obj, ip: str, home: Path) -> dict[str, str]:
         if reference:
             env[item["name"]] = _field(pod, reference["fieldPath"], ip)
         elif "value" in item:
-            env[item["name"]] = expand(item["value"], env)
+            value = expand(item["value"], env)
+            env[item["name"]] = local.get(value, value)
     return env
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +25,8 @@ class Container:
     last_state: Obj = field(default_factory=dict)
     restarts: int = 0
     id: str = ""
+    last_words: Callable[[int], str] = lambda exit_code: ""
+    """The termination message of what runs in it, once it has ended."""
 
     @property
     def name(self) -> str:
@@ -48,6 +51,13 @@ class Container:
         if self.role == "sidecar":
             return self.is_running or "terminated" in self.state
         return self.exit_code == 0
+
+    def terminated(self, exit_code: int, started: str) -> Obj:
+        """The state of what has just ended."""
+        ended: Obj = {"exitCode": exit_code, "reason": "Completed" if exit_code == 0 else "Error"}
+        if words := self.last_words(exit_code):
+            ended["message"] = words
+        return {"terminated": ended | {"startedAt": started, "finishedAt": stamp(), "containerID": self.id}}
 
     def status(self) -> Obj:
         image = self.spec["image"]
@@ -74,12 +84,6 @@ def _full_name(image: str) -> str:
         return f"docker.io/library/{name}"
     first = name.split("/", 1)[0]
     return name if "." in first or ":" in first or first == "localhost" else f"docker.io/{name}"
-
-
-def terminated(exit_code: int, started: float | None, container_id: str) -> Obj:
-    ended: Obj = {"exitCode": exit_code, "reason": "Completed" if exit_code == 0 else "Error"}
-    ended |= {"startedAt": stamp(started), "finishedAt": stamp(), "containerID": container_id}
-    return {"terminated": ended}
 
 
 UNKNOWN: Obj = {

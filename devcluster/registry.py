@@ -188,6 +188,14 @@ class Registry:
             edit(copy)
             self.store.put(PODS, copy)
 
+    def evict(self, namespace: str, name: str) -> None:
+        """Deleted like any other, and marked as what it is."""
+        pod = self.get(PODS, namespace, name)
+        self.change(
+            PODS, pod, lambda copy: disrupt(copy, "EvictionByEvictionAPI", "Eviction API: evicting", stamp()), "status"
+        )
+        self.delete(PODS, namespace, name)
+
     def delete(self, resource: Resource, namespace: str, name: str, options: Obj | None = None) -> tuple[Obj, bool]:
         """The object as it now is, and whether it is gone at once."""
         obj = self.get(resource, namespace, name)
@@ -249,6 +257,14 @@ class Registry:
             # Jobs alone orphan their Pods when nobody says otherwise: a promise of batch/v1 from before it was v1.
             return finalizers + (already or ([ORPHAN] if resource is JOBS else []))
         return finalizers + {"Foreground": [FOREGROUND], "Orphan": [ORPHAN]}.get(policy, [])
+
+
+def disrupt(pod: Obj, reason: str, message: str, now: str) -> None:
+    """Mark a Pod that ends for no fault of its own, in place."""
+    told: Obj = {"type": "DisruptionTarget", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
+    told |= {"reason": reason, "message": message}
+    others = [c for c in pod["status"].get("conditions") or [] if c["type"] != told["type"]]
+    pod["status"]["conditions"] = [*others, told]
 
 
 def _same(old: Obj, new: Obj) -> bool:

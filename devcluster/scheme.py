@@ -36,6 +36,7 @@ class Resource:
 
 
 NAMESPACES = Resource("", "v1", "namespaces", "namespace", "Namespace", False, ("ns",), fields=("status.phase",))
+NODES = Resource("", "v1", "nodes", "node", "Node", False, ("no",))
 PODS = Resource(
     "",
     "v1",
@@ -72,7 +73,7 @@ EVENTS = Resource(
 )
 JOBS = Resource("batch", "v1", "jobs", "job", "Job", True, categories=("all",), fields=("status.successful",))
 
-RESOURCES = (NAMESPACES, PODS, EVENTS, JOBS)
+RESOURCES = (NAMESPACES, NODES, PODS, EVENTS, JOBS)
 _BY_PATH = {(r.group, r.version, r.plural): r for r in RESOURCES}
 
 

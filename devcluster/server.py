@@ -16,7 +16,7 @@ from devcluster.faults import Fault, Faults
 from devcluster.logs import Logs
 from devcluster.query import flag
 from devcluster.registry import Registry
-from devcluster.scheme import JOBS, Resource, Target, resolve
+from devcluster.scheme import JOBS, NODES, Resource, Target, resolve
 from devcluster.store import encoder
 from devcluster.stream import Severed, Stream
 from devcluster.watch import Watch, error_line
@@ -123,6 +123,9 @@ class Server:
                 return 200, lists.list_objects(self._store, target, query)
             case "get":
                 return 200, self._typed(target, self._registry.get(resource, namespace, name))
+            case "create" if target.subresource == "eviction":
+                self._registry.evict(namespace, name)
+                return 201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
             case "create":
                 obj = _of_kind(target, await _body(request))
                 return 201, self._typed(target, self._registry.create(resource, namespace, obj))
@@ -153,7 +156,7 @@ class Server:
     def _delete(self, target: Target, options: Obj) -> Obj:
         resource = target.resource
         obj, gone = self._registry.delete(resource, target.namespace, target.name, options)
-        if not gone or resource is not JOBS:
+        if not gone or resource not in (JOBS, NODES):
             return self._typed(target, obj)
         group = {"group": resource.group} if resource.group else {}
         details = {"name": target.name, **group, "kind": resource.plural, "uid": obj["metadata"]["uid"]}

@@ -9,7 +9,7 @@ from typing import Any
 from devcluster.clock import parse
 from devcluster.errors import Obj
 from devcluster.jobstatus import is_true
-from devcluster.scheme import EVENTS, JOBS, NAMESPACES, PODS, Resource
+from devcluster.scheme import EVENTS, JOBS, NAMESPACES, NODES, PODS, Resource
 
 Row = Callable[[Obj], list[Any]]
 
@@ -60,6 +60,11 @@ def _namespace(namespace: Obj) -> list[Any]:
     return [namespace["metadata"]["name"], namespace["status"]["phase"], _born(namespace)]
 
 
+def _node(node: Obj) -> list[Any]:
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions") or [])
+    return [node["metadata"]["name"], "Ready" if ready else "NotReady", _born(node)]
+
+
 def _born(obj: Obj) -> str:
     return age(obj["metadata"]["creationTimestamp"])
 
@@ -69,6 +74,7 @@ _TABLES: dict[Resource, tuple[list[str], Row]] = {
     PODS: (["Name", "Ready", "Status", "Restarts", "Age"], _pod),
     EVENTS: (["Last Seen", "Type", "Reason", "Object", "Message"], _event),
     NAMESPACES: (["Name", "Status", "Age"], _namespace),
+    NODES: (["Name", "Status", "Age"], _node),
 }
 
 

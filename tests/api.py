@@ -14,6 +14,7 @@ import ssl
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from devcluster import DevCluster
 
 Obj = dict[str, Any]
 MERGE = "application/merge-patch+json"
+IMAGE = os.environ.get("E2E_IMAGE", "busybox")
+"""Needs sh and the usual small tools. Never pulled where it is there."""
 
 
 class Recording:
@@ -91,6 +94,17 @@ class Api:
         assert status == 200, obj
         return obj
 
+    async def delete(self, path: str, policy: str = "Background") -> Obj:
+        status, told = await self.call("DELETE", path, json={"propagationPolicy": policy})
+        assert status < 300, told
+        return told
+
+    async def evict(self, pod: str) -> None:
+        """As a drain does."""
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+        status, told = await self.call("POST", f"{self.pods}/{pod}/eviction", json=eviction)
+        assert status == 201, told
+
     async def watch(self, path: str, **query: str) -> AsyncIterator[Obj]:
         """The events of one watch, until the server ends it."""
         query = {"watch": "1", "timeoutSeconds": "120", **query}
@@ -125,14 +139,30 @@ class Api:
                         return event["object"]
         raise AssertionError(f"no such pod of {job}")
 
-    async def ended(self, job: str) -> Obj:
-        """The Job, once it is Complete or Failed."""
-        async with contextlib.aclosing(self.watch(self.jobs, fieldSelector=f"metadata.name={job}")) as events:
+    async def job_of(self, name: str, check: Callable[[Obj], bool] = lambda job: True) -> Obj:
+        """The Job, once it fulfils `check`."""
+        async with contextlib.aclosing(self.watch(self.jobs, fieldSelector=f"metadata.name={name}")) as events:
             async with asyncio.timeout(90):
                 async for event in events:
-                    if condition(event["object"], "Complete") or condition(event["object"], "Failed"):
+                    if event["type"] in ("ADDED", "MODIFIED") and check(event["object"]):
                         return event["object"]
-        raise AssertionError(f"{job} did not end")
+        raise AssertionError(f"no such job {name}")
+
+    async def ended(self, job: str) -> Obj:
+        """The Job, once it is Complete or Failed."""
+        return await self.job_of(job, is_finished)
+
+    async def gone(self, path: str, seconds: float = 60) -> None:
+        """Until there is nothing at this path."""
+        async with asyncio.timeout(seconds):
+            while (await self.raw("GET", path))[0] != 404:
+                await asyncio.sleep(0.05)
+
+    async def can_run_pods(self) -> None:
+        """Until a real server has given the namespace the account without which it refuses Pods."""
+        async with asyncio.timeout(60):
+            while (await self.raw("GET", f"/api/v1/namespaces/{self.namespace}/serviceaccounts/default"))[0] != 200:
+                await asyncio.sleep(0.05)
 
 
 def condition(obj: Obj, type_: str) -> Obj | None:
@@ -141,10 +171,14 @@ def condition(obj: Obj, type_: str) -> Obj | None:
     return next((c for c in told if c["type"] == type_ and c["status"] == "True"), None)
 
 
+def is_finished(job: Obj) -> bool:
+    return bool(condition(job, "Complete") or condition(job, "Failed"))
+
+
 def container(name: str, script: str, **more: Any) -> Obj:
     return {
         "name": name,
-        "image": "busybox",
+        "image": IMAGE,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", script],
         **more,
@@ -167,6 +201,13 @@ def make_job(name: str, command: str = "true", *, pod: Obj | None = None, meta: 
     }
 
 
+def evaluation(name: str, script: str = "true", **spec: Any) -> Obj:
+    """A Job that is watched, told under its name, and not tried again unless its spec says so."""
+    return make_job(
+        name, script, meta={"labels": {"app": "evaluation", "eval-id": name}}, **{"backoffLimit": 0, **spec}
+    )
+
+
 def is_running(pod: Obj) -> bool:
     return any("running" in status["state"] for status in pod["status"].get("containerStatuses") or [])
 
@@ -175,9 +216,50 @@ def is_over(pod: Obj) -> bool:
     return pod["status"].get("phase") in ("Succeeded", "Failed")
 
 
-def connection() -> tuple[str, ssl.SSLContext | None, dict[str, str]]:
-    """Address, TLS and headers of the current context."""
-    path = Path(os.environ.get("KUBECONFIG", "~/.kube/config").split(":")[0]).expanduser()
+def running_by_hand(name: str) -> Obj:
+    """The status of a Pod that nobody runs, as if its one container did."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    told = {"name": name, "ready": True, "restartCount": 0, "image": IMAGE, "imageID": "", "started": True}
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": now}
+    return {
+        "status": {
+            "phase": "Running",
+            "startTime": now,
+            "conditions": [ready],
+            "containerStatuses": [{**told, "state": {"running": {"startedAt": now}}}],
+        }
+    }
+
+
+class Ghost:
+    """A node that there is not: Pods that name it are run by nobody."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self.name = f"ghost-{uuid.uuid4().hex[:8]}"
+
+    async def create(self) -> None:
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name}}
+        status, told = await self._api.call("POST", "/api/v1/nodes", json=node)
+        assert status == 201, told
+
+    async def delete(self) -> None:
+        await self._api.raw("DELETE", f"/api/v1/nodes/{self.name}")
+
+
+@contextlib.asynccontextmanager
+async def on_ghost_node(api: Api) -> AsyncIterator[Ghost]:
+    ghost = Ghost(api)
+    await ghost.create()
+    try:
+        yield ghost
+    finally:
+        await ghost.delete()
+
+
+def connection(kubeconfig: Path | None = None) -> tuple[str, ssl.SSLContext | None, dict[str, str]]:
+    """Address, TLS and headers of the current context of this file, else of KUBECONFIG."""
+    path = kubeconfig or Path(os.environ.get("KUBECONFIG", "~/.kube/config").split(":")[0]).expanduser()
     if not path.exists():
         pytest.fail(f"no cluster to test against: {path} is not there")
     config = yaml.safe_load(path.read_text())
