@@ -9,6 +9,8 @@ from jobcast.event import Event, Progress
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(cast("type[Event]", Event))
 _progress = msgspec.json.Decoder(Progress)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: for what is no JSON or not ours, for text that is not UTF-8, for what is nested too deeply."""
 
 
 class MalformedEvent(ValueError):
@@ -24,7 +26,7 @@ def decode(data: bytes | str) -> Event:
     """The event in `data`; fields we do not know are ignored. Raises MalformedEvent."""
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise MalformedEvent(f"not an event: {error}") from error
 
 
@@ -32,5 +34,5 @@ def decode_progress(data: bytes | str) -> Progress:
     """The progress in `data`; fields we do not know are ignored. Raises MalformedEvent."""
     try:
         return _progress.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise MalformedEvent(f"not progress: {error}") from error

@@ -6,6 +6,7 @@ from jobcast.cli.output import complain, console, write_json
 from jobcast.cli.redis import Redis
 from jobcast.cli.show import record as shown
 from jobcast.client import Record
+from jobcast.wire import UNREADABLE
 
 EXIT_NOT_FOUND = 1
 
@@ -31,6 +32,6 @@ def as_json(record: Record) -> bytes:
     raw = record.raw or b"null"
     try:
         msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         raw = b"null"
     return msgspec.json.encode({**fields, "event": msgspec.Raw(raw)})

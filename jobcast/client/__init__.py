@@ -11,27 +11,33 @@
 | `events()` | the live channels | lossy: what is told while nobody listens is gone |
 | `stream(group)` | the stream, with a place kept in Redis | every entry at least once, acknowledged when its work is done |
 | `follow(since)` | the stream, with a place kept in this process | every entry from `since` on, as long as it is kept |
-| `get(eval_id)` | the latest record | what was told last, or None |
+| `get(eval_id)` | the latest record | how it stands and what was told last, or None |
+| `log(eval_id)` | the exact bytes of a log | all of them, or what is missing and why |
 | `wait(eval_id)` | the end | cannot miss it, told before or after |
 
 The room's law: what is said to Redis and what its answers mean is written once, without I/O, as programs (`program`,
-`live`, `group`, `record`, `waiting`); `aio` and `plain` only carry it out.
+`live`, `group`, `record`, `log`, `waiting`); `aio` and `plain` only carry it out.
 """
 
-from jobcast.client.aio import AsyncClient, AsyncFeed
+from jobcast.client.aio import AsyncClient, AsyncFeed, AsyncLogFeed
 from jobcast.client.entry import Entry
-from jobcast.client.errors import ClientError, Refused, Unavailable
-from jobcast.client.plain import Client, Feed
-from jobcast.client.record import Record
+from jobcast.client.errors import ClientError, Damaged, NotKept, Refused, Unavailable
+from jobcast.client.plain import Client, Feed, LogFeed
+from jobcast.client.record import Record, RecordedJob
 
 __all__ = [
     "AsyncClient",
     "AsyncFeed",
+    "AsyncLogFeed",
     "Client",
     "ClientError",
+    "Damaged",
     "Entry",
     "Feed",
+    "LogFeed",
+    "NotKept",
     "Record",
+    "RecordedJob",
     "Refused",
     "Unavailable",
 ]

@@ -2,20 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import redis
 import redis.asyncio
 
+from jobcast.archive.fetch import read_object_async
 from jobcast.client.address import address, names
+from jobcast.client.choice import Which
 from jobcast.client.entry import Entry
 from jobcast.client.errors import Unavailable
-from jobcast.client.feed import Running, Watched
+from jobcast.client.feed import Running, Watched, check_end
 from jobcast.client.program import (
     Call,
+    Chunk,
     Effect,
     Give,
     Listen,
+    Open,
     Pause,
     Ping,
     Program,
@@ -23,17 +27,19 @@ from jobcast.client.program import (
     Report,
     Subscribe,
     log_trouble,
+    options,
 )
-from jobcast.client.programs import Course, Programs
+from jobcast.client.programs import Course, LogCourse, Programs
 from jobcast.client.record import Record
 from jobcast.client.waiting import End
 from jobcast.connection import ERRORS, connect
-from jobcast.event import Event
+from jobcast.event import Event, Log, Progress
 
 CANCEL_SECONDS = 0.05
 """After so long, cancel again: redis-py may have swallowed it."""
 
 T = TypeVar("T")
+FeedT = TypeVar("FeedT", bound="AsyncFeed[Any]")
 
 
 class AsyncClient:
@@ -73,15 +79,23 @@ class AsyncClient:
         if self._is_ours:
             await self._client.aclose()
 
-    def events(self, *statuses: str) -> "AsyncFeed[Event]":
+    @overload
+    def events(self, *statuses: str, progress: Literal[False] = False) -> "AsyncFeed[Event]": ...
+
+    @overload
+    def events(self, *statuses: str, progress: Literal[True]) -> "AsyncFeed[Event | Progress]": ...
+
+    def events(self, *statuses: str, progress: bool = False) -> "AsyncFeed[Any]":
         """Every event of these statuses (of all, with none named) as it is told. Raises ValueError for another status.
+
+        With `progress`, also what is told of Jobs under way, of every evaluation, in the order in which it is told.
 
         Lossy by nature: what is told before the subscription, while the connection is down or faster than it is read
         (Redis drops a subscriber that is tens of megabytes behind) is gone, and `interruptions` counts the occasions.
         Whoever must not miss anything wants `stream`. `async with jobcast.events() as events` has subscribed when its
         body begins. A mute connection is noticed within 15 seconds, and a Redis that is away waited for.
         """
-        return self._feed(self._programs.events(statuses))
+        return self._feed(self._programs.events(statuses, progress))
 
     def stream(
         self,
@@ -126,6 +140,29 @@ class AsyncClient:
         """What was told of the evaluation last; None when nothing is known of it. Raises Unavailable or Refused."""
         return await self._run(self._programs.get(eval_id))
 
+    def log(
+        self,
+        eval_id: str,
+        *,
+        attempt: int | None = None,
+        container: str | None = None,
+        instance: int | None = None,
+        job: str | None = None,
+    ) -> "AsyncLogFeed":
+        """The exact bytes of a log, in chunks: `async for chunk in jobcast.log("42")`, or `await jobcast.log("42").read()`.
+
+        By default the log behind the event's `output`, else that of the last attempt. `attempt` counts from 1, in the
+        order of the record's `attempts`; of a former Job, whose order is not kept, by the names of the Pods. `container`
+        is by default the one that decided the attempt; `instance` the last one read, 0 being the first. `job` is the uid
+        or name of one of the evaluation's Jobs, by default the newest.
+
+        Raises ValueError for numbers that nothing can have. Reading raises NotKept when the bytes cannot be had, and
+        says why; Damaged, after the last chunk, when they are not those that were read; Unavailable or Refused. A log
+        that is kept and was cut is given as far as it is kept: see `log` of the feed.
+        """
+        which = Which(attempt, container, instance, job)
+        return self._add(AsyncLogFeed(self._programs.log(eval_id, which), self._link(), self._feeds))
+
     async def wait(self, eval_id: str, timeout: float | None = None) -> End:
         """The end of the evaluation, told before or after this call. Raises TimeoutError after `timeout` seconds.
 
@@ -137,14 +174,18 @@ class AsyncClient:
         return await self._run(self._programs.wait(eval_id, timeout))
 
     def _feed(self, course: Course) -> "AsyncFeed[Any]":
-        self._check_open()
-        feed: AsyncFeed[Any] = AsyncFeed(course, Link(self._client), self._feeds)
+        return self._add(AsyncFeed(course, self._link(), self._feeds))
+
+    def _add(self, feed: FeedT) -> FeedT:
         self._feeds.add(feed)
         return feed
 
-    async def _run(self, program: Program[T]) -> T:
+    def _link(self) -> "Link":
         self._check_open()
-        running, link = Running(program), Link(self._client)
+        return Link(self._client)
+
+    async def _run(self, program: Program[T]) -> T:
+        running, link = Running(program), self._link()
         try:
             while running.effect is not None:
                 try:
@@ -240,7 +281,7 @@ class AsyncFeed(Watched, Generic[T]):
     async def _take(self, effect: Effect) -> None:
         try:
             answer = await self._link.answer(effect)
-        except ERRORS as error:
+        except Exception as error:  # programs know what to make of it, or let it be raised
             if self._is_closed:  # by another task, and the error is how we hear of it
                 return
             try:
@@ -252,12 +293,38 @@ class AsyncFeed(Watched, Generic[T]):
             self._running.answer(answer)
 
 
+class AsyncLogFeed(AsyncFeed[bytes]):
+    """What `log` gives: the bytes, in chunks of any size."""
+
+    def __init__(self, course: LogCourse, link: "Link", feeds: "set[AsyncFeed[Any]]") -> None:
+        super().__init__(course, link, feeds)
+        self._about = course[1]
+
+    @property
+    def log(self) -> Log | None:
+        """What is known of the log: whether it is whole, for one. None until the reading has begun."""
+        return self._about.log
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await super().__anext__()
+        except StopAsyncIteration:
+            check_end(self._running)
+            raise
+
+    async def read(self) -> bytes:
+        """All of it, in memory. Raises NotKept, Damaged, Unavailable or Refused."""
+        async with self:
+            return b"".join([chunk async for chunk in self])
+
+
 class Link:
     """Carries out effects over a client's pool, with a subscription of its own where there is one."""
 
     def __init__(self, client: "redis.asyncio.Redis") -> None:
         self._client: Any = client  # redis-py's own types stop at execute_command
         self._pubsub: Any = None
+        self._object: Any = None
         self._doing: asyncio.Task[Any] | None = None
         self._is_closed = False
 
@@ -285,6 +352,12 @@ class Link:
         if doing is not None and not doing.cancelled():
             doing.exception()  # it failed before it could be cancelled: nobody's concern any more
         await self._leave()
+        await self._close_object()
+
+    async def _close_object(self) -> None:
+        opened, self._object = self._object, None
+        if opened is not None:
+            await opened.aclose()
 
     async def _leave(self) -> None:
         pubsub, self._pubsub = self._pubsub, None
@@ -294,7 +367,7 @@ class Link:
     async def _carry_out(self, effect: Effect) -> Any:
         match effect:
             case Call():
-                return await self._client.execute_command(*effect.arguments)
+                return await self._client.execute_command(*effect.arguments, **options(effect))
             case Listen():
                 return await self._pubsub.get_message(timeout=effect.seconds)
             case Subscribe():
@@ -305,6 +378,11 @@ class Link:
                 await self._pubsub.ping()
             case Pause():
                 await asyncio.sleep(effect.seconds)
+            case Open():
+                await self._close_object()
+                self._object = read_object_async(effect.ref)
+            case Chunk():
+                return await anext(self._object, None)
             case Ready() | Give():
                 pass
         return None

@@ -1,13 +1,16 @@
 """What a subscriber's call can raise beside what Python says by itself (ValueError, TimeoutError), and which is when.
 
 ClientError
-├── Unavailable   Redis did not answer; asking again later may help
-└── Refused       Redis answered, and will go on refusing: a wrong password, a missing permission, a foreign key
+├── Unavailable   Redis, or the log store, did not answer; asking again later may help
+├── Refused       it answered, and will go on refusing: a wrong password, a missing permission, a foreign key
+├── NotKept       of `log` alone: there is no such log, or its bytes are not kept; the message says why
+└── Damaged       of `log` alone: what is kept is not what was read from the container
 """
 
 import redis
 
 from jobcast.connection import explain
+from jobcast.event import Log
 
 _PASSING = (
     redis.exceptions.ReadOnlyError,
@@ -20,15 +23,28 @@ _PASSING_WORDS = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "MISCONF", "NOREPLICAS
 
 
 class ClientError(Exception):
-    """What went wrong between a subscriber and Redis, in one line without a secret."""
+    """What went wrong between a subscriber and Redis or the log store, in one line without a secret."""
 
 
 class Unavailable(ClientError):
-    """Redis did not answer. Only what asks once raises it; feeds and `wait` go on trying."""
+    """No answer. Only what asks once raises it; feeds of events and `wait` go on trying."""
 
 
 class Refused(ClientError):
-    """Redis will not serve this account or this key; trying again would not help."""
+    """This account or this key will not be served; trying again would not help."""
+
+
+class NotKept(ClientError):
+    """The bytes of a log cannot be had, and why."""
+
+    def __init__(self, line: str, log: Log | None = None) -> None:
+        super().__init__(line)
+        self.log = log
+        """What is known of the log that was meant; None when nothing is."""
+
+
+class Damaged(ClientError):
+    """What is kept is not what was read: of another size or hash, or not readable. Its bytes may have been given already."""
 
 
 def is_refusal(error: Exception) -> bool:

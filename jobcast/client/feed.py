@@ -1,7 +1,9 @@
 """What the async and the plain feed have in common: a program, the effect it waits for, and how it fares."""
 
+from collections.abc import Callable
 from typing import Any
 
+from jobcast.client.errors import Unavailable
 from jobcast.client.program import Effect, Health, Program
 
 
@@ -12,20 +14,27 @@ class Running:
         self._program = program
         self.result: Any = None
         self.effect: Effect | None = None
-        """None once it has returned; `result` is what it returned."""
+        """None once it has ended; `result` is what it returned."""
         self.answer(None)
 
     def answer(self, answer: Any) -> None:
-        try:
-            self.effect = self._program.send(answer)
-        except StopIteration as stop:
-            self.effect, self.result = None, stop.value
+        self._move(self._program.send, answer)
 
     def fail(self, error: Exception) -> None:
+        self._move(self._program.throw, error)
+
+    def _move(self, move: Callable[[Any], Effect], by: Any) -> None:
+        self.effect = None  # also when it raises
         try:
-            self.effect = self._program.throw(error)
+            self.effect = move(by)
         except StopIteration as stop:
-            self.effect, self.result = None, stop.value
+            self.result = stop.value
+
+
+def check_end(running: Running) -> None:
+    """For whoever takes the end of the items for the end of a log. Raises Unavailable when it was closed before that."""
+    if running.effect is not None:
+        raise Unavailable("closed before the log was read to its end")
 
 
 class Watched:

@@ -1,4 +1,4 @@
-"""The live channels: each event as it is told, to whoever listens at that moment."""
+"""The live channels: each event, and progress, as it is told, to whoever listens at that moment."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from jobcast.client.subscription import Subscription
 from jobcast.connection import ERRORS
 from jobcast.event import Status
 from jobcast.keys import Keys
-from jobcast.wire import MalformedEvent, decode
+from jobcast.wire import MalformedEvent, decode, decode_progress
 
 
 def wanted(statuses: Sequence[str]) -> tuple[Status, ...]:
@@ -18,24 +18,25 @@ def wanted(statuses: Sequence[str]) -> tuple[Status, ...]:
     return tuple(dict.fromkeys(map(Status, statuses))) or tuple(Status)
 
 
-def live(keys: Keys, statuses: Sequence[Status], health: Health) -> Program[None]:
-    """Gives events for ever. Subscribes again after a loss; what was told meanwhile is gone."""
-    subscription = Subscription(tuple(map(keys.channel, statuses)))
+def live(keys: Keys, statuses: Sequence[Status], progress: bool, health: Health) -> Program[None]:
+    """Gives events for ever, with `progress` that as well. Subscribes again after a loss; what was told meanwhile is gone."""
+    subscription = Subscription((*map(keys.channel, statuses), *((keys.progress,) if progress else ())))
     while True:
         try:
             yield from subscription.open()
             health.found()
             yield Ready()
             while True:
-                data = yield from subscription.hear()
-                if data is None:
+                heard = yield from subscription.hear()
+                if heard is None:
                     continue
+                channel, data = heard
                 try:
-                    event = decode(data)
+                    told = decode_progress(data) if channel == keys.progress else decode(data)
                 except MalformedEvent:
                     health.malformed += 1
                     continue
                 health.raw = data
-                yield Give(event)
+                yield Give(told)
         except ERRORS as error:
             yield health.lost(error)

@@ -3,19 +3,23 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import redis
 
+from jobcast.archive.fetch import read_object
 from jobcast.client.address import address, names
+from jobcast.client.choice import Which
 from jobcast.client.entry import Entry
 from jobcast.client.errors import Unavailable
-from jobcast.client.feed import Running, Watched
+from jobcast.client.feed import Running, Watched, check_end
 from jobcast.client.program import (
     Call,
+    Chunk,
     Effect,
     Give,
     Listen,
+    Open,
     Pause,
     Ping,
     Program,
@@ -23,14 +27,16 @@ from jobcast.client.program import (
     Report,
     Subscribe,
     log_trouble,
+    options,
 )
-from jobcast.client.programs import Course, Programs
+from jobcast.client.programs import Course, LogCourse, Programs
 from jobcast.client.record import Record
 from jobcast.client.waiting import End
 from jobcast.connection import ERRORS, connect_plain
-from jobcast.event import Event
+from jobcast.event import Event, Log, Progress
 
 T = TypeVar("T")
+FeedT = TypeVar("FeedT", bound="Feed[Any]")
 
 
 class Client:
@@ -67,9 +73,15 @@ class Client:
         if self._is_ours:
             self._client.close()
 
-    def events(self, *statuses: str) -> "Feed[Event]":
+    @overload
+    def events(self, *statuses: str, progress: Literal[False] = False) -> "Feed[Event]": ...
+
+    @overload
+    def events(self, *statuses: str, progress: Literal[True]) -> "Feed[Event | Progress]": ...
+
+    def events(self, *statuses: str, progress: bool = False) -> "Feed[Any]":
         """As AsyncClient.events."""
-        return self._feed(self._programs.events(statuses))
+        return self._feed(self._programs.events(statuses, progress))
 
     def stream(
         self,
@@ -98,19 +110,36 @@ class Client:
         """As AsyncClient.get."""
         return self._run(self._programs.get(eval_id))
 
+    def log(
+        self,
+        eval_id: str,
+        *,
+        attempt: int | None = None,
+        container: str | None = None,
+        instance: int | None = None,
+        job: str | None = None,
+    ) -> "LogFeed":
+        """As AsyncClient.log."""
+        which = Which(attempt, container, instance, job)
+        return self._add(LogFeed(self._programs.log(eval_id, which), self._link(), self._feeds))
+
     def wait(self, eval_id: str, timeout: float | None = None) -> End:
         """As AsyncClient.wait."""
         return self._run(self._programs.wait(eval_id, timeout))
 
     def _feed(self, course: Course) -> "Feed[Any]":
-        self._check_open()
-        feed: Feed[Any] = Feed(course, Link(self._client), self._feeds)
+        return self._add(Feed(course, self._link(), self._feeds))
+
+    def _add(self, feed: FeedT) -> FeedT:
         self._feeds.add(feed)
         return feed
 
-    def _run(self, program: Program[T]) -> T:
+    def _link(self) -> "Link":
         self._check_open()
-        running, link = Running(program), Link(self._client)
+        return Link(self._client)
+
+    def _run(self, program: Program[T]) -> T:
+        running, link = Running(program), self._link()
         with contextlib.closing(link):
             while running.effect is not None:
                 try:
@@ -206,8 +235,6 @@ class Feed(Watched, Generic[T]):
         except Exception as error:
             if self._is_closed:  # by another thread, and the error is how we hear of it
                 return
-            if not isinstance(error, ERRORS):
-                raise
             try:
                 self._running.fail(error)
             except BaseException:
@@ -219,17 +246,43 @@ class Feed(Watched, Generic[T]):
             self._link.close()
 
 
+class LogFeed(Feed[bytes]):
+    """What `log` gives, as AsyncLogFeed."""
+
+    def __init__(self, course: LogCourse, link: "Link", feeds: "set[Feed[Any]]") -> None:
+        super().__init__(course, link, feeds)
+        self._about = course[1]
+
+    @property
+    def log(self) -> Log | None:
+        """As AsyncLogFeed.log."""
+        return self._about.log
+
+    def __next__(self) -> bytes:
+        try:
+            return super().__next__()
+        except StopIteration:
+            check_end(self._running)
+            raise
+
+    def read(self) -> bytes:
+        """As AsyncLogFeed.read."""
+        with self:
+            return b"".join(self)
+
+
 class Link:
     """Carries out effects over a client's pool, with a subscription of its own where there is one."""
 
     def __init__(self, client: "redis.Redis") -> None:
         self._client: Any = client  # redis-py's own types stop at execute_command
         self._pubsub: Any = None
+        self._object: Any = None
 
     def carry_out(self, effect: Effect) -> Any:
         match effect:
             case Call():
-                return self._client.execute_command(*effect.arguments)
+                return self._client.execute_command(*effect.arguments, **options(effect))
             case Listen():
                 return self._pubsub.get_message(timeout=effect.seconds)
             case Subscribe():
@@ -240,11 +293,20 @@ class Link:
                 self._pubsub.ping()
             case Pause():
                 time.sleep(effect.seconds)
+            case Open():
+                self.close()
+                self._object = read_object(effect.ref)
+            case Chunk():
+                return next(self._object, None)
             case Ready() | Give():
                 pass
         return None
 
     def close(self) -> None:
+        if self._object is not None:
+            with contextlib.suppress(ValueError):  # another thread waits for its next bytes, and closes it then
+                self._object.close()
+                self._object = None
         pubsub, self._pubsub = self._pubsub, None
         if pubsub is not None:
             pubsub.close()

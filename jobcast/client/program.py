@@ -1,4 +1,4 @@
-"""What is said to Redis, apart from how: a program yields effects, and is sent their answers or thrown their errors.
+"""What is said to Redis and to log stores, apart from how: a program yields effects, and is sent their answers or thrown their errors.
 
 | effect | answer |
 | --- | --- |
@@ -7,6 +7,8 @@
 | Listen | the next message of the subscription as redis-py gives it, or None after so many seconds |
 | Ping | none; asks the subscription's connection for a sign of life |
 | Pause | none |
+| Open | none; an object of a log store. Leaves the former one |
+| Chunk | the next bytes of the open object, or None at its end |
 | Ready | none; says that from now on nothing escapes |
 | Give | none; an item for whoever iterates. The next answer comes when the next item is asked for |
 
@@ -31,6 +33,8 @@ logger = logging.getLogger("jobcast.client")
 @dataclass(frozen=True, slots=True)
 class Call:
     arguments: tuple[Any, ...]
+    is_binary: bool = False
+    """The reply is bytes, also where the caller's own client decodes replies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,16 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Open:
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     pass
 
@@ -63,7 +77,7 @@ class Give:
     item: Any
 
 
-Effect: TypeAlias = Call | Subscribe | Listen | Ping | Pause | Ready | Give
+Effect: TypeAlias = Call | Subscribe | Listen | Ping | Pause | Open | Chunk | Ready | Give
 Program: TypeAlias = Generator[Effect, Any, T]
 Report: TypeAlias = Callable[[str | None], None]
 
@@ -103,6 +117,11 @@ class Health:
         if (trouble is None) != (self._trouble is None):
             self._report(trouble)
         self._trouble = trouble
+
+
+def options(call: Call) -> dict[str, Any]:
+    """What redis-py's execute_command is told beside the arguments."""
+    return {"NEVER_DECODE": True} if call.is_binary else {}
 
 
 def log_trouble(trouble: str | None) -> None:

@@ -6,9 +6,11 @@ import socket
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from jobcast.client.choice import Which, checked
 from jobcast.client.follow import follow, place
 from jobcast.client.group import END_OF_STREAM, START_OF_STREAM, GroupReader, Membership
 from jobcast.client.live import live, wanted
+from jobcast.client.log import About, read_log
 from jobcast.client.program import Health, Program, Report
 from jobcast.client.record import Record, get, ping
 from jobcast.client.waiting import End, wait
@@ -20,7 +22,9 @@ _readers = itertools.count(1)
 
 
 Course: TypeAlias = tuple[Program[None], Health]
-"""A program that gives for ever, and how it fares."""
+"""A program that gives, and how it fares."""
+LogCourse: TypeAlias = tuple[Program[None], About]
+"""The same, and which log it gives."""
 
 
 class Programs:
@@ -30,9 +34,9 @@ class Programs:
         self._keys = keys
         self._report = report
 
-    def events(self, statuses: tuple[str, ...]) -> Course:
+    def events(self, statuses: tuple[str, ...], progress: bool) -> Course:
         health = Health(self._report)
-        return live(self._keys, wanted(statuses), health), health
+        return live(self._keys, wanted(statuses), progress, health), health
 
     def follow(self, since: str) -> Course:
         health = Health(self._report)
@@ -65,6 +69,10 @@ class Programs:
 
     def get(self, eval_id: str) -> Program[Record | None]:
         return get(self._keys, eval_id)
+
+    def log(self, eval_id: str, which: Which) -> LogCourse:
+        about = About(self._report)
+        return read_log(self._keys, eval_id, checked(which), about), about
 
     def wait(self, eval_id: str, timeout: float | None) -> Program[End]:
         return wait(self._keys, eval_id, timeout, Health(self._report))

@@ -2,10 +2,11 @@
 
 import time
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
+from jobcast.client.entry import data, text
 from jobcast.client.program import Listen, Ping, Program, Subscribe
 from jobcast.connection import ANSWER_SECONDS
 
@@ -13,12 +14,17 @@ QUIET_SECONDS = 10.0
 """After so long without a message, ask for a sign of life. With the answer's 5 s a dead link is noticed within 15 s."""
 
 
+class Message(NamedTuple):
+    channel: str
+    data: bytes
+
+
 class Subscription:
     """Raises what redis-py raises when the connection is lost; open it anew then. What was told meanwhile is gone."""
 
     def __init__(self, channels: tuple[str, ...]) -> None:
         self._channels = channels
-        self._early: deque[bytes] = deque()
+        self._early: deque[Message] = deque()
 
     def open(self) -> Program[None]:
         """Subscribe, and wait until Redis has confirmed each channel: from then on nothing escapes."""
@@ -32,9 +38,9 @@ class Subscription:
             if message["type"] == "subscribe":
                 missing -= 1
             else:  # of a channel that was confirmed before the others
-                self._early.append(_data(message))
+                self._early.append(_message(message))
 
-    def hear(self, seconds: float = float("inf")) -> Program[bytes | None]:
+    def hear(self, seconds: float = float("inf")) -> Program[Message | None]:
         """The next message; None after a quiet while, at most `seconds`, or QUIET_SECONDS and the line proved alive."""
         if self._early:
             return self._early.popleft()
@@ -47,12 +53,11 @@ class Subscription:
             if message is None:
                 raise redis.TimeoutError("the connection is open and mute")
         if message["type"] == "message":
-            return _data(message)
+            return _message(message)
         if message["type"] == "subscribe":
             raise redis.ConnectionError("the connection was made anew behind our back")
         return None
 
 
-def _data(message: dict[str, Any]) -> bytes:
-    data = message["data"]
-    return data.encode() if isinstance(data, str) else bytes(data)
+def _message(message: dict[str, Any]) -> Message:
+    return Message(text(message["channel"]), data(message["data"]) or b"")

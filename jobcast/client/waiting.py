@@ -15,7 +15,7 @@ from jobcast.client.subscription import Subscription
 from jobcast.connection import ERRORS
 from jobcast.event import TERMINAL, Cancelled, Completed, Event, Failed, Status
 from jobcast.keys import Keys
-from jobcast.wire import MalformedEvent, decode
+from jobcast.wire import UNREADABLE, MalformedEvent, decode
 
 REREAD_SECONDS = 10.0
 """The record is read again so often. Nothing we know of needs it; it bounds what an unknown flaw would cost."""
@@ -61,13 +61,13 @@ def _hear_end(keys: Keys, eval_id: str, deadline: float, subscription: Subscript
         if now >= deadline:
             return None
         heard = yield from subscription.hear(min(deadline, reread) - now)
-        is_ours = heard is not None and _is_about(heard, eval_id)
+        is_ours = heard is not None and _is_about(heard.data, eval_id)
         if is_ours or time.monotonic() >= reread:
             record = yield from read(keys, eval_id)
             reread = time.monotonic() + REREAD_SECONDS
             end = _end_of(record)
             if end is None and is_ours and heard is not None:
-                end = _end_heard(heard, record)
+                end = _end_heard(heard.data, record)
     return end
 
 
@@ -82,7 +82,7 @@ def _end_of(record: Record | None) -> End | None:
 def _is_about(heard: bytes, eval_id: str) -> bool:
     try:
         return _told.decode(heard).eval_id == eval_id
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
 
 

@@ -19,14 +19,17 @@ class Threaded:
     async def aclose(self) -> None:
         await asyncio.to_thread(self._client.close)
 
-    def events(self, *statuses: str) -> "ThreadedFeed":
-        return ThreadedFeed(self._client.events(*statuses))
+    def events(self, *statuses: str, **options: Any) -> "ThreadedFeed":
+        return ThreadedFeed(self._client.events(*statuses, **options))
 
     def stream(self, *arguments: Any, **options: Any) -> "ThreadedFeed":
         return ThreadedFeed(self._client.stream(*arguments, **options))
 
     def follow(self, *arguments: Any) -> "ThreadedFeed":
         return ThreadedFeed(self._client.follow(*arguments))
+
+    def log(self, eval_id: str, **which: Any) -> "ThreadedFeed":
+        return ThreadedFeed(self._client.log(eval_id, **which))
 
     def __getattr__(self, name: str) -> Any:  # get, wait, ping
         method = getattr(self._client, name)
@@ -51,6 +54,9 @@ class ThreadedFeed:
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self._feed.close)
+
+    async def read(self) -> Any:  # of a log
+        return await asyncio.to_thread(self._feed.read)
 
     def __aiter__(self) -> "ThreadedFeed":
         return self

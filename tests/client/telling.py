@@ -5,7 +5,20 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from jobcast.event import Cancelled, Completed, Event, Failed, JobRef, Log, Running, Status, Suspended, event_id
+from jobcast.event import (
+    Attempt,
+    Cancelled,
+    Completed,
+    Event,
+    Failed,
+    JobRef,
+    Log,
+    Progress,
+    Running,
+    Status,
+    Suspended,
+    event_id,
+)
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger, Step, Telling, Told
 from jobcast.wire import encode
@@ -51,16 +64,32 @@ def event(status: str, eval_id: str = "42", *, uid: str | None = None, at: float
             return Failed(**common | ended | more)
 
 
+def progress(kind: str, eval_id: str = "42", *, at: float = BIRTH, attempt: Attempt | None = None) -> Progress:
+    """Progress of the same Job that `event` is of."""
+    of = event("running", eval_id, at=at)
+    return Progress(
+        id=event_id(of.job.uid, "progress", f"{kind} {at}"),
+        status="running",
+        eval_id=eval_id,
+        timestamp=of.timestamp,
+        time=of.time,
+        job=of.job,
+        metadata=of.metadata,
+        kind=kind,  # type: ignore[arg-type]
+        attempt=attempt or Attempt(pod="pod-a", exit_code=1, reason="Error", container="main"),
+    )
+
+
 class Teller:
     """Tells events in the order they are given."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._versions = itertools.count(1)
 
     @property
     def keys(self) -> Keys:
-        return self._ledger.keys
+        return self.ledger.keys
 
     async def tell(self, *events: Event, created: float = BIRTH) -> None:
         """`created`: which Job of an evaluation is the newest."""
@@ -69,6 +98,12 @@ class Teller:
             answer = await self._step(one.eval_id, one.job, one.status.value, created, (telling,))
             assert answer.count == 1, f"{one.status} of {one.eval_id}: {answer}"
 
+    async def tell_progress(self, *told: Progress) -> None:
+        """Of Jobs that run."""
+        for one in told:
+            telling = Telling(one.id, "progress", encode(one))
+            await self._step(one.eval_id, one.job, "running", BIRTH, (telling,))
+
     async def see(self, eval_id: str, job: JobRef, created: float = BIRTH) -> None:
         """A Job that exists, and of which there is nothing to tell yet."""
         await self._step(eval_id, job, "pending", created, ())
@@ -76,7 +111,7 @@ class Teller:
     async def _step(
         self, eval_id: str, job: JobRef, status: str, created: float, tellings: tuple[Telling, ...]
     ) -> Told:
-        return await self._ledger.step(
+        return await self.ledger.step(
             Step(
                 uid=job.uid,
                 version=next(self._versions),

@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from jobcast.client import AsyncClient, Unavailable
+from jobcast.client import AsyncClient, Unavailable, aio
 from jobcast.connection import connect
+from jobcast.event import Log
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger
+from tests.client.keeping import place
 from tests.client.subscribers import take
 from tests.client.telling import Teller, event
 from tests.conftest import ValkeyServer, eventually
@@ -113,3 +115,36 @@ async def test_a_cancelled_wait_leaves_no_task_and_no_connection_behind(
         return await subscribed(valkey) == 0
 
     await eventually(is_gone)
+
+
+async def test_giving_up_on_a_chunk_loses_none_and_closing_is_not_taken_for_the_end_of_the_log(
+    teller: Teller, jobcast: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = asyncio.Event()
+    said: list[str] = []
+
+    async def read_slowly(ref: str) -> AsyncIterator[bytes]:
+        try:
+            yield b"first"
+            await answered.wait()
+            yield b"second"
+            await asyncio.Event().wait()
+        finally:
+            said.append("closed")
+
+    monkeypatch.setattr(aio, "read_object_async", read_slowly)
+    log = Log(state="complete", source="pod-a/main", ref=f"s3://bucket/{place(event('failed'))}", bytes=11)
+    await teller.tell(event("failed", log=log))
+    chunks = jobcast.log("42")
+    assert await anext(chunks) == b"first"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await anext(chunks)
+    answered.set()
+    assert await anext(chunks) == b"second"
+    waiting = asyncio.create_task(anext(chunks))
+    await asyncio.sleep(0)
+    await jobcast.aclose()
+    with pytest.raises(Unavailable, match="closed before the log was read to its end"):
+        await waiting
+    assert said == ["closed"]

@@ -1,12 +1,15 @@
-"""get(): what was told of an evaluation last."""
+"""get(): how an evaluation stands, and what was told of it last."""
 
 import asyncio
 
+import msgspec
 import pytest
 
-from jobcast.client import Refused, Unavailable
+from jobcast.client import RecordedJob, Refused, Unavailable
+from jobcast.event import Attempt
 from jobcast.wire import encode
 from tests.client.conftest import World
+from tests.client.keeping import LogKeeper, unkept
 from tests.client.subscribers import Threaded, subscriber
 from tests.client.telling import BIRTH, event
 from tests.conftest import ValkeyServer, free_port
@@ -128,3 +131,107 @@ async def test_address_and_prefix_come_from_the_environment(
     assert await jobcast.get("42") is None
     assert jobcast is not None
     await jobcast.aclose()
+
+
+async def test_an_open_job_has_its_life_in_the_record(world: World) -> None:
+    await world.teller.tell(event("running"))
+    waiting = {"reason": "ImagePullBackOff", "message": "no such image", "pod": "pod-b"}
+    attempts = [Attempt(pod="pod-a", exit_code=1, container="main"), Attempt(pod="pod-b", reason="ImagePullBackOff")]
+    await world.redis.hset(
+        world.keys.evaluation("42"),
+        mapping={
+            "waiting": msgspec.json.encode(waiting),
+            "started_at": "2026-11-20T10:00:01Z",
+            "attempts": msgspec.json.encode(attempts),
+            "indexes": b'{"completed":"0-2,5","failed":"3","total":10}',
+        },
+    )
+    record = await world.join().get("42")
+    assert msgspec.structs.asdict(record.waiting) == waiting
+    assert record.started_at == "2026-11-20T10:00:01Z"
+    assert record.attempts == attempts
+    assert (record.indexes.completed, record.indexes.failed, record.indexes.total) == ("0-2,5", "3", 10)
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+async def test_the_attempts_of_an_ended_job_are_those_of_its_event(world: World, status: str) -> None:
+    told = [Attempt(pod="pod-a", exit_code=0)]
+    await world.teller.tell(event(status, attempts=told))
+    await world.redis.hset(world.keys.evaluation("42"), "attempts", msgspec.json.encode([Attempt(pod="pod-b")]))
+    assert (await world.join().get("42")).attempts == told
+
+
+async def test_a_record_of_an_earlier_version_has_nothing_of_its_life_but_its_job(world: World) -> None:
+    await world.redis.hset(
+        world.keys.evaluation("42"),
+        mapping={"status": "running", "uid": "u", "namespace": "evals", "name": "eval-42", "created": "1795168800.5"},
+    )
+    record = await world.join().get("42")
+    assert (record.waiting, record.started_at, record.indexes) == (None, None, None)
+    assert (record.attempts, record.logs) == ([], [])
+    job = RecordedJob(uid="u", namespace="evals", name="eval-42", created=1795168800.5, status="running")
+    assert record.jobs == [job]
+
+
+async def test_all_jobs_of_an_evaluation_are_in_its_record_the_newest_last(world: World) -> None:
+    await world.teller.tell(event("running", uid="second"), created=BIRTH + 1)
+    await world.teller.tell(event("failed", uid="first"))
+    await world.teller.tell(event("running", uid="third"), created=BIRTH + 2)
+    record = await world.join().get("42")
+    assert [(job.uid, job.created, job.status) for job in record.jobs] == [
+        ("first", BIRTH, "failed"),
+        ("second", BIRTH + 1, "running"),
+        ("third", BIRTH + 2, "running"),
+    ]
+    assert {(job.namespace, job.name) for job in record.jobs} == {("evals", "eval-42")}
+
+
+async def test_the_logs_that_are_kept_are_listed_by_attempt_the_deciding_container_and_its_latest_first(
+    world: World,
+) -> None:
+    told = event(
+        "failed",
+        attempts=[Attempt(pod="z-first", container="main"), Attempt(pod="a-last", container="fetch", role="init")],
+    )
+    await world.teller.tell(told)
+    keeper = LogKeeper(world.teller.ledger, told.job)
+    places = [("z-first", "main", 2), ("z-first", "main", 0), ("z-first", "agent", 0), ("a-last", "fetch", 0)]
+    places += [("a-last", "ab", 0), ("never-told", "main", 0)]
+    for pod, container, instance in reversed(places):
+        await keeper.keep(b"hello", pod, container, instance)
+    logs = (await world.join().get("42")).logs
+    assert [(log.source, log.instance) for log in logs] == [(f"{pod}/{c}", i) for pod, c, i in places]
+    assert all(log.state == "complete" and log.ref for log in logs)
+
+
+async def test_fields_that_cannot_be_read_are_left_out(world: World) -> None:
+    told = event("running")
+    await world.teller.tell(told)
+    deep = b"[" * 100_000
+    good = msgspec.json.encode(unkept("pod-gone"))
+    odd = {
+        "waiting": b'{"reason":1}',
+        "started_at": b"yesterday",
+        "attempts": deep,
+        "indexes": b"\xff",
+        "log:pod/main/0": b"{",
+        "log:pod/main": good,
+        "log:/main/0": good,
+        "log:pod//0": good,
+        "log:pod/main/-1": good,
+        "log:pod/main/x": good,
+        "log:pod/main/\u00b2": good,
+        "log:pod/main/" + "9" * 5000: good,
+        "job:": f"{BIRTH} running evals/x",
+        "job:a": b"",
+        "job:b": b"soon running evals/x",
+        "job:c": b"nan running evals/x",
+        "job:d": f"{BIRTH} running x",
+        b"\xff\xfe": b"\xff",
+    }
+    await world.redis.hset(world.keys.evaluation("42"), mapping=odd)
+    record = await world.join().get("42")
+    assert (record.status, record.event) == ("running", told)
+    assert (record.waiting, record.started_at, record.indexes) == (None, None, None)
+    assert (record.attempts, record.logs) == ([], [])
+    assert [job.uid for job in record.jobs] == [told.job.uid]

@@ -2,9 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from jobcast.connection import connect
+from jobcast.keys import Keys
+from jobcast.ledger import Ledger
+from tests.client.keeping import LogKeeper
+from tests.client.telling import Teller, event
 from tests.conftest import ValkeyServer
 
 ALONE = """
@@ -47,6 +53,43 @@ with Client(*sys.argv[1:]) as jobcast, jobcast.events():
         prefix,
     )
     assert (result.stdout, result.stderr, result.returncode) == ("None\nNone\n", "", 0)
+
+
+@pytest.mark.parametrize("store", ["redis", "file"])
+async def test_a_log_without_its_extra_says_what_to_install(
+    valkey: ValkeyServer, prefix: str, store: str, tmp_path: Path
+) -> None:
+    client = connect(valkey.url)
+    async with Ledger(client, Keys(prefix)) as ledger:
+        await Teller(ledger).tell(event("running"))
+        keeper = LogKeeper(ledger, event("running").job, store="redis" if store == "redis" else f"file://{tmp_path}")
+        await Teller(ledger).tell(event("failed", log=await keeper.keep(b"hello")))
+    await client.aclose()
+    result = alone(
+        """
+import asyncio
+from jobcast.client import AsyncClient, Client, NotKept
+
+async def read(url, prefix):
+    async with AsyncClient(url, prefix) as jobcast:
+        return await jobcast.log("42").read()
+
+try:
+    asyncio.run(read(*sys.argv[1:]))
+except NotKept as error:
+    print(error)
+try:
+    with Client(*sys.argv[1:]) as jobcast:
+        jobcast.log("42").read()
+except NotKept as error:
+    print(error)
+""",
+        valkey.url,
+        prefix,
+    )
+    package, what = ("zstandard", "whole logs") if store == "redis" else ("obstore", "object stores")
+    line = f"the log of pod-a/main: {package} is missing; {what} need: pip install 'jobcast[archive]'\n"
+    assert (result.stdout, result.stderr, result.returncode) == (line * 2, "", 0)
 
 
 @pytest.mark.parametrize("arguments", [[], ["watch"], ["--help"]])

@@ -11,7 +11,7 @@ from jobcast.event import Event
 from jobcast.wire import encode
 from tests.client.conftest import World
 from tests.client.subscribers import take
-from tests.client.telling import event
+from tests.client.telling import BIRTH, event, progress
 from tests.conftest import ValkeyServer, eventually
 
 
@@ -58,6 +58,28 @@ async def test_a_subscriber_that_reads_nothing_does_not_hold_up_the_others(world
         await world.teller.tell(*told)
         assert await take(quick, 200) == told
         assert await take(slow, 200) == told, "nor does it lose what fits into the buffers"
+
+
+async def test_progress_is_heard_by_who_asks_for_it_in_the_order_in_which_it_is_told(world: World) -> None:
+    first, last = progress("attempt-ended"), progress("main-ended", at=BIRTH + 1)
+    async with world.join().events("running", "failed", progress=True) as everything, world.join().events() as events:
+        await world.teller.tell(event("running"))
+        await world.teller.tell_progress(first, last)
+        await world.teller.tell(event("failed"))
+        assert await take(everything, 4) == [event("running"), first, last, event("failed")]
+        assert await take(events, 2) == [event("running"), event("failed")]
+        assert (everything.malformed, events.malformed) == (0, 0)
+
+
+async def test_a_message_on_the_channel_of_progress_that_is_none_is_skipped_and_counted(world: World) -> None:
+    async with world.join().events(progress=True) as everything:
+        await world.redis.publish(world.keys.progress, encode(event("running")))
+        await world.redis.publish(world.keys.progress, b"rubbish")
+        await world.redis.publish(world.keys.channel("running"), encode(progress("main-ended")))
+        await world.teller.tell(event("running"))
+        assert await take(everything, 1) == [event("running")]
+        assert everything.malformed == 3
+        assert everything.raw == encode(event("running"))
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])

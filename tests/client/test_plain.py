@@ -2,13 +2,16 @@
 
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 import redis
 
-from jobcast.client import Client, Unavailable
+from jobcast.client import Client, Unavailable, plain
+from jobcast.event import Log
 from jobcast.keys import Keys
 from jobcast.wire import encode
+from tests.client.keeping import place
 from tests.client.telling import event
 from tests.conftest import ValkeyServer
 
@@ -84,3 +87,39 @@ def test_threads_may_share_a_client(valkey: ValkeyServer, prefix: str) -> None:
         for thread in threads:
             thread.join()
     assert sorted(heard) == [str(i) for i in range(count)]
+
+
+def test_closing_the_client_in_another_thread_ends_the_reading_of_a_log(
+    valkey: ValkeyServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+    said: list[object] = []
+
+    def read_slowly(ref: str) -> Iterator[bytes]:
+        try:
+            yield b"first"
+            asked.set()
+            answered.wait(20)
+            yield b"second"
+        finally:
+            said.append("closed")
+
+    monkeypatch.setattr(plain, "read_object", read_slowly)
+    log = Log(state="complete", source="pod-a/main", ref=f"s3://bucket/{place(event('failed'))}", bytes=11)
+    with redis.Redis(port=valkey.port) as admin:
+        told = event("failed", log=log)
+        fields = {"status": "failed", "uid": told.job.uid, "namespace": "evals", "name": "eval-42"}
+        admin.hset(Keys(prefix).evaluation("42"), mapping=fields | {"event": encode(told)})
+    jobcast = Client(valkey.url, prefix)
+
+    def read() -> None:
+        with pytest.raises(Unavailable, match="closed before the log was read to its end"):
+            said.extend(jobcast.log("42"))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert asked.wait(10)
+    jobcast.close()
+    answered.set()
+    thread.join(20)
+    assert said == [b"first", "closed"]

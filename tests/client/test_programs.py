@@ -33,7 +33,7 @@ def test_a_message_that_comes_before_all_channels_are_confirmed_is_not_lost() ->
     assert effects[0] == Subscribe(("a", "b"))
     with pytest.raises(StopIteration) as heard:
         next(subscription.hear())
-    assert heard.value.value == b"event"
+    assert heard.value.value == ("a", b"event")
 
 
 def test_what_came_early_on_a_lost_connection_is_still_given() -> None:
@@ -43,7 +43,7 @@ def test_what_came_early_on_a_lost_connection_is_still_given() -> None:
     play(subscription.open(), None, confirmed)
     with pytest.raises(StopIteration) as heard:
         next(subscription.hear())
-    assert heard.value.value == b"first"
+    assert heard.value.value == ("a", b"first")
 
 
 def test_a_subscription_that_is_not_confirmed_is_an_error() -> None:

@@ -84,6 +84,9 @@ def test_the_page_about_events_names_every_field_and_shows_what_is_on_the_wire()
         assert golden(name).decode() in page
 
 
+DEEP = b'{"status":"running","kind":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
 def without(field: str) -> bytes:
     fields = msgspec.json.decode(golden("completed"))
     del fields[field]
@@ -109,6 +112,7 @@ def without(field: str) -> bytes:
         without("id"),
         without("exit_code"),
         without("log"),
+        pytest.param(DEEP, id="nested deeply"),
     ],
 )
 def test_what_is_not_an_event_is_refused_as_malformed(data: bytes) -> None:
@@ -126,6 +130,7 @@ def test_what_is_not_an_event_is_refused_as_malformed(data: bytes) -> None:
         golden("progress-main-ended")[:-1],
         golden("progress-main-ended").replace(b'"main-ended"', b'"half-time"'),
         golden("progress-main-ended").replace(b"refused", b"\xff"),
+        pytest.param(DEEP, id="nested deeply"),
     ],
 )
 def test_what_is_not_progress_is_refused_as_malformed(data: bytes) -> None:
