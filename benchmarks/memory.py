@@ -8,7 +8,8 @@ import msgspec
 
 from benchmarks.objects import job, pod
 from controller.store import Store
-from jobcast.job import Job, Pod, Reading, WireJob, WirePod
+from jobcast.job import Job, Pod
+from jobcast.reading import Reading, WireJob, WirePod
 
 JOBS = 10_000
 

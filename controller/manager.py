@@ -23,12 +23,13 @@ from controller.store import Store
 from controller.supervisor import Supervisor
 from controller.workqueue import Workqueue
 from jobcast.connection import connect, masked
-from jobcast.event import Event, Status
+from jobcast.event import Event, Log, Status
+from jobcast.job import Job
 from jobcast.keys import Keys
 from jobcast.kube import Access, Api, KubeError
 from jobcast.ledger import CLAIM_SECONDS, Ledger
 from jobcast.link import LedgerError
-from jobcast.logs import LogReads
+from jobcast.readings import open_reads
 from jobcast.reconcile import Reconciler
 from jobcast.settings import reading_of, watched_namespaces
 
@@ -86,17 +87,7 @@ class Controller:
             api = await stack.enter_async_context(
                 Api(self._access, reading_of(settings), skip=lambda reason: metrics.skipped.labels(reason).inc())
             )
-            logs = await stack.enter_async_context(
-                LogReads(
-                    api,
-                    excerpt_bytes=settings.log_excerpt_bytes,
-                    concurrency=settings.log_concurrency,
-                    done=self._queue.add,
-                    store=ledger.store_log if settings.log_store == "redis" else None,
-                    store_limit=settings.log_store_limit_bytes,
-                    seen=_count_log,
-                )
-            )
+            logs = await open_reads(stack, settings, api, ledger, done=self._queue.add, seen=_count_log)
             watched = watched_namespaces(settings, self._access.namespace)
             reconciler = self._reconciler = Reconciler(
                 self._store,
@@ -105,6 +96,9 @@ class Controller:
                 logs,
                 namespaces=watched,
                 log_wait=settings.log_wait_seconds,
+                all_logs=settings.log_containers == "all",
+                holds=settings.finalizer,
+                refused=_cannot_hold,
                 answered=lambda answer: metrics.answers_by_answer[answer].inc(),
             )
             for namespace in watched or (None,):
@@ -305,13 +299,23 @@ def identity() -> str:
     return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
 
 
-def _count_log(read: Any) -> None:
+def _cannot_hold(job: Job, error: KubeError) -> None:
+    metrics.errors.labels("hold").inc()
+    log.warning("the finalizer cannot be put on", job=f"{job.namespace}/{job.name}", why=str(error))
+
+
+def _count_log(read: Log) -> None:
     metrics.log_reads.labels(read.state).inc()
     metrics.log_bytes.inc(read.bytes)
 
 
 def _note(event: Event) -> None:
     metrics.events_by_status[event.status].inc()
+    if event.warnings and event.status.is_terminal:  # once a Job
+        metrics.warnings.inc()
+        log.warning(
+            "the Job is not as it says", job=f"{event.job.namespace}/{event.job.name}", warnings=list(event.warnings)
+        )
     fields: dict[str, Any] = {}
     if event.status in (Status.COMPLETED, Status.FAILED):
         fields = {"exit_code": getattr(event, "exit_code", None), "reason": getattr(event, "reason", None)}

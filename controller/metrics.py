@@ -30,6 +30,7 @@ skipped = Counter(
     "jobcast_watch_skipped_total", "Lines and objects that could not be read", ["reason"], registry=registry
 )
 unnamed = Counter("jobcast_jobs_without_eval_id_total", "Jobs told under their own name", registry=registry)
+warnings = Counter("jobcast_job_warnings_total", "Jobs whose annotations make no sense", registry=registry)
 jobs = Gauge("jobcast_jobs", "Jobs in the store", ["status"], registry=registry)
 queue_depth = Gauge("jobcast_queue_depth", "Keys that wait to be reconciled", registry=registry)
 reconcile = Histogram("jobcast_reconcile_seconds", "One reconcile", buckets=SECONDS, registry=registry)

@@ -46,7 +46,10 @@ class JobSink:
         for job in items:
             self._note(job)
             if self._reconciler.is_ended(job.uid):
-                if self._store.job(job.uid) is None:
+                if job.held:
+                    self._store.put_job(job)  # nobody has taken our finalizer off
+                    self._queue.add(job.uid)
+                elif self._store.job(job.uid) is None:
                     self._store.put_ended(job)
                 else:
                     self._queue.add(job.uid)  # another replica told it: what is kept of it here is let go
@@ -68,11 +71,15 @@ class JobSink:
             if self._store.job(job.uid) is not None:
                 self._store.put_job(job)
             self._remove(job.uid)
-        elif not self._reconciler.is_ended(job.uid):
+        elif self._reconciler.is_ended(job.uid):
+            if job.held:
+                self._store.put_job(job)
+                self._queue.add(job.uid)
+        else:
             if change.type == "ADDED":
                 self._note(job)
             self._store.put_job(job)
-            if job.ready or job.end or job.deleted or job.suspended:
+            if job.ready or job.end or job.deleted or job.suspended or job.target:
                 self._queue.add(job.uid)
             else:
                 self._queue.add_after(job.uid, QUIET_SECONDS - time.monotonic() % QUIET_SECONDS)

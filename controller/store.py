@@ -10,7 +10,7 @@ from sys import intern
 
 from msgspec.structs import replace
 
-from jobcast.job import Job, Pod
+from jobcast.job import Job, Pod, unix
 
 MAX_ORPHANS = 1024
 """Jobs whose Pods are kept although the Job itself was not seen: the two watches race by milliseconds. Pods of Jobs that
@@ -38,7 +38,7 @@ class Store:
         return uid in self._gone
 
     def pods(self, uid: str) -> Sequence[Pod]:
-        pods = self._pods.get(uid)
+        pods = self._pods.get(uid) or self._orphans.get(uid)
         return tuple(pods.values()) if pods else ()
 
     def pods_version(self, namespace: str) -> int:
@@ -87,13 +87,15 @@ class Store:
             return None
         pods = self._pods.setdefault(owner, {})
         known = pods.get(pod.uid)
+        if known is not None:
+            pod = _as_it_went(known, pod)
         pods[pod.uid] = pod
         # Most of a Pod's updates change nothing that anybody reads here.
         return owner if known is None or replace(known, version=pod.version) != pod else None
 
     def remove_pod(self, pod: Pod) -> str | None:
         """As put_pod, for a Pod that is gone; how it was seen last stays with its Job."""
-        return self.put_pod(replace(pod, gone=True, deleted=True))
+        return self.put_pod(replace(pod, gone=True))
 
     def uids_in(self, namespace: str | None) -> set[str]:
         """All Jobs of a namespace (None: of all) that the API server was last known to have, ended ones included."""
@@ -123,3 +125,18 @@ class Store:
         """To be called when no list is under way: before the Jobs are listed, all Pods are orphans."""
         while len(self._orphans) > MAX_ORPHANS:
             self._orphans.popitem(last=False)
+
+
+def _as_it_went(known: Pod, pod: Pod) -> Pod:
+    """A Pod that is being deleted, with what was seen before: containers that had ended by then were not killed.
+
+    The times are whole seconds, and a container that ended in the very second in which its Pod was deleted would otherwise
+    be taken for one that was killed.
+    """
+    if pod.asked is None or known.asked is not None:
+        return pod if known.asked is None else replace(pod, asked=known.asked)
+    ended = [c.finished_at for c in known.containers if c.state == "terminated" and c.finished_at]
+    try:
+        return replace(pod, asked=max([pod.asked, *(unix(at) + 1 for at in ended)]))
+    except ValueError:  # a time that is none: no API server writes it, and one Pod must not stop the watch
+        return pod

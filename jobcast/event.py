@@ -64,23 +64,8 @@ class JobRef(msgspec.Struct, frozen=True):
     uid: str
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One Pod of the Job, as its main container told it. Times are the kubelet's, RFC 3339."""
-
-    pod: str
-    index: int | None = None
-    """The completion index, of Indexed Jobs only."""
-    started_at: str | None = None
-    finished_at: str | None = None
-    exit_code: int | None = None
-    """None while it runs and when nobody can know it (node lost, never started)."""
-    reason: str | None = None
-    """The container's reason (Completed, Error, OOMKilled), else the Pod's (Evicted), else why it waits."""
-    restarts: int = 0
-
-
 class Log(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the log behind `output`."""
+    """What is known of one container's log."""
 
     state: Literal["complete", "truncated", "unavailable"] = "unavailable"
     reason: str | None = None
@@ -93,6 +78,38 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     """Where the exact bytes are kept; None when they are not."""
     sha256: str | None = None
     """Of the bytes read, hexadecimal."""
+    instance: int = 0
+    """How often the container had been restarted before: each instance has a log of its own."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One Pod of the Job, as the container that decided it told it. Times are the kubelet's, RFC 3339."""
+
+    pod: str
+    index: int | None = None
+    """The completion index, of Indexed Jobs only."""
+    started_at: str | None = None
+    finished_at: str | None = None
+    exit_code: int | None = None
+    """None while it runs and when nobody can know it (node lost, never started)."""
+    reason: str | None = None
+    """The Pod's own (Evicted, NodeLost), else why it was disrupted (EvictionByEvictionAPI, …), else the container's (Completed,
+    Error, OOMKilled), else why it waits."""
+    restarts: int = 0
+    container: str | None = None
+    """Whose exit code this is: the main container, or the init container that failed before it could start."""
+    role: Literal["main", "init"] = "main"
+    message: str | None = None
+    """The container's termination message, else why it waits, else the Pod's own message."""
+    logs: list[Log] = []
+    """Of its containers and their former instances, as far as they were read; the main container's latest comes first."""
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """Something the evaluation made, as its annotation `jobcast/artifacts` says."""
+
+    name: str
+    location: str
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="status"):
@@ -105,6 +122,8 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="status"):
     job: JobRef
     metadata: dict[str, str]
     """`job_name` and the allow-listed labels of the Job."""
+    warnings: list[str] = []
+    """What is wrong with the Job's annotations, or less certain than usual about this event; a readable line each."""
 
     @property
     def status(self) -> Status:
@@ -133,6 +152,8 @@ class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
     job_name: str
     last_status: str
     """What was last told of it: pending, running or suspended."""
+    attempts: list[Attempt] = []
+    """Its Pods as they were seen last."""
 
 
 class Ended(_Event, frozen=True, kw_only=True):
@@ -150,6 +171,11 @@ class Ended(_Event, frozen=True, kw_only=True):
     """The condition's, verbatim."""
     attempts: list[Attempt]
     log: Log
+    container: str | None = None
+    """Whose exit code and output these are; None when no container ended."""
+    role: Literal["main", "init"] = "main"
+    """`init` when an init container failed, and so no main container ever ran."""
+    artifacts: list[Artifact] = []
 
 
 class Completed(Ended, frozen=True, kw_only=True, tag="completed"):
@@ -158,6 +184,27 @@ class Completed(Ended, frozen=True, kw_only=True, tag="completed"):
 
 class Failed(Ended, frozen=True, kw_only=True, tag="failed"):
     pass
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """Told on its own channel while a Job is open. Not a status and not in the stream: `status` is the Job's current one.
+
+    Each is told at most once, and never after the Job's end.
+    """
+
+    id: str
+    status: str
+    """The Job's: running, suspended or pending."""
+    eval_id: str
+    timestamp: float
+    time: str
+    job: JobRef
+    metadata: dict[str, str]
+    warnings: list[str] = []
+    kind: Literal["attempt-ended", "index-finished", "main-ended"]
+    """An attempt failed and another follows; an index has succeeded or failed for good; the main container has ended while
+    the Job is still open, be it for a sidecar's sake or because the Job controller has not closed it yet."""
+    attempt: Attempt
 
 
 Event: TypeAlias = Running | Suspended | Cancelled | Completed | Failed

@@ -9,7 +9,8 @@ All keys share the hash tag `{prefix}`, so that one script may touch them all, a
 | `{prefix}:job:<uid>` | hash: the ledger's row | retention after the end |
 | `{prefix}:open` | sorted set of uids not yet ended, by the second in which they were first seen | with the row |
 | `{prefix}:eval:<eval_id>` | hash: latest record of an evaluation | retention after the end |
-| `{prefix}:log:<uid>:<pod>:<container>` | string: a whole log | with the record |
+| `{prefix}:log:<uid>:<pod>:<container>` | string: a whole log; after a restart of the container `:<restarts>` follows | with the record |
+| `{prefix}:unstored` | hash: logs that the store did not take, to be brought later | until they are |
 | `{prefix}:epoch` | string: random, written once | none |
 | `{prefix}:claim:<uid>` | string: who reads this Job's logs | seconds |
 | `{prefix}:dead` | stream: events given up on | by age |
@@ -67,8 +68,13 @@ class Keys:
     def evaluation(self, eval_id: str) -> str:
         return self._key(f"eval:{eval_id}")
 
-    def log(self, uid: str, pod: str, container: str) -> str:
-        return self._key(f"log:{uid}:{pod}:{container}")
+    def log(self, uid: str, pod: str, container: str, instance: int = 0) -> str:
+        """`instance` is how often the container was restarted before."""
+        return self._key(f"log:{uid}:{pod}:{container}" + (f":{instance}" if instance else ""))
+
+    @property
+    def unstored(self) -> str:
+        return self._key("unstored")
 
     def claim(self, uid: str) -> str:
         return self._key(f"claim:{uid}")

@@ -6,30 +6,43 @@
 -- KEYS  row · open · events · evaluation · epoch
 -- ARGV  1 uid   2 resourceVersion   3 an epoch, in case there is none   4 retention (s)   5 stream length
 --       6 created (Unix s)   7 eval_id   8 namespace   9 name   10 the Job's status: pending or one of the events'
---       then four for each event, in order: id, status, channel, JSON; the last of them is the target, the ones before
---       it are told only together with it, where they were not told yet and nothing newer of their kind was
+--       11 number of events
+--       then four for each event, in order: id, status, channel, JSON; the last that is not progress is the target, the
+--       ones before it are told only together with it, where they were not told yet and nothing newer of their kind was;
+--       progress is published and nothing else, once each, and never after the end
+--       then, in pairs, fields of the evaluation's record; an empty value takes the field out
 --
--- Returns {answer, status now in the row, epoch, number of events told}.
+-- Returns {answer, status now in the row, epoch, number of events told, without progress}.
 -- Answers: told · seen (recorded, nothing to tell) · duplicate · stale (a newer version was told) · ended (it has its end)
 
 local TERMINAL = { completed = true, failed = true, cancelled = true }
+local MOST_JOBS = 100
 local version = tonumber(ARGV[2])
-local events = (#ARGV - 10) / 4
-local target = 10 + (events - 1) * 4
+local events = tonumber(ARGV[11])
+local first_field = 12 + events * 4
 
 local epoch = redis.call('GET', KEYS[5])
 local row = redis.call('HMGET', KEYS[1], 'status', 'version', 'running', 'suspended')
 local status, told_version = row[1], tonumber(row[2] or '0')
 local told = { running = row[3], suspended = row[4] }
 
+local target, progress = nil, {}
+for at = 12, first_field - 1, 4 do
+  if ARGV[at + 1] ~= 'progress' then
+    target = at
+  elseif redis.call('HEXISTS', KEYS[1], 'progress:' .. ARGV[at]) == 0 then
+    progress[at] = true
+  end
+end
+
 local answer
 if status and TERMINAL[status] then
   answer = 'ended'
-elseif events == 0 then
+elseif not target then
   answer = status and 'duplicate' or 'seen'
-elseif TERMINAL[ARGV[target + 2]] then
+elseif TERMINAL[ARGV[target + 1]] then
   answer = 'told'
-elseif told[ARGV[target + 2]] == ARGV[target + 1] then
+elseif told[ARGV[target + 1]] == ARGV[target] then
   answer = 'duplicate'
 elseif version < told_version then
   answer = 'stale'
@@ -37,7 +50,8 @@ else
   answer = 'told'
 end
 
-if answer ~= 'told' and answer ~= 'seen' then
+local is_new = answer == 'told' or answer == 'seen'
+if answer == 'ended' or (not is_new and not next(progress) and (target or first_field > #ARGV)) then
   return { answer, status, epoch, 0 }
 end
 
@@ -49,38 +63,77 @@ if not epoch then
   redis.call('SET', KEYS[5], epoch)
 end
 local retention = tonumber(ARGV[4])
-status = ARGV[10]
-local fields = { 'status', status, 'version', string.format('%.0f', math.max(version, told_version)) }
+local fields = { 'uid', ARGV[1], 'eval_id', ARGV[7], 'namespace', ARGV[8], 'name', ARGV[9], 'created', ARGV[6] }
+if is_new then
+  status = ARGV[10]
+  fields[#fields + 1] = 'status'
+  fields[#fields + 1] = status
+  fields[#fields + 1] = 'version'
+  fields[#fields + 1] = string.format('%.0f', math.max(version, told_version))
+end
 local count, last = 0, nil
-for i = 1, events do
-  local at = 10 + (i - 1) * 4
-  local id, name = ARGV[at + 1], ARGV[at + 2]
+for at = 12, first_field - 1, 4 do
+  local id, name = ARGV[at], ARGV[at + 1]
+  if progress[at] then
+    redis.call('HSET', KEYS[1], 'progress:' .. id, '1')
+    redis.call('PUBLISH', ARGV[at + 2], ARGV[at + 3])
   -- Whoever lags behind knows an older running than the one that was told: it is past, and is not told again.
-  if told[name] ~= id and (at == target or not told[name] or version >= told_version) then
+  elseif is_new and name ~= 'progress' and told[name] ~= id
+    and (at == target or not told[name] or version >= told_version) then
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*',
-      'id', id, 'status', name, 'eval_id', ARGV[7], 'event', ARGV[at + 4])
-    redis.call('PUBLISH', ARGV[at + 3], ARGV[at + 4])
+      'id', id, 'status', name, 'eval_id', ARGV[7], 'event', ARGV[at + 3])
+    redis.call('PUBLISH', ARGV[at + 2], ARGV[at + 3])
     fields[#fields + 1] = name
     fields[#fields + 1] = id
     last = at
     count = count + 1
   end
 end
-redis.call('HSET', KEYS[1], 'uid', ARGV[1], 'eval_id', ARGV[7], 'namespace', ARGV[8], 'name', ARGV[9],
-  'created', ARGV[6], unpack(fields))
+redis.call('HSET', KEYS[1], unpack(fields))
 
--- The newest Job of an evaluation is its record; an older one that ends late does not take it back.
+local listed = ARGV[6] .. ' ' .. status .. ' ' .. ARGV[8] .. '/' .. ARGV[9]
+-- The newest Job of an evaluation is its record; an older one that ends late does not take it back. It lists them all.
 if record[1] == ARGV[1] or not record[2] or tonumber(record[2]) <= tonumber(ARGV[6]) then
-  if record[1] and record[1] ~= ARGV[1] then redis.call('DEL', KEYS[4]) end
-  redis.call('HSET', KEYS[4], 'uid', ARGV[1], 'created', ARGV[6], 'namespace', ARGV[8], 'name', ARGV[9], 'status', status)
-  if last then redis.call('HSET', KEYS[4], 'event', ARGV[last + 4]) end
-  if TERMINAL[status] then redis.call('EXPIRE', KEYS[4], retention) end
+  if record[1] and record[1] ~= ARGV[1] then
+    local jobs, past = {}, {}
+    for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
+      if field:sub(1, 4) == 'job:' then jobs[#jobs + 1] = field else past[#past + 1] = field end
+    end
+    if #jobs >= MOST_JOBS then
+      local created = {}
+      for _, field in ipairs(jobs) do
+        created[field] = tonumber((redis.call('HGET', KEYS[4], field) or ''):match('^%S+')) or 0
+      end
+      table.sort(jobs, function(a, b) return created[a] < created[b] end)
+      for i = 1, #jobs - MOST_JOBS + 1 do past[#past + 1] = jobs[i] end
+    end
+    for _, field in ipairs(past) do redis.call('HDEL', KEYS[4], field) end
+  end
+  redis.call('HSET', KEYS[4], 'uid', ARGV[1], 'created', ARGV[6], 'namespace', ARGV[8], 'name', ARGV[9],
+    'status', status, 'job:' .. ARGV[1], listed)
+  if last then redis.call('HSET', KEYS[4], 'event', ARGV[last + 3]) end
+  if version >= told_version then
+    for at = first_field, #ARGV, 2 do
+      if ARGV[at + 1] == '' then
+        redis.call('HDEL', KEYS[4], ARGV[at])
+      else
+        redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1])
+      end
+    end
+  end
+  if TERMINAL[status] then
+    redis.call('EXPIRE', KEYS[4], retention)
+  elseif is_new then
+    redis.call('PERSIST', KEYS[4])
+  end
+else
+  redis.call('HSET', KEYS[4], 'job:' .. ARGV[1], listed)
 end
 
 if TERMINAL[status] then
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('EXPIRE', KEYS[1], retention)
-else
+elseif is_new then
   redis.call('ZADD', KEYS[2], ARGV[6], ARGV[1])
 end
 return { answer, status, epoch, count }

@@ -40,16 +40,22 @@ class Answer(StrEnum):
     """The Job has its end; nothing follows it."""
 
 
+PROGRESS = "progress"
+"""In place of a status: published once and nothing else."""
+
+
 class Telling(msgspec.Struct, frozen=True, gc=False):
     """An event ready for the wire."""
 
     id: str
     status: str
+    """A Status, or PROGRESS."""
     body: bytes
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the ledger is asked to tell of one Job: the last telling is the target, those before it come only with it."""
+    """What the ledger is asked to tell of one Job: the last telling that is no progress is the target, the statuses before it
+    come only with it."""
 
     uid: str
     version: int
@@ -60,6 +66,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str
     status: str
     tellings: tuple[Telling, ...] = ()
+    life: dict[str, bytes] = {}
+    """Fields of the evaluation's record; an empty value takes one out."""
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
@@ -69,7 +77,7 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     status: str
     """Of the Job's row now."""
     count: int
-    """How many events this step told."""
+    """How many events this step told, progress not counted."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -120,7 +128,8 @@ class Ledger:
             back=lambda: forgot("away"),
             trouble=trouble,
         )
-        self._run = self._link.run
+        self.run = self._link.run
+        """The answer to one command, in a shared round trip; for the ledger's own rooms. Waits while Redis is away."""
         self._retention = retention
         self._stream_length = stream_length
         self._forgot = forgot
@@ -151,17 +160,20 @@ class Ledger:
             step.namespace,
             step.name,
             step.status,
+            len(step.tellings),
         ]
         for telling in step.tellings:
             arguments += (telling.id, telling.status, keys.channel(telling.status), telling.body)
+        for name, value in step.life.items():
+            arguments += (name, value)
         names = (keys.job(step.uid), keys.open, keys.events, keys.evaluation(step.eval_id), keys.epoch)
-        answer, status, epoch, count = await self._run("EVALSHA", SHA, len(names), *names, *arguments)
+        answer, status, epoch, count = await self.run("EVALSHA", SHA, len(names), *names, *arguments)
         self._see_epoch(_text(epoch) or None)
         return Told(Answer(_text(answer)), _text(status), int(count))
 
     async def row(self, uid: str) -> Row | None:
         """What was told of the Job; None for one that the ledger does not know."""
-        values = await self._run("HMGET", self.keys.job(uid), *_ROW)
+        values = await self.run("HMGET", self.keys.job(uid), *_ROW)
         return _row(uid, values)
 
     async def rows(self, uids: Iterable[str]) -> dict[str, Row]:
@@ -171,45 +183,45 @@ class Ledger:
 
     async def open_uids(self) -> list[str]:
         """The Jobs that have no end yet, as far as the ledger knows, of all who share the prefix."""
-        return [_text(uid) for uid in await self._run("ZRANGE", self.keys.open, 0, -1)]
+        return [_text(uid) for uid in await self.run("ZRANGE", self.keys.open, 0, -1)]
 
     async def forget_open(self, uid: str) -> None:
         """Take out of the open ones a Job whose row is gone: nobody can say any more what it was."""
-        await self._run("ZREM", self.keys.open, uid)
+        await self.run("ZREM", self.keys.open, uid)
 
     async def keep(self, uids: Sequence[str]) -> None:
         """Have the rows of these ended Jobs outlive the Jobs: the API server still shows them."""
-        await asyncio.gather(*(self._run("EXPIRE", self.keys.job(uid), self._retention) for uid in uids))
+        await asyncio.gather(*(self.run("EXPIRE", self.keys.job(uid), self._retention) for uid in uids))
 
     async def trim(self, max_age: float) -> None:
         """Drop stream entries older than `max_age` seconds, by the clock of Redis."""
-        seconds, _ = await self._run("TIME")
-        await self._run("XTRIM", self.keys.events, "MINID", "~", f"{int((float(seconds) - max_age) * 1000)}-0")
+        seconds, _ = await self.run("TIME")
+        await self.run("XTRIM", self.keys.events, "MINID", "~", f"{int((float(seconds) - max_age) * 1000)}-0")
 
     async def claim(self, uid: str) -> bool:
         """Take, or renew, the right to read this Job's logs; False while another replica has it."""
         key, millis = self.keys.claim(uid), int(CLAIM_SECONDS * 1000)
-        if await self._run("SET", key, self.identity, "NX", "PX", millis):
+        if await self.run("SET", key, self.identity, "NX", "PX", millis):
             return True
-        if _text(await self._run("GET", key)) != self.identity:
+        if _text(await self.run("GET", key)) != self.identity:
             return False
-        return bool(await self._run("PEXPIRE", key, millis))
+        return bool(await self.run("PEXPIRE", key, millis))
 
     async def release(self, uids: Iterable[str]) -> None:
         """Give claims of ours back, so that nobody has to wait for them to lapse."""
         for uid in uids:
             key = self.keys.claim(uid)
-            if _text(await self._run("GET", key)) == self.identity:  # it may have lapsed, and be another's by now
-                await self._run("DEL", key)
+            if _text(await self.run("GET", key)) == self.identity:  # it may have lapsed, and be another's by now
+                await self.run("DEL", key)
 
     async def is_empty(self) -> bool:
         """Whether nothing was ever told in this Redis, so that nothing need be recalled from it."""
-        return await self._run("GET", self.keys.epoch) is None
+        return await self.run("GET", self.keys.epoch) is None
 
     async def told(self, uids: Sequence[str]) -> dict[str, str]:
         """What was told last of those of these Jobs that the ledger knows: PENDING, the id of the event, or ENDED."""
         answers = await asyncio.gather(
-            *(self._run("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids)
+            *(self.run("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids)
         )
         found = {}
         for uid, (status, running, suspended) in zip(uids, answers, strict=True):
@@ -218,16 +230,10 @@ class Ledger:
                 found[uid] = ENDED if _text(status) in TERMINAL else _text(last) if last else PENDING
         return found
 
-    async def store_log(self, uid: str, pod: str, container: str, data: bytes) -> str:
-        """Keep a log's bytes, compressed, as long as the record; returns where, for `log.ref`."""
-        key = self.keys.log(uid, pod, container)
-        await self._run("SET", key, compressed(data), "EX", self._retention)
-        return f"redis:{key}"
-
     async def watch_epoch(self, every: float = 1.0) -> None:
         """Ask every so many seconds whether Redis is there and still remembers. Never ends; to be run as a task."""
         while True:
-            epoch = await self._run("GET", self.keys.epoch)
+            epoch = await self.run("GET", self.keys.epoch)
             self._see_epoch(_text(epoch) if epoch is not None else None)
             await asyncio.sleep(every)
 
@@ -235,13 +241,6 @@ class Ledger:
         known, self.epoch = self.epoch, epoch
         if known is not None and epoch != known:
             self._forgot("epoch")
-
-
-def compressed(data: bytes) -> bytes:
-    """zstd, level 3: its default, 200 MB/s and more on text."""
-    import zstandard  # only where logs are stored: the client does without it
-
-    return bytes(zstandard.compress(data))
 
 
 def _text(value: Any) -> str:

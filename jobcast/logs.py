@@ -1,23 +1,27 @@
 """Reads a container's log, exactly and within limits, as soon as the container has ended.
 
-The log goes through the process, not into it: what is kept is an excerpt and, where the store is Redis, the bytes up to
-the store's limit until they are stored. Reads run apart from reconciling, so that one that hangs delays its own Job only;
-this room retries a read within its time, nobody else does.
+The log goes through the process, not into it: what is kept is an excerpt, while the bytes go to the log store as they come.
+Reads run apart from reconciling, so that one that hangs delays its own Job only; this room retries a read within its time,
+nobody else does. A store that is slow or down delays nothing: what it does not take is owed, and brought by the sweep.
 """
 
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
+from jobcast.archive.base import Archive, ArchiveError, Kept, LogPlace
+from jobcast.archive.keeper import FINISH_SECONDS, Keeper
 from jobcast.event import Log
 from jobcast.excerpt import Excerpt, LogRead, unavailable
 from jobcast.kube.errors import KubeError, NotFound, Throttled, Unauthorized, Unreachable
 from jobcast.link import LedgerError
+from jobcast.logbook import LogBook
+from jobcast.rotation import Key, Rotation
 
 RETRY_SECONDS = (0.2, 2.0)
 """First and longest pause between tries: a kubelet that is busy answers within a second or two."""
@@ -25,6 +29,8 @@ KEPT_BYTES = 64 * 1024 * 1024
 """Excerpts kept for Jobs that are not told yet; the oldest go first and are read again when they are needed."""
 LONGEST_READ_SECONDS = 300.0
 """A log of any size that is still not read after this is given up: the kubelet sends 50 MB/s and more."""
+STORE_SECONDS = 2.0
+"""The longest that an event waits for the log store once the log is read; what the store takes later is in the record."""
 GONE_MARK = b"unable to retrieve container logs for "
 """The kubelet's answer, with status 200, for a container whose log is no longer on the node."""
 
@@ -37,14 +43,24 @@ class LogSource(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]: ...
 
 
-Key = tuple[str, str, int]
-"""Pod uid, container, and how often it was restarted before."""
-Store = Callable[[str, str, str, bytes], Awaitable[str]]
-"""Keeps a log's bytes (job uid, pod, container, bytes) and returns where they are, for `log.ref`."""
+class Wanted(NamedTuple):
+    """A log that is to be read."""
+
+    place: LogPlace
+    pod_uid: str
+    eval_id: str
+    follow: bool = False
+    """The container is being killed: what it has said so far may be gone once it has ended."""
+    previous: bool = False
+    """It is the log of the instance before the container's last restart."""
+
+    @property
+    def key(self) -> Key:
+        return (self.pod_uid, self.place.container, self.place.instance)
 
 
 class LogReads:
-    """The reads under way and the ones that ended, by Pod and container. Use as an async context manager."""
+    """The reads under way and the ones that ended, by Pod, container and instance. Use as an async context manager."""
 
     def __init__(
         self,
@@ -53,19 +69,27 @@ class LogReads:
         excerpt_bytes: int,
         concurrency: int,
         done: Callable[[str], None],
-        store: Store | None = None,
-        store_limit: int = 0,
+        archive: Archive | None = None,
+        book: LogBook | None = None,
+        rotation: Rotation | None = None,
+        store_seconds: float | None = STORE_SECONDS,
         seen: Callable[[Log], None] = lambda log: None,
     ) -> None:
+        self.rotation = rotation
         self._source = source
         self._excerpt_bytes = excerpt_bytes
         self._slots = asyncio.Semaphore(concurrency)
         self._done = done
-        self._store = store
-        self._store_limit = store_limit
+        self._archive = archive
+        self._book = book
+        self._store_seconds = store_seconds
         self._seen = seen
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._reads: OrderedDict[Key, LogRead] = OrderedDict()
+        self._storing: set[Key] = set()
+        """Reads that have ended and that wait for the store."""
+        self._left: set[Key] = set()
+        """Reads under way that no event waits for any more."""
         self._kept = 0
 
     async def __aenter__(self) -> "LogReads":
@@ -77,72 +101,135 @@ class LogReads:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def want(
-        self,
-        job: str,
-        namespace: str,
-        pod: str,
-        pod_uid: str,
-        container: str,
-        *,
-        instance: int = 0,
-        follow: bool = False,
-    ) -> LogRead | None:
-        """The read, if it has ended. Otherwise it is under way now, and `done(job)` is called at its end.
+    @property
+    def has_store(self) -> bool:
+        return self._archive is not None
 
-        `instance` is how often the container was restarted before: each has a log of its own.
-        `follow` is for a container that is being killed: what it has said so far may be gone once it has ended.
-        """
-        key = (pod_uid, container, instance)
+    def want(self, wanted: Wanted) -> LogRead | None:
+        """The read, if it has ended. Otherwise it is under way now, and `done(job uid)` is called at its end."""
+        key = wanted.key
         if (read := self._reads.get(key)) is not None:
             return read
         if key not in self._tasks:
-            work = self._read(key, job, Place(namespace, pod, container, follow))
-            task = asyncio.create_task(work, name=f"log {namespace}/{pod}/{container}")
+            task = asyncio.create_task(self._read(wanted), name=f"log {wanted.place.namespace}/{wanted.place.source}")
             self._tasks[key] = task
             task.add_done_callback(lambda _: self._tasks.pop(key, None))
         return None
 
-    def drop(self, pod_uid: str, container: str, *, instance: int = 0) -> None:
-        """Forget a read that was told, or one that nobody waits for any more; one under way is given up."""
-        key = (pod_uid, container, instance)
+    async def bring(self, wanted: Wanted) -> bool:
+        """Read a log again for the store alone, which did not take it before. False when it still does not; true when it did,
+        and when there is no log to bring any more. Raises LedgerError."""
+        async with self._slots:
+            read, keeping = await self._read_and_keep(wanted)
+        if keeping is None:
+            return True
+        kept = await keeping
+        if isinstance(kept, ArchiveError):
+            return False
+        if self._book is not None:
+            await self._book.attach(wanted.place, wanted.eval_id, _with(read.log, kept))
+        return True
+
+    def is_storing(self, key: Key) -> bool:
+        """The read has ended and is held back until the store has taken it. Where the store is slow, it is not."""
+        return key in self._storing
+
+    def get(self, key: Key) -> LogRead | None:
+        """The read, if it has ended."""
+        return self._reads.get(key)
+
+    def drop(self, key: Key) -> None:
+        """Forget a read that was told. One under way goes on for the store's sake, if there is one, and is told nobody."""
         if (read := self._reads.pop(key, None)) is not None:
             self._kept -= len(read.output)
         if (task := self._tasks.get(key)) is not None:
-            task.cancel()
+            if self._archive is None:
+                task.cancel()
+            else:
+                self._left.add(key)
 
-    async def _read(self, key: Key, job: str, place: "Place") -> None:
-        whole = bytearray()
-        async with self._slots:
-            try:
-                async with asyncio.timeout(LONGEST_READ_SECONDS):
-                    read = await self._try_until_read(place, whole)
-            except TimeoutError:
-                read = unavailable("timeout", place.source)
-            # Out of that time: what was read is not lost because Redis is away.
-            if self._store is not None and whole and read.log.state == "complete":
-                read = await _stored(self._store, job, place, read, bytes(whole))
+    async def _read(self, wanted: Wanted) -> None:
+        key, place = wanted.key, wanted.place
+        keeping: asyncio.Task[Kept | ArchiveError] | None = None
+        try:
+            async with self._slots:
+                read, keeping = await self._read_and_keep(wanted)
+                # The event does not wait for a store that is slow.
+                self._storing.add(key)
+                if keeping is not None and await _is_done(keeping, self._store_seconds):
+                    read, keeping = await self._with_kept(wanted, read, await keeping), None
+            self._storing.discard(key)
+            if key not in self._left:
+                shown = read if keeping is None else LogRead(_slow(read.log), read.output, read.is_cut)
+                self._keep(key, shown)
+                self._seen(read.log)
+                self._done(place.uid)
+            if keeping is not None:
+                read = await self._with_kept(wanted, read, await keeping)
+            if self._book is not None and read.log.ref is not None:
+                await self._book.attach(place, wanted.eval_id, read.log)
+        except LedgerError:
+            pass  # the record cannot be written; the event still says it
+        finally:
+            self._storing.discard(key)
+            self._left.discard(key)
+            if keeping is not None:
+                keeping.cancel()
+
+    def _keep(self, key: Key, read: LogRead) -> None:
         self._reads[key] = read
         self._kept += len(read.output)
         while self._kept > KEPT_BYTES and len(self._reads) > 1:
             _, oldest = self._reads.popitem(last=False)
             self._kept -= len(oldest.output)
-        self._seen(read.log)
-        self._done(job)
 
-    async def _try_until_read(self, place: "Place", whole: bytearray) -> LogRead:
+    async def _read_and_keep(self, wanted: Wanted) -> tuple[LogRead, "asyncio.Task[Kept | ArchiveError] | None"]:
+        """The read, and the store's word on it, which may be long in coming; None where there is nothing to store."""
+        tries = _Tries(self._archive, wanted.place, self._excerpt_bytes)
+        try:
+            async with asyncio.timeout(LONGEST_READ_SECONDS):
+                reason = await self._try_until_read(wanted, tries)
+        except TimeoutError:
+            reason = "timeout"
+        except BaseException:
+            await tries.abort()
+            raise
+        keeper = await tries.end()
+        log = tries.log(reason)
+        if log.state == "complete" and await self._is_rotated(wanted):
+            log = replace(log, state="truncated", reason="rotated")
+        read = LogRead(log, tries.best.text(), tries.best.is_cut)
+        limit = None if self._store_seconds is None else FINISH_SECONDS
+        return read, asyncio.create_task(keeper.finish(limit), name="store log") if keeper is not None else None
+
+    async def _with_kept(self, wanted: Wanted, read: LogRead, kept: Kept | ArchiveError) -> LogRead:
+        log = read.log
+        if isinstance(kept, ArchiveError):
+            await self._owe(wanted)
+            return LogRead(replace(log, reason=log.reason or kept.reason), read.output, read.is_cut)
+        return LogRead(_with(log, kept), read.output, read.is_cut)
+
+    async def _owe(self, wanted: Wanted) -> None:
+        if self._book is not None:
+            with suppress(LedgerError):
+                await self._book.owe(wanted.place, wanted.eval_id, wanted.pod_uid)
+
+    async def _is_rotated(self, wanted: Wanted) -> bool:
+        if self.rotation is None or wanted.follow:
+            return False
+        return await self.rotation.is_rotated(wanted.key, wanted.place, previous=wanted.previous)
+
+    async def _try_until_read(self, wanted: Wanted, tries: "_Tries") -> str | None:
+        """Returns why it is not all of the log; None when it is."""
         pause, longest = RETRY_SECONDS
-        best = Excerpt(self._excerpt_bytes)
         was_refused = False
         while True:
-            excerpt = Excerpt(self._excerpt_bytes)
             try:
-                return await self._read_once(place, excerpt, whole)
+                return await self._read_once(wanted, tries)
             except NotFound:
                 # A read that was cut is worth more than none: the Pod went while we read.
-                return _partial(best, "pod-gone", place.source)
+                return "pod-gone"
             except (Throttled, Unreachable) as error:
-                best = excerpt if excerpt.size > best.size else best
                 wait = max(error.retry_after or 0.0, pause * random.uniform(0.5, 1))  # noqa: S311
                 pause = min(pause * 2, longest)
                 await asyncio.sleep(wait)
@@ -151,54 +238,100 @@ class LogReads:
                     was_refused = True  # the credentials have been read anew meanwhile
                     continue
                 # 400: the API server says that the container waits to start. Anything else refuses us.
-                return _partial(best, "never-started" if error.code == 400 else "refused", place.source)
+                return "never-started" if error.code == 400 else "refused"
 
-    async def _read_once(self, place: "Place", excerpt: Excerpt, whole: bytearray) -> LogRead:
-        whole.clear()
-        async with self._source.log(place.namespace, place.pod, place.container, follow=place.follow) as chunks:
+    async def _read_once(self, wanted: Wanted, tries: "_Tries") -> str | None:
+        place = wanted.place
+        excerpt, keeper = await tries.begin()
+        async with self._source.log(
+            place.namespace, place.pod, place.container, previous=wanted.previous, follow=wanted.follow
+        ) as chunks:
             async for chunk in chunks:
                 excerpt.feed(chunk)
-                if self._store is not None and len(whole) < self._store_limit:
-                    whole += chunk[: self._store_limit - len(whole)]
+                if keeper is not None:
+                    await keeper.feed(chunk)
         if excerpt.size < 512 and excerpt.text().encode().startswith(GONE_MARK):
-            return unavailable("container-gone", place.source)
-        return _read(excerpt, None, place.source)
+            await tries.forget()
+            return "container-gone"
+        return None
 
 
-class Place(NamedTuple):
-    """Which log."""
+class _Tries:
+    """The reads of one log, of which the longest counts: its excerpt, and what the store got of it."""
 
-    namespace: str
-    pod: str
-    container: str
-    follow: bool
+    def __init__(self, archive: Archive | None, place: LogPlace, excerpt_bytes: int) -> None:
+        self.best = Excerpt(excerpt_bytes)
+        self._archive = archive
+        self._place = place
+        self._excerpt_bytes = excerpt_bytes
+        self._best_keeper: Keeper | None = None
+        self._excerpt = self.best
+        self._keeper: Keeper | None = None
 
-    @property
-    def source(self) -> str:
-        return f"{self.pod}/{self.container}"
+    async def begin(self) -> tuple[Excerpt, Keeper | None]:
+        """A read begins anew; the one before it ended too early."""
+        await self._settle()
+        self._excerpt = Excerpt(self._excerpt_bytes)
+        self._keeper = Keeper(self._archive, self._place) if self._archive is not None else None
+        return self._excerpt, self._keeper
+
+    async def _settle(self) -> None:
+        """The longer one stays."""
+        if self._excerpt is not self.best and self._excerpt.size >= self.best.size:
+            self.best, self._excerpt = self._excerpt, self.best
+            self._best_keeper, self._keeper = self._keeper, self._best_keeper
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            await keeper.abort()
+        self._excerpt = self.best
+
+    async def forget(self) -> None:
+        """What came was no log."""
+        await self.abort()
+        self.best = self._excerpt = Excerpt(self._excerpt_bytes)
+
+    async def abort(self) -> None:
+        for keeper in (self._keeper, self._best_keeper):
+            if keeper is not None:
+                await keeper.abort()
+        self._keeper = self._best_keeper = None
+
+    def log(self, reason: str | None) -> Log:
+        """What is known of the log, before it is kept; after `end`."""
+        if reason is not None and not self.best.size:
+            return replace(unavailable(reason, self._place.source).log, instance=self._place.instance)
+        return Log(
+            state="truncated" if reason else "complete",
+            reason=reason,
+            bytes=self.best.size,
+            source=self._place.source,
+            sha256=self.best.sha256,
+            instance=self._place.instance,
+        )
+
+    async def end(self) -> Keeper | None:
+        """No read follows. Returns what is to be finished; None where there is no store, and for no log at all."""
+        await self._settle()
+        keeper, self._best_keeper = self._best_keeper, None
+        if keeper is not None and not self.best.size:
+            await keeper.abort()
+            return None
+        return keeper
 
 
-async def _stored(store: Store, job: str, place: Place, read: LogRead, whole: bytes) -> LogRead:
-    try:
-        log = replace(read.log, ref=await store(job, place.pod, place.container, whole))
-    except LedgerError:
-        # The excerpt is worth telling without it.
-        return replace(read, log=replace(read.log, reason="store-refused"))
-    if len(whole) < log.bytes:
-        log = replace(log, state="truncated", reason="store-limit")
-    return replace(read, log=log)
+async def _is_done(task: "asyncio.Task[Kept | ArchiveError]", seconds: float | None) -> bool:
+    done, _ = await asyncio.wait([task], timeout=seconds)
+    return bool(done)
 
 
-def _partial(excerpt: Excerpt, reason: str, source: str) -> LogRead:
-    return _read(excerpt, reason, source) if excerpt.size else unavailable(reason, source)
+def _with(log: Log, kept: Kept) -> Log:
+    """What is known of the log now that it is kept."""
+    if kept.bytes > log.bytes:  # somebody had read more of it before
+        return replace(log, ref=kept.ref, bytes=kept.bytes, sha256=None)
+    if kept.bytes < log.bytes and log.state == "complete":
+        return replace(log, ref=kept.ref, state="truncated", reason="store-limit")
+    return replace(log, ref=kept.ref)
 
 
-def _read(excerpt: Excerpt, reason: str | None, source: str) -> LogRead:
-    log = Log(
-        state="truncated" if reason else "complete",
-        reason=reason,
-        bytes=excerpt.size,
-        source=source,
-        sha256=excerpt.sha256,
-    )
-    return LogRead(log, excerpt.text(), excerpt.is_cut)
+def _slow(log: Log) -> Log:
+    return replace(log, reason=log.reason or "store-unavailable")

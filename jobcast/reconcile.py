@@ -11,55 +11,30 @@ itself: where it has to wait it says for how long, and whoever drives it calls a
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Protocol
 
 import msgspec
 
+from jobcast.attempts import deciding, word
 from jobcast.event import PENDING, Event, Status
 from jobcast.excerpt import LogRead, unavailable
-from jobcast.job import JOB_NAME_LABEL, Container, Job, Pod, main_container, unix
+from jobcast.job import JOB_NAME_LABEL, Job, Pod, unix
 from jobcast.kube.errors import KubeError
-from jobcast.ledger import CLAIM_SECONDS, ENDED, Answer, Ledger, Row, Step, Telling
+from jobcast.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Step, Telling
 from jobcast.logs import LogReads
-from jobcast.status import Standing, main_containers, standing
-from jobcast.telling import Context, Due, Teller, deciding, due
+from jobcast.progress import NOTHING, Note, life, notes, progress, summary
+from jobcast.readings import Readings
+from jobcast.status import Standing, concluded, standing
+from jobcast.telling import Context, Due, Teller, due
+from jobcast.view import Cluster, View, remembered
 from jobcast.wire import encode
 
 PODLESS_SECONDS = 1.0
 """When a Job that ended turns out to have no Pods at all, others of its namespace that end within this are taken to have
 none either: a platform that runs Jobs without Pods, or deletes them at once, must not cost a request for each."""
+STORING_SECONDS = 0.02
+"""Until an end is looked at again whose log is read, when Redis is back and takes what has waited for it."""
 OTHER_SECONDS = CLAIM_SECONDS / 4
 """How often a Job whose log another replica reads is looked at again."""
-
-
-class View(Protocol):
-    """What the driver knows of the cluster; never written through."""
-
-    def job(self, uid: str) -> Job | None:
-        """The Job as it was seen last; None for one that was never seen, or has been dropped."""
-
-    def is_gone(self, uid: str) -> bool:
-        """The API server has it no more."""
-
-    def pods(self, uid: str) -> Sequence[Pod]:
-        """Its Pods as they were seen last, also those that are gone since."""
-
-    def pods_version(self, namespace: str) -> int:
-        """Every Pod of the namespace as it was at this resourceVersion has been seen."""
-
-    def drop(self, uid: str) -> None:
-        """Nothing of this Job is needed any more."""
-
-
-class Cluster(Protocol):
-    """What reconcile asks of the API server itself: jobcast.kube.Api, or a fake."""
-
-    async def job(self, namespace: str, name: str) -> Job | None: ...
-
-    async def pods_of(self, namespace: str, selector: str) -> list[Pod]: ...
-
-    def now(self) -> str: ...
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -84,13 +59,23 @@ class Reconciler:
         *,
         namespaces: Collection[str] | None = None,
         log_wait: float = 10.0,
+        all_logs: bool = False,
+        looks: bool = True,
+        holds: bool = False,
         clock: Callable[[], float] = time.monotonic,
         answered: Callable[[Answer], None] = lambda answer: None,
+        refused: Callable[[Job, KubeError], None] = lambda job, error: None,
     ) -> None:
         self._view = view
         self._cluster = cluster
         self._ledger = ledger
-        self._logs = logs
+        self._logs = Readings(logs, all_logs=all_logs, looks=looks)
+        self._holds = holds
+        """Every Job gets our finalizer, and keeps it until its end is told."""
+        self._refused = refused
+        """Called when a Job cannot be held: it is told all the same."""
+        self._holding: set[str] = set()
+        """Jobs that were given our finalizer; the view may not show it yet."""
         self._namespaces = namespaces
         """Those that are watched; None is all. Jobs of others are others' business."""
         self._log_wait = log_wait
@@ -100,6 +85,10 @@ class Reconciler:
         """By uid, the id of what was told last, PENDING or ENDED. A cache: the ledger decides."""
         self._since: dict[str, float] = {}
         """By uid, when an end was first seen that waits for its log."""
+        self._summaries: dict[str, tuple[str | None, int, str, str]] = {}
+        """By uid, what of its life the record has; of Jobs of which there is something to say."""
+        self._noted: dict[str, set[str]] = {}
+        """By uid, the ids of the progress that was told."""
         self._asking: dict[str, asyncio.Lock] = {}
         self._podless_until: dict[str, float] = {}
         """By namespace."""
@@ -133,23 +122,27 @@ class Reconciler:
     def forget_all(self) -> None:
         """Redis may have lost what it had: believe nothing."""
         self._told.clear()
+        self._summaries.clear()
+        self._noted.clear()
 
     async def reconcile(self, uid: str) -> Outcome:
+        seen = self._view.job(uid)
         if self._told.get(uid) is ENDED:
-            return self._end(uid)
-        job = self._view.job(uid)
-        if job is None:
+            return await self._end(uid, seen)
+        if seen is None:
             return await self._reconcile_unseen(uid)
-        pods = await self._all_pods(job)
         gone = self._view.is_gone(uid)
+        await self._hold(seen, gone)
+        pods = await self._all_pods(seen)
+        job = concluded(seen, pods, gone=gone)
         now = standing(job, pods, gone=gone)
         facts = due(job, now)
         if not facts:
-            return await self._record_pending(job)
+            return await self._record_pending(job, pods, now)
         if self._told.get(uid) == facts[-1].id:
             await self._read_ahead(job, pods)
-            return DONE
-        if now.status == Status.CANCELLED and gone and not await self._is_really_gone(job):
+            return await self._tell_progress(job, pods, now)
+        if gone and seen.end is None and not await self._is_really_gone(job):
             # A watch with a selector says DELETED of a Job that merely lost its label: it is not ours any more.
             self._view.drop(uid)
             self.forget(uid)
@@ -158,13 +151,14 @@ class Reconciler:
         if job.end is not None:
             read, later = await self._log(job, pods)
             if self._told.get(uid) is ENDED:  # by the replica whose claim we waited for
-                return self._end(uid)
+                return await self._end(uid, seen)
             if read is None:
                 return Outcome(later)
         last = self._told.get(uid, PENDING)
         has_started = last != PENDING or now.has_run
         last_status = PENDING if not has_started else Status.SUSPENDED if job.suspended else Status.RUNNING
-        return await self._tell(job, pods, now, facts, Context(read, gone, last_status))
+        context = Context(read, gone, last_status, job is not seen, self._logs.of)
+        return await self._tell(job, pods, now, facts, context)
 
     async def renew_claims(self) -> None:
         """To be called several times within CLAIM_SECONDS while claims are held."""
@@ -184,25 +178,76 @@ class Reconciler:
         new = [fact for fact in facts if fact.id != self._told.get(job.uid)]
         teller = Teller(job, pods, context, now=self._cluster.now)
         events = [teller.event(fact) for fact in new]
-        tellings = tuple(Telling(fact.id, fact.status, encode(event)) for fact, event in zip(new, events, strict=True))
-        told = await self._ledger.step(_step(job, now.status, tellings))
+        tellings = [Telling(fact.id, fact.status, encode(event)) for fact, event in zip(new, events, strict=True)]
+        status = Status.RUNNING if now.is_terminal else now.status
+        noted = self._new_notes(job, pods)
+        at = len(tellings) - 1 if now.is_terminal else len(tellings)  # nothing is told after an end
+        tellings[at:at] = [self._progress(job, pods, note, status) for note in noted]
+        told = await self._ledger.step(_step(job, now.status, tellings, life(job, pods, now, self._logs.of)))
         self._answered(told.answer)
+        count = events[-told.count :] if told.count else ()
         if told.answer is Answer.ENDED or now.is_terminal:
             self._told[job.uid] = ENDED
-            self._end(job.uid, pods)
-        elif told.answer is not Answer.STALE:
+            seen = self._view.job(job.uid)
+            if count:
+                self._logs.finish(seen or job, pods)
+            await self._end(job.uid, seen, pods)
+            return Outcome(None, tuple(count))
+        if told.answer is not Answer.STALE:
             self._told[job.uid] = facts[-1].id
+            self._note(job, pods, noted)
             await self._read_ahead(job, pods)
-        return Outcome(None, tuple(events[-told.count :]) if told.count else ())
+        return Outcome(self._logs.next_look(job, pods), tuple(count))
 
-    async def _record_pending(self, job: Job) -> Outcome:
+    async def _record_pending(self, job: Job, pods: Sequence[Pod], now: Standing) -> Outcome:
         """Nobody waits for it: it serves the Jobs that are deleted while no replica looks."""
         if self._told.get(job.uid) is not None:
-            return DONE
-        told = await self._ledger.step(_step(job, PENDING, ()))
+            return await self._tell_progress(job, pods, now)
+        told = await self._ledger.step(_step(job, PENDING, (), life(job, pods, now, self._logs.of)))
         self._answered(told.answer)
         self._told[job.uid] = ENDED if told.answer is Answer.ENDED else PENDING
+        self._note(job, pods, ())
         return DONE
+
+    async def _tell_progress(self, job: Job, pods: Sequence[Pod], now: Standing) -> Outcome:
+        """The status is told; what else there is to say of a Job that does not simply run."""
+        noted = self._new_notes(job, pods)
+        if noted or summary(job, pods) != self._summaries.get(job.uid, NOTHING):
+            tellings = [self._progress(job, pods, note, now.status) for note in noted]
+            told = await self._ledger.step(_step(job, now.status, tellings, life(job, pods, now, self._logs.of)))
+            self._answered(told.answer)
+            if told.answer is Answer.ENDED:
+                self._told[job.uid] = ENDED
+                return await self._end(job.uid, self._view.job(job.uid), pods)
+            self._note(job, pods, noted)
+        return Outcome(self._logs.next_look(job, pods))
+
+    def _new_notes(self, job: Job, pods: Sequence[Pod]) -> list[Note]:
+        known = self._noted.get(job.uid, ())
+        return [note for note in notes(job, pods) if note.id not in known]
+
+    def _progress(self, job: Job, pods: Sequence[Pod], note: Note, status: str) -> Telling:
+        return Telling(note.id, PROGRESS, encode(progress(job, pods, note, status, self._logs.of)))
+
+    def _note(self, job: Job, pods: Sequence[Pod], noted: Iterable[Note]) -> None:
+        """Remember what was told, of Jobs of which there is something to remember."""
+        if ids := {note.id for note in noted}:
+            self._noted.setdefault(job.uid, set()).update(ids)
+        if (found := summary(job, pods)) != NOTHING:
+            self._summaries[job.uid] = found
+        else:
+            self._summaries.pop(job.uid, None)
+
+    async def _hold(self, job: Job, gone: bool) -> None:
+        if not self._holds or job.held or gone or job.deleted is not None or job.end is not None:
+            return
+        if job.uid in self._holding:
+            return
+        try:
+            await self._cluster.hold(job.namespace, job.name, job.uid)
+            self._holding.add(job.uid)
+        except KubeError as error:
+            self._refused(job, error)
 
     async def _reconcile_unseen(self, uid: str) -> Outcome:
         """A Job that the ledger holds open and that we do not see: gone while nobody looked, or none of ours."""
@@ -213,11 +258,13 @@ class Reconciler:
             return DONE
         if self._namespaces is not None and row.namespace not in self._namespaces:
             return DONE
-        job = _remembered(row)
+        job = remembered(row)
         if not await self._is_really_gone(job):
             return DONE
-        now = standing(job, (), gone=True)
-        outcome = await self._tell(job, (), now, due(job, now), Context(None, True, row.status))
+        pods = self._view.pods(uid)  # orphaned, or not collected yet
+        now = standing(job, pods, gone=True)
+        context = Context(None, True, row.status, logs=self._logs.of)
+        outcome = await self._tell(job, pods, now, due(job, now), context)
         # No watch will say that it is gone, and nothing can come of it any more.
         self._told.pop(uid, None)
         return outcome
@@ -273,33 +320,22 @@ class Reconciler:
             return unavailable("never-started" if pods else "no-pod"), 0
         if not await self._claim(job.uid):
             return None, OTHER_SECONDS
-        pod, container = decider
-        read = self._want(job, pod, container)
+        read = self._logs.want(job, decider)
         if read is None and left <= 0:
             # Redis may be what the read waits for, to store the log. Then there is time: the end cannot leave either.
             await self._ledger.claim(job.uid)
-            read = self._want(job, pod, container) or unavailable("timeout", f"{pod.name}/{container.name}")
+            read = self._logs.want(job, decider)
+            if read is None and self._logs.is_storing(decider):
+                return None, STORING_SECONDS
+            read = read or unavailable("timeout", f"{decider.pod.name}/{decider.container.name}")
         return read, left
 
     async def _read_ahead(self, job: Job, pods: Sequence[Pod]) -> None:
-        """Read the log of each main container that has ended, before the Job's end and before its Pod is cleaned up.
-
-        The kubelet drops the log of a Pod that is being deleted as soon as its containers have ended, so such a log is
-        followed to its end while they are being killed.
-        """
-        due = [
-            (pod, c)
-            for pod, c in main_containers(job, pods)
-            if not pod.gone and (c.state == "terminated" or (c.state == "running" and pod.deleted))
-        ]
+        """Read the log of each container that has ended, before the Job's end and before its Pod is cleaned up."""
+        due = self._logs.due(job, pods)
         if due and await self._claim(job.uid):
-            for pod, c in due:
-                self._want(job, pod, c)
-
-    def _want(self, job: Job, pod: Pod, c: Container) -> LogRead | None:
-        return self._logs.want(
-            job.uid, job.namespace, pod.name, pod.uid, c.name, instance=c.restarts, follow=c.state == "running"
-        )
+            for wanted in due:
+                self._logs.start(wanted)
 
     async def _claim(self, uid: str) -> bool:
         if uid in self._claims:
@@ -315,24 +351,29 @@ class Reconciler:
         self._claims.add(uid)
         return True
 
-    def _end(self, uid: str, pods: Sequence[Pod] = ()) -> Outcome:
+    async def _end(self, uid: str, seen: Job | None, pods: Sequence[Pod] = ()) -> Outcome:
+        """Its end is in the ledger: let go of it here, and in the cluster if we hold it there."""
+        pods = pods or self._view.pods(uid)
+        self._logs.drop(pods)
+        is_gone = self._view.is_gone(uid)
+        if seen is not None and seen.held and not is_gone:
+            await self._cluster.release(seen.namespace, seen.name, uid)
         self._stop_waiting(uid)
-        for pod in pods or self._view.pods(uid):
-            for container in pod.containers:
-                for instance in range(container.restarts + 1):
-                    self._logs.drop(pod.uid, container.name, instance=instance)
-        if self._view.is_gone(uid):
+        if is_gone:
             self._told.pop(uid, None)  # nothing can come of it any more, and a million of them would fill the memory
         self._view.drop(uid)
         return DONE
 
     def _stop_waiting(self, uid: str) -> None:
         self._since.pop(uid, None)
+        self._summaries.pop(uid, None)
+        self._noted.pop(uid, None)
+        self._holding.discard(uid)
         self._claims.discard(uid)
         self._others.discard(uid)
 
 
-def _step(job: Job, status: str, tellings: tuple[Telling, ...]) -> Step:
+def _step(job: Job, status: str, tellings: Sequence[Telling], life: dict[str, bytes]) -> Step:
     try:
         created = unix(job.created)
     except ValueError:
@@ -345,36 +386,10 @@ def _step(job: Job, status: str, tellings: tuple[Telling, ...]) -> Step:
         namespace=job.namespace,
         name=job.name,
         status=status,
-        tellings=tellings,
+        tellings=tuple(tellings),
+        life=life,
     )
 
 
 def _has_no_end(job: Job, pod: Pod) -> bool:
-    container = main_container(job, pod)
-    return container is None or container.state != "terminated"
-
-
-def _remembered(row: Row) -> Job:
-    """What the ledger remembers of a Job that is gone."""
-    return Job(
-        uid=row.uid,
-        namespace=row.namespace,
-        name=row.name,
-        version=row.version,
-        eval_id=row.eval_id,
-        has_eval_id=True,
-        created=datetime.fromtimestamp(row.created, UTC).isoformat(),
-        deleted=None,
-        started=None,
-        completed=None,
-        labels=None,
-        container=None,
-        timeout=None,
-        active=0,
-        ready=0,
-        ended_pods=0,
-        is_empty=False,
-        end=None,
-        suspended=None,
-        was_suspended=False,
-    )
+    return word(job, pod).ended is None

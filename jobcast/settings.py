@@ -14,8 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobcast.archive import check_store
 from jobcast.connection import check_url
-from jobcast.job import Reading
 from jobcast.keys import DEFAULT_PREFIX
+from jobcast.reading import Reading
 
 EXIT_FAILED = 1
 EXIT_WRONG_SETTINGS = 2
@@ -74,8 +74,19 @@ class CoreSettings(BaseSettings):
         le=268_435_456,
         description="Longest log that Redis is given; a longer one is cut and said to be",
     )
+    log_containers: Literal["main", "all"] = Field(
+        "main",
+        description="Whose logs are read: `main` is the main container's, and of an attempt that failed all others' too; "
+        "`all` is every container's of every attempt",
+    )
     log_wait_seconds: Seconds = Field(10, description="The longest that a terminal event waits for its log")
     log_concurrency: int = Field(16, ge=1, le=1024, description="Simultaneous log reads")
+    finalizer: bool = Field(
+        False, description="Hold each Job by a finalizer until its end is recorded; needs `patch` on Jobs"
+    )
+    finalizer_max_seconds: float = Field(
+        300, ge=1, le=86_400, description="The longest that a Job in deletion is held while Redis is away"
+    )
     retention_seconds: int = Field(
         604_800, ge=60, le=31_536_000, description="Records and ledger rows are kept so long after the end"
     )
@@ -154,6 +165,9 @@ def complaints(error: ValidationError) -> list[str]:
 
 
 def _shown(name: str, value: str) -> str:
+    if name == "LOG_STORE" and re.search(r"[@?#]|:(?!//)", value):
+        # Where there may be credentials, which do not belong there, nothing is repeated.
+        return repr(f"{value.partition('://')[0]}://***" if "://" in value else "***")
     if not name.endswith("_URL"):
         return repr(value[:100])
     # What does not parse as a URL may still carry a password: nothing before the last @ is repeated, and without one
@@ -163,6 +177,3 @@ def _shown(name: str, value: str) -> str:
     shown = f"{scheme}{separator}{'***' if account else ''}{at}{host}"
     shown = re.sub(r":(?!//|\d+([/?#]|$))[^/]*", ":***", shown)
     return repr(re.sub(r"([?&]password=)[^&#]*", r"\1***", shown)[:100])
-    if name == "LOG_STORE" and re.search(r"[@?#]|:(?!//)", value):
-        # Where there may be credentials, which do not belong there, nothing is repeated.
-        return repr(f"{value.partition('://')[0]}://***" if "://" in value else "***")

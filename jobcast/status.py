@@ -2,8 +2,9 @@
 
 | standing | because |
 | --- | --- |
-| completed, failed | the condition Complete or Failed is True; nothing else ends a Job |
-| cancelled | it is going (deletionTimestamp) or gone, and neither condition is True |
+| completed, failed | the condition Complete or Failed is True; nothing else ends a Job that is there |
+| completed, failed | it is going or gone, and had reached its end by what it, or its Pods, said before (`concluded`) |
+| cancelled | it is going (deletionTimestamp) or gone otherwise |
 | suspended | the condition Suspended is True |
 | running | a main container runs or has run since the last start |
 | pending | none of these |
@@ -15,9 +16,11 @@ ready has its main container running, and the Job controller says so where the P
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
+from jobcast.attempts import word
 from jobcast.event import PENDING, Status
-from jobcast.job import Container, Job, Pod, main_container
+from jobcast.job import Condition, Container, Job, Pod, main_container
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
@@ -55,12 +58,38 @@ def standing(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> Standing:
     return Standing(PENDING, False)
 
 
+def concluded(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> Job:
+    """The Job, with the end it had reached when it was deleted, if that much is known; else the very same Job.
+
+    The Job controller does nothing more for a Job that is being deleted, so its condition never comes. What it had decided
+    (SuccessCriteriaMet, FailureTarget), or what its Pods had shown by then, is its end all the same. A Pod that ended since
+    it was asked to go shows nothing: it was killed, whatever its exit code.
+    """
+    if job.end is not None or (job.deleted is None and not gone):
+        return job
+    if job.target is not None:
+        kind = "Complete" if job.target.type == "SuccessCriteriaMet" else "Failed"
+        return replace(job, end=replace(job.target, type=kind))
+    words = [found for pod in pods if (found := word(job, pod)).ended_by_itself]
+    good = [found for found in words if found.ended and found.ended.exit_code == 0]
+    count = len({found.pod.index for found in good}) if job.is_indexed else len(good)
+    bad = [found for found in words if found.pod.phase == "Failed"]
+    if job.completions and count >= job.completions:
+        kind, deciders = "Complete", good
+    elif job.retries is not None and len(bad) > job.retries:
+        kind, deciders = "Failed", bad
+    else:
+        return job
+    at = max((found.ended.finished_at or "" for found in deciders if found.ended), default="")
+    return replace(job, end=Condition(type=kind, status="True", last_transition_time=at or None))
+
+
 def main_containers(job: Job, pods: Iterable[Pod]) -> list[tuple[Pod, Container]]:
     """Each Pod of the Job's last start with its main container, where the kubelet has reported one."""
     found = []
     for pod in pods:
         container = main_container(job, pod)
-        if container is not None and not _is_of_a_former_start(job, pod, container):
+        if container is not None and not is_of_a_former_start(job, pod, container):
             found.append((pod, container))
     return found
 
@@ -75,7 +104,7 @@ def _runs(job: Job, pods: Sequence[Pod]) -> bool:
     return job.ready > 0 or any(container.has_run for _, container in main_containers(job, pods))
 
 
-def _is_of_a_former_start(job: Job, pod: Pod, container: Container) -> bool:
+def is_of_a_former_start(job: Job, pod: Pod, container: Container) -> bool:
     """Of a resumed Job, the Pods of the suspended run linger while they terminate; they say nothing of this one.
 
     Both times are the cluster's, RFC 3339 in UTC to the second, so they compare as text.

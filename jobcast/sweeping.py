@@ -14,17 +14,21 @@ import redis.asyncio
 
 from jobcast.connection import connect
 from jobcast.event import PENDING, Event
-from jobcast.job import JOB_NAME_LABEL, Job, Pod
+from jobcast.job import JOB_NAME_LABEL, JOB_UID_LABEL, Job, Pod
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, Access, Api
 from jobcast.ledger import CLAIM_SECONDS, Ledger
-from jobcast.logs import LogReads
+from jobcast.logbook import LogBook, Owed
+from jobcast.logs import LogReads, Wanted
+from jobcast.readings import open_reads
 from jobcast.reconcile import Reconciler
 from jobcast.settings import CoreSettings, reading_of, watched_namespaces
 
 CONCURRENCY = 64
 """Jobs reconciled at the same time: their steps share round trips, and a sweep is in no hurry."""
 KEEP_BATCH = 500
+OWED_A_SWEEP = 200
+"""Logs brought to the store in one round: the events come first."""
 
 
 class Snapshot:
@@ -94,16 +98,7 @@ class Sweep:
 
     async def run(self, stack: contextlib.AsyncExitStack) -> int:
         settings, ledger = self._settings, self._ledger
-        logs = await stack.enter_async_context(
-            LogReads(
-                self._api,
-                excerpt_bytes=settings.log_excerpt_bytes,
-                concurrency=settings.log_concurrency,
-                done=self._log_was_read,
-                store=ledger.store_log if settings.log_store == "redis" else None,
-                store_limit=settings.log_store_limit_bytes,
-            )
-        )
+        logs = await open_reads(stack, settings, self._api, ledger, done=self._log_was_read)
         reconciler = Reconciler(
             self._snapshot,
             self._api,
@@ -111,6 +106,9 @@ class Sweep:
             logs,
             namespaces=self._namespaces,
             log_wait=settings.log_wait_seconds,
+            all_logs=settings.log_containers == "all",
+            looks=False,  # a sweep does not wait for what runs
+            holds=settings.finalizer,
         )
         candidates: list[str] = []
         for namespace in self._namespaces or (None,):
@@ -127,6 +125,7 @@ class Sweep:
             await asyncio.gather(renewing, return_exceptions=True)
             await reconciler.release_claims()
         await self._keep(reconciler)
+        await self._bring_owed(logs)
         # One Job that fails costs the others nothing; the next sweep tries it again, and this one says so.
         for error in results:
             if isinstance(error, BaseException):
@@ -141,7 +140,7 @@ class Sweep:
             await reconciler.recall([job.uid for job in page.items])
             for job in page.items:
                 self._snapshot.jobs[job.uid] = job
-                if not reconciler.is_ended(job.uid):
+                if not reconciler.is_ended(job.uid) or job.held:
                     untold.append(job.uid)
                     needs_pods = needs_pods or _needs_pods(job, reconciler)
         if needs_pods:
@@ -169,11 +168,37 @@ class Sweep:
         if uid in self._read:
             self._read[uid].set()
 
+    async def _bring_owed(self, logs: LogReads) -> None:
+        """Logs that the store did not take when they were read, while their Pods still exist."""
+        if not logs.has_store:
+            return
+        book = LogBook(self._ledger, self._settings.retention_seconds)
+        for owed in (await book.owed())[:OWED_A_SWEEP]:
+            place = owed.place
+            if self._namespaces is not None and place.namespace not in self._namespaces:
+                continue
+            pods = await self._api.pods_of(place.namespace, f"{JOB_UID_LABEL}={place.uid}")
+            wanted = _as_it_is_now(owed, pods)
+            if wanted is not None and not await logs.bring(wanted):
+                return  # it would not take the next one either
+            await book.settle(place)
+
     async def _keep(self, reconciler: Reconciler) -> None:
         """Rows of ended Jobs that the API server still shows must not expire before the Jobs do."""
         shown = [uid for uid in reconciler.ended() if uid in self._snapshot.jobs]
         for start in range(0, len(shown), KEEP_BATCH):
             await self._ledger.keep(shown[start : start + KEEP_BATCH])
+
+
+def _as_it_is_now(owed: Owed, pods: Sequence[Pod]) -> Wanted | None:
+    """The log, if the kubelet still has it: of a container's last instance, and of the one before."""
+    place = owed.place
+    for pod in pods:
+        for container in (*pod.containers, *pod.init, *pod.sidecars):
+            since = container.restarts - place.instance
+            if (pod.uid, container.name) == (owed.pod_uid, place.container) and since in (0, 1):
+                return Wanted(place, pod.uid, owed.eval_id, previous=since == 1)
+    return None
 
 
 def _needs_pods(job: Job, reconciler: Reconciler) -> bool:

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from jobcast.attempts import LogsOf, attempts, deciding
 from jobcast.event import (
     PENDING,
-    Attempt,
+    Artifact,
     Cancelled,
     Completed,
     Event,
@@ -23,8 +24,12 @@ from jobcast.event import (
     event_id,
 )
 from jobcast.excerpt import LogRead
-from jobcast.job import Container, Job, Pod, main_container, unix
+from jobcast.job import Job, Pod, unix
 from jobcast.status import Standing, first_start
+
+TERMINATION_MESSAGE = "termination-message"
+"""`log_source` of an output that is the container's last word, for want of its log."""
+_artifacts = msgspec.json.Decoder(list[Artifact])
 
 
 class Due(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +65,9 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     is_gone: bool = False
     last_status: str = PENDING
     """What was told last, of cancelled Jobs."""
+    is_concluded: bool = False
+    """Its condition never came: the end is what had been reached when it was deleted."""
+    logs: LogsOf = lambda pod, container: []
 
 
 class Teller:
@@ -83,14 +91,15 @@ class Teller:
     def _running(self, fact: Due) -> Running:
         job = self._job
         started = first_start(job, self._pods)
-        timestamp, time = _moment(started or job.created)
+        timestamp, time = moment(started or job.created)
         return Running(
             id=fact.id,
             eval_id=job.eval_id,
             timestamp=timestamp,
             time=time,
-            job=_ref(job),
-            metadata=_metadata(job),
+            job=ref(job),
+            metadata=metadata(job),
+            warnings=warnings(job, self._pods),
             started_at=started,
             timeout=job.timeout,
             executor_id=job.name,
@@ -99,97 +108,111 @@ class Teller:
 
     def _suspended(self, fact: Due) -> Suspended:
         job, condition = self._job, self._job.suspended
-        timestamp, time = _moment(condition.last_transition_time if condition else None, job.created)
+        timestamp, time = moment(condition.last_transition_time if condition else None, job.created)
         return Suspended(
             id=fact.id,
             eval_id=job.eval_id,
             timestamp=timestamp,
             time=time,
-            job=_ref(job),
-            metadata=_metadata(job),
+            job=ref(job),
+            metadata=metadata(job),
+            warnings=warnings(job, self._pods),
             reason=condition.reason if condition else None,
         )
 
     def _cancelled(self, fact: Due) -> Cancelled:
         job = self._job
-        timestamp, time = _moment(job.deleted or self._now())
+        timestamp, time = moment(job.deleted or self._now())
         return Cancelled(
             id=fact.id,
             eval_id=job.eval_id,
             timestamp=timestamp,
             time=time,
-            job=_ref(job),
-            metadata=_metadata(job),
+            job=ref(job),
+            metadata=metadata(job),
+            warnings=warnings(job, self._pods),
             reason="JobDeleted" if self._context.is_gone else "JobBeingDeleted",
             cancelled_at=time,
             job_name=job.name,
             last_status=self._context.last_status,
+            attempts=attempts(job, self._pods, self._context.logs),
         )
 
     def _ended(self, fact: Due) -> Completed | Failed:
         job, condition, read = self._job, self._job.end, self._context.read
         assert condition is not None, "only a condition ends a Job"
         assert read is not None, "an end comes with what is known of its log"
-        timestamp, time = _moment(condition.last_transition_time, job.completed, job.created)
+        timestamp, time = moment(condition.last_transition_time, job.completed, job.created)
         decider = deciding(job, self._pods)
+        ended = decider.ended if decider else None
+        output, source = read.output, read.log.source or "none"
+        # Of a container without an exit code the message is the kubelet's own, about not having found it.
+        if read.log.state == "unavailable" and ended is not None and ended.exit_code is not None and ended.message:
+            output, source = ended.message, TERMINATION_MESSAGE
+        doubts = [*warnings(job, self._pods)]
+        if self._context.is_concluded:
+            doubts.append("the Job was deleted before its end; this is what it, or its Pods, had said by then")
+        error = _line(condition.reason, condition.message)
+        if error is None and self._context.is_concluded:
+            error = "the Job was deleted after it had failed"
         kind, stamp, error = (
-            (Completed, "completed_at", None)
-            if fact.status is Status.COMPLETED
-            else (Failed, "failed_at", _line(condition.reason, condition.message))
+            (Completed, "completed_at", None) if fact.status is Status.COMPLETED else (Failed, "failed_at", error)
         )
         return kind(
             id=fact.id,
             eval_id=job.eval_id,
             timestamp=timestamp,
             time=time,
-            job=_ref(job),
-            metadata=_metadata(job) | {stamp: time, "log_source": read.log.source or "none"},
-            exit_code=decider[1].exit_code if decider else None,
-            output=read.output,
+            job=ref(job),
+            metadata=metadata(job) | {stamp: time, "log_source": source},
+            warnings=doubts,
+            exit_code=ended.exit_code if ended else None,
+            output=output,
             output_truncated=read.is_cut,
             error=error,
             duration_seconds=_between(job.started, job.completed or time),
             reason=condition.reason,
-            attempts=attempts(job, self._pods),
+            attempts=attempts(job, self._pods, self._context.logs),
             log=read.log,
+            container=decider.container.name if decider else None,
+            role=decider.role if decider else "main",
+            artifacts=artifacts(job) or [],
         )
 
 
-def attempts(job: Job, pods: Sequence[Pod]) -> list[Attempt]:
-    """The Job's Pods as far as they were seen, in the order in which they started."""
+def warnings(job: Job, pods: Sequence[Pod]) -> list[str]:
+    """What is wrong with the Job's annotations: they are users' text, and never cost the event."""
     found = []
-    for pod in pods:
-        container = main_container(job, pod) or Container(name="", state="waiting")
-        found.append(
-            Attempt(
-                pod=pod.name,
-                index=pod.index,
-                started_at=container.started_at,
-                finished_at=container.finished_at,
-                exit_code=container.exit_code,
-                reason=pod.reason or container.reason,
-                restarts=container.restarts,
+    if job.container is not None:
+        names = {container.name for pod in pods for container in pod.containers}
+        if names and job.container not in names:
+            found.append(
+                f"annotation jobcast/container: no container is named {_short(job.container)}; {_those(names)}"
             )
+    if job.bad_timeout is not None:
+        found.append(f"annotation timeout: {_short(job.bad_timeout)} is no number of seconds")
+    if artifacts(job) is None:
+        found.append(
+            f"annotation jobcast/artifacts: {_short(job.artifacts or '')} is no JSON list of name and location"
         )
-    # Those that never started come last; RFC 3339 in UTC sorts as text.
-    return sorted(found, key=lambda attempt: (attempt.started_at or "~", attempt.pod))
+    return found
 
 
-def deciding(job: Job, pods: Sequence[Pod]) -> tuple[Pod, Container] | None:
-    """The attempt whose exit code and output are the Job's: the last that ended the way the Job did, else the last."""
-    ended = [(pod, c) for pod in pods if (c := main_container(job, pod)) is not None and c.state == "terminated"]
-    if not ended:
+def artifacts(job: Job) -> list[Artifact] | None:
+    """What the annotation lists; None for one that does not parse."""
+    if not job.artifacts:
+        return []
+    try:
+        return _artifacts.decode(job.artifacts)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    completed = job.end is not None and job.end.type == "Complete"
-    alike = [(pod, c) for pod, c in ended if (c.exit_code == 0) == completed]
-    return max(alike or ended, key=lambda attempt: (attempt[1].finished_at or "", attempt[0].name))
 
 
-def _ref(job: Job) -> JobRef:
+def ref(job: Job) -> JobRef:
     return JobRef(job.namespace, job.name, job.uid)
 
 
-def _metadata(job: Job) -> dict[str, str]:
+def metadata(job: Job) -> dict[str, str]:
     return {"job_name": job.name, **(job.labels or {})}
 
 
@@ -198,7 +221,7 @@ def _line(*parts: str | None) -> str | None:
     return ": ".join(" ".join(part.split()) for part in parts if part) or None
 
 
-def _moment(*times: str | None) -> tuple[float, str]:
+def moment(*times: str | None) -> tuple[float, str]:
     """The first of these times that can be read, as Unix seconds and RFC 3339."""
     for time in times:
         if time:
@@ -207,6 +230,15 @@ def _moment(*times: str | None) -> tuple[float, str]:
             except ValueError:
                 continue
     return 0.0, datetime.fromtimestamp(0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "…")
+
+
+def _those(names: set[str]) -> str:
+    shown = sorted(names)[:5]
+    return f"there {'is' if len(names) == 1 else 'are'} {', '.join(shown)}{', …' if len(names) > 5 else ''}"
 
 
 def _between(start: str | None, end: str | None) -> float | None:

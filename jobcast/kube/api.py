@@ -13,10 +13,11 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from jobcast.job import Job, Pod, Reading
+from jobcast.job import FINALIZER, Job, Pod
 from jobcast.kube.access import Access, NoCluster
 from jobcast.kube.decode import JOBS, PODS, Change, Lines, Page, Resource, Skip, T
 from jobcast.kube.errors import KubeError, NotFound, Unauthorized, Unreachable, from_response
+from jobcast.reading import Reading
 
 WATCH_SILENCE_SECONDS = 90.0
 """The API server sends a bookmark about every minute: 90 s without a byte mean that the link is dead."""
@@ -29,6 +30,8 @@ CONNECT_SECONDS = 5.0
 PAGE_SIZE = 500
 """client-go's page size: 3.3 MB of JSON, 0.2 MB on the wire."""
 LOG_CHUNK_BYTES = 64 * 1024
+FIRST_LINE_BYTES = 64
+"""Enough of a log for the time that the kubelet writes before its first line: 30 to 35 bytes and a space."""
 
 _NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
@@ -132,6 +135,24 @@ class Api:
         """All Pods of the selector, straight from the API server."""
         return [pod async for page in self.pages(PODS, namespace, selector) for pod in page.items]
 
+    async def hold(self, namespace: str, name: str, uid: str) -> None:
+        """Put our finalizer on the Job. Does nothing where the Job is gone, another one by now, or being deleted."""
+        with suppress(NotFound):
+            await self._patch(namespace, name, {"uid": uid, "finalizers": [FINALIZER]})
+
+    async def release(self, namespace: str, name: str, uid: str) -> None:
+        """Take our finalizer off the Job. Does nothing where the Job is gone, another one by now, or without it."""
+        with suppress(NotFound):
+            await self._patch(namespace, name, {"uid": uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER]})
+
+    async def _patch(self, namespace: str, name: str, metadata: dict[str, Any]) -> None:
+        # A strategic merge adds and removes single finalizers: nobody else's are lost, whoever writes at the same time.
+        body = msgspec.json.encode({"metadata": metadata})
+        path, kind = f"{JOBS.path(namespace)}/{name}", "application/strategic-merge-patch+json"
+        async with self._open(path, {}, body=body, method="PATCH", kind=kind) as response:
+            with _as_unreachable():
+                await response.read()
+
     @asynccontextmanager
     async def log(
         self,
@@ -142,17 +163,31 @@ class Api:
         previous: bool = False,
         follow: bool = False,
         silence: float = ANSWER_SECONDS,
+        **more: str,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The container's log as chunks of raw bytes: no decoding, no line is waited for. `follow`: to its end.
+        """The container's log as chunks of raw bytes: no decoding, no line is waited for. `follow`: to its end. `more` are
+        further parameters of the request.
 
         Raises NotFound (the Pod is gone) and KubeError with code 400 (the container has not started).
         """
-        params = {"container": container}
+        params = {"container": container, **more}
         params |= {"previous": "true"} if previous else {}
         params |= {"follow": "true"} if follow else {}
         path = f"{PODS.path(namespace)}/{pod}/log"
         async with self._open(path, params, silence=silence, encoding="identity") as response:
             yield self._chunks(response)
+
+    async def first_line(self, namespace: str, pod: str, container: str, *, previous: bool = False) -> str:
+        """The time of the log's first line, RFC 3339 with nanoseconds; empty while there is none. Raises KubeError."""
+        head = b""
+        async with self.log(
+            namespace, pod, container, previous=previous, timestamps="true", limitBytes=str(FIRST_LINE_BYTES)
+        ) as chunks:
+            async for chunk in chunks:
+                head += chunk
+        time, separator, _ = head.partition(b" ")
+        # What is no time is a complaint of the kubelet's in place of a log.
+        return time.decode() if separator and time[:1].isdigit() else ""
 
     async def may(self, verb: str, resource: Resource[Any], namespace: str | None, subresource: str = "") -> bool:
         """Whether our own account may do this, by a SelfSubjectAccessReview."""
@@ -199,14 +234,16 @@ class Api:
         silence: float = ANSWER_SECONDS,
         encoding: str = "gzip",
         body: bytes | None = None,
+        method: str = "POST",
+        kind: str = "application/json",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send the request; the response is a success. A 401 has the credentials read again before it is raised."""
         headers = await self._headers() | {"Accept": "application/json", "Accept-Encoding": encoding}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = kind
         with _as_unreachable():
             response = await self._session.request(
-                "GET" if body is None else "POST",
+                "GET" if body is None else method,
                 self.access.host + path,
                 params=params,
                 data=body,

@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from jobcast.job import Job, Pod, Reading, WireJob, WirePod
+from jobcast.job import Job, Pod
 from jobcast.kube.errors import Status, from_status
+from jobcast.reading import Reading, WireJob, WirePod
 
 T = TypeVar("T", Job, Pod)
 Skip = Callable[[str], None]

@@ -148,6 +148,8 @@ class World:
         self.prefix = namespace
         self.heard: list[tuple[str, Obj]] = []
         """Channel and event, as a plain subscriber got them."""
+        self.progress: list[Obj] = []
+        """What came on the channel of progress, which is no event."""
         self.is_redis_steady = True
         """False once a test has harmed Redis: then a subscriber may have missed something, and ids may come again."""
 
@@ -279,7 +281,11 @@ class World:
                             continue
                         self._subscribed.set()
                         if message["type"] == "pmessage":
-                            self.heard.append((message["channel"], json.loads(message["data"])))
+                            event = json.loads(message["data"])
+                            if message["channel"] == f"{self.prefix}:progress":
+                                self.progress.append(event)
+                            else:
+                                self.heard.append((message["channel"], event))
             await asyncio.sleep(0.05)
 
     # Controllers

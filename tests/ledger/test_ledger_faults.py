@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-import zstandard
 
 from jobcast.connection import connect
 from jobcast.ledger import CLAIM_SECONDS, Answer, LedgerError
 from tests.conftest import ValkeyServer, eventually
-from tests.ledger.conftest import RETENTION, UID, World, world_on
+from tests.ledger.conftest import UID, World, world_on
 
 
 async def command(server: ValkeyServer, *words: Any, password: str | None = None) -> None:
@@ -299,15 +298,3 @@ async def test_a_claim_lapses_with_who_held_it(world: World) -> None:
     assert not await world.ledger.claim(UID)
     await eventually(lambda: world.ledger.claim(UID), timeout=5)
     assert 0 < await world.client.pttl(world.keys.claim(UID)) <= CLAIM_SECONDS * 1000
-
-
-@pytest.mark.must_survive(17)
-@pytest.mark.parametrize("data", [b"", b"\xff\x00 exact\r\n" * 1000])
-async def test_a_log_is_stored_compressed_exact_and_for_as_long_as_the_record(world: World, data: bytes) -> None:
-    ref = await world.ledger.store_log(UID, "pod", "main", data)
-    key = world.keys.log(UID, "pod", "main")
-    assert ref == f"redis:{key}"
-    stored = await world.client.get(key)
-    assert zstandard.decompress(stored) == data
-    assert len(stored) < 100
-    assert RETENTION - 5 <= await world.client.ttl(key) <= RETENTION

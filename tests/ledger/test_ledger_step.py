@@ -248,12 +248,21 @@ async def test_of_many_who_tell_the_same_one_tells(world: World) -> None:
     assert await world.stream() == ["running"]
 
 
-async def test_who_gave_up_waiting_is_passed_over(world: World) -> None:
+async def test_who_gave_up_waiting_is_passed_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go, pipe = asyncio.Event(), world.ledger._link._pipe
+    exchange = pipe.exchange
+
+    async def slow(commands: Any) -> list[Any]:
+        await let_go.wait()
+        return await exchange(commands)
+
+    monkeypatch.setattr(pipe, "exchange", slow)
     first = asyncio.create_task(world.tell("completed", uid="first"))
     tasks = [asyncio.create_task(world.tell("completed", uid=str(number))) for number in range(5)]
     await asyncio.sleep(0)
     for task in tasks[:3]:
         task.cancel()
+    let_go.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(result, asyncio.CancelledError) for result in results] == [True] * 3 + [False] * 2
     assert (await first).answer is Answer.TOLD

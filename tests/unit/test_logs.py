@@ -2,17 +2,17 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from jobcast import logs
+from jobcast.archive.base import REFUSED, UNAVAILABLE, Archive, ArchiveError, Kept, LogPlace
 from jobcast.event import Log
 from jobcast.excerpt import LogRead
 from jobcast.kube import Forbidden, KubeError, NotFound, Throttled, Unauthorized, Unreachable
-from jobcast.ledger import LedgerError
-from jobcast.logs import LogReads
+from jobcast.logs import LogReads, Wanted
 from tests.conftest import eventually
 
 Answer = bytes | list[bytes] | BaseException | asyncio.Event
@@ -58,19 +58,23 @@ class Room:
         self.source, self.reads, self.done, self.seen = source, reads, done, seen
 
     def want(self, pod: str, job: str = "job") -> LogRead | None:
-        return self.reads.want(job, "evals", pod, f"uid of {pod}", "main")
+        return self.reads.want(wanted(pod, job))
 
     async def read(self, pod: str) -> LogRead:
         found: LogRead = await eventually(lambda: self.want(pod), timeout=2, every=0.001)
         return found
 
 
+def wanted(pod: str, job: str = "job", **more: bool) -> Wanted:
+    return Wanted(LogPlace("evals", "eval-42", job, pod, "main"), f"uid of {pod}", "42", **more)
+
+
 @asynccontextmanager
 async def room(
     concurrency: int = 4,
     excerpt_bytes: int = 1024,
-    store: Callable[[str, str, str, bytes], Awaitable[str]] | None = None,
-    store_limit: int = 1000,
+    archive: Archive | None = None,
+    store_seconds: float | None = 0.05,
     **answers: list[Answer],
 ) -> AsyncIterator[Room]:
     source, done, seen = FakeSource(**answers), [], []  # type: ignore[var-annotated]
@@ -80,8 +84,8 @@ async def room(
         concurrency=concurrency,
         done=done.append,
         seen=seen.append,
-        store=store,
-        store_limit=store_limit,
+        archive=archive,
+        store_seconds=store_seconds,
     ) as reads:
         yield Room(source, reads, done, seen)
     assert source.open == 0, "a response is left open"
@@ -130,8 +134,8 @@ async def test_a_log_is_read_once_although_it_is_wanted_many_times() -> None:
 async def test_a_dropped_read_is_read_again_when_it_is_wanted() -> None:
     async with room(pod=[b"x"]) as one:
         await one.read("pod")
-        one.reads.drop("uid of pod", "main")
-        one.reads.drop("uid of pod", "main")
+        one.reads.drop(wanted("pod").key)
+        one.reads.drop(wanted("pod").key)
         assert one.want("pod") is None
         await one.read("pod")
         assert one.source.tries == ["pod", "pod"]
@@ -141,7 +145,7 @@ async def test_a_read_that_nobody_wants_any_more_is_given_up() -> None:
     async with room(pod=[asyncio.Event()]) as one:
         one.want("pod")
         await eventually(lambda: one.source.open)
-        one.reads.drop("uid of pod", "main")
+        one.reads.drop(wanted("pod").key)
         await eventually(lambda: not one.source.open)
         assert one.done == []
 
@@ -255,7 +259,7 @@ async def test_what_is_kept_for_jobs_not_told_yet_is_bounded(monkeypatch: pytest
         await eventually(lambda: len(one.done) == 10)
         assert [name for name in names if one.want(name)] == names[-3:]
         for name in names:
-            one.reads.drop(f"uid of {name}", "main")
+            one.reads.drop(wanted(name).key)
         assert one.reads._kept == 0
 
 
@@ -274,65 +278,131 @@ async def test_reads_under_way_end_with_the_room() -> None:
     assert one.done == []
 
 
-class MemoryStore:
-    def __init__(self, *errors: Exception) -> None:
-        self.errors = list(errors)
-        self.kept: dict[str, bytes] = {}
+class MemoryArchive:
+    """Keeps what is committed; refuses as many commits as it is given errors for, and waits while it is away."""
 
-    async def __call__(self, job: str, pod: str, container: str, data: bytes) -> str:
-        if self.errors:
-            raise self.errors.pop(0)
-        self.kept[f"{job}/{pod}/{container}"] = data
-        return "ref"
+    def __init__(self, *errors: ArchiveError, limit: int = 10_000) -> None:
+        self.errors = list(errors)
+        self.limit = limit
+        self.kept: dict[str, bytes] = {}
+        self.is_back = asyncio.Event()
+        self.is_back.set()
+
+    def sink(self, place: LogPlace) -> "MemorySink":
+        return MemorySink(self, place)
+
+    async def aclose(self) -> None:
+        pass
+
+
+class MemorySink:
+    def __init__(self, archive: MemoryArchive, place: LogPlace) -> None:
+        self.archive, self.place, self.data = archive, place, b""
+
+    async def write(self, chunk: bytes) -> None:
+        self.data += chunk
+
+    async def commit(self) -> Kept:
+        await self.archive.is_back.wait()
+        if self.archive.errors:
+            raise self.archive.errors.pop(0)
+        self.archive.kept[self.place.path] = self.data[: self.archive.limit]
+        return Kept("ref", min(len(self.data), self.archive.limit))
+
+    async def abort(self, because: ArchiveError | None = None) -> None:
+        pass
+
+
+PATH = "evals/eval-42/job/pod/main.0.log"
 
 
 @pytest.mark.must_survive(17)
 async def test_the_exact_bytes_are_stored_and_the_event_leads_to_them() -> None:
-    store, data = MemoryStore(), b"\xff{'a': 1}\n" * 90
-    async with room(excerpt_bytes=256, store=store, pod=[[data[:7], data[7:]]]) as one:
+    archive, data = MemoryArchive(), b"\xff{'a': 1}\n" * 90
+    async with room(excerpt_bytes=256, archive=archive, pod=[[data[:7], data[7:]]]) as one:
         read = await one.read("pod")
-    assert store.kept == {"job/pod/main": data}
+    assert archive.kept == {PATH: data}
     assert (read.log.ref, read.log.state, read.is_cut) == ("ref", "complete", True)
 
 
 @pytest.mark.must_survive(18)
 async def test_a_log_longer_than_the_stores_limit_is_cut_and_said_to_be() -> None:
-    store = MemoryStore()
-    async with room(store=store, store_limit=1000, pod=[[b"x" * 600, b"y" * 600, b"z" * 600]]) as one:
+    archive = MemoryArchive(limit=1000)
+    async with room(archive=archive, pod=[[b"x" * 600, b"y" * 600, b"z" * 600]]) as one:
         read = await one.read("pod")
-    assert store.kept["job/pod/main"] == b"x" * 600 + b"y" * 400
+    assert archive.kept[PATH] == b"x" * 600 + b"y" * 400
     assert (read.log.state, read.log.reason, read.log.bytes) == ("truncated", "store-limit", 1800)
 
 
 @pytest.mark.must_survive(23)
 @pytest.mark.parametrize("answer", [b"", NotFound("gone", code=404), b"unable to retrieve container logs for x"])
 async def test_an_empty_or_missing_log_replaces_nothing_in_the_store(answer: Answer) -> None:
-    store = MemoryStore()
-    async with room(store=store, pod=[answer]) as one:
+    archive = MemoryArchive()
+    async with room(archive=archive, pod=[answer]) as one:
         assert (await one.read("pod")).log.ref is None
-    assert store.kept == {}
+    assert archive.kept == {}
 
 
-async def test_a_store_that_refuses_costs_the_reference_and_not_the_excerpt() -> None:
-    async with room(store=MemoryStore(LedgerError("WRONGTYPE")), pod=[b"what it said"]) as one:
+@pytest.mark.must_survive(19)
+async def test_of_a_log_whose_pod_went_while_it_was_read_the_longest_read_is_kept() -> None:
+    archive = MemoryArchive()
+    answers: list[Answer] = [[b"half", b"cut"], [b"ha", b"cut"], NotFound("gone", code=404)]
+    async with room(archive=archive, pod=answers) as one:
+        read = await one.read("pod")
+    assert (read.output, read.log.bytes, read.log.sha256) == ("half", 4, hashlib.sha256(b"half").hexdigest())
+    assert (read.log.state, read.log.reason, read.log.ref) == ("truncated", "pod-gone", "ref")
+    assert archive.kept == {PATH: b"half"}
+
+
+@pytest.mark.parametrize("reason", [REFUSED, UNAVAILABLE])
+async def test_a_store_that_refuses_costs_the_reference_and_not_the_excerpt(reason: str) -> None:
+    async with room(archive=MemoryArchive(ArchiveError(reason, "no")), pod=[b"what it said"]) as one:
         read = await one.read("pod")
         assert (read.output, read.log.ref, read.log.bytes) == ("what it said", None, 12)
-        assert read.log.reason == "store-refused"
+        assert (read.log.state, read.log.reason) == ("complete", reason)
         assert one.done == ["job"]
 
 
 @pytest.mark.must_survive(24)
-async def test_a_store_that_is_away_longer_than_a_read_may_take_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_redis_that_is_away_longer_than_a_read_may_take_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "LONGEST_READ_SECONDS", 0.01)
-    back, passed = asyncio.Event(), asyncio.get_running_loop().time() + 0.05
-
-    async def store(job: str, pod: str, container: str, data: bytes) -> str:
-        await back.wait()
-        return "ref"
-
-    async with room(store=store, pod=[b"what it said"]) as one:
+    archive, passed = MemoryArchive(), asyncio.get_running_loop().time() + 0.05
+    archive.is_back.clear()
+    async with room(archive=archive, store_seconds=None, pod=[b"what it said"]) as one:
         one.want("pod")
         await eventually(lambda: asyncio.get_running_loop().time() > passed)
-        back.set()
+        archive.is_back.set()
         read = await one.read("pod")
         assert (read.output, read.log.ref, read.log.state) == ("what it said", "ref", "complete")
+
+
+@pytest.mark.must_survive(22)
+async def test_a_slow_store_does_not_hold_up_the_event_and_gets_the_log_all_the_same() -> None:
+    archive = MemoryArchive()
+    archive.is_back.clear()
+    async with room(archive=archive, pod=[b"what it said"]) as one:
+        read = await one.read("pod")
+        assert (read.output, read.log.ref, read.log.reason) == ("what it said", None, "store-unavailable")
+        archive.is_back.set()
+        await eventually(lambda: archive.kept)
+    assert archive.kept == {PATH: b"what it said"}
+
+
+async def test_a_read_whose_job_is_told_goes_on_for_the_store() -> None:
+    archive, let_go = MemoryArchive(), asyncio.Event()
+    async with room(archive=archive, pod=[let_go]) as one:
+        one.want("pod")
+        await eventually(lambda: one.source.open)
+        one.reads.drop(wanted("pod").key)
+        let_go.set()
+        await eventually(lambda: archive.kept)
+        assert (archive.kept, one.done) == ({PATH: b"late"}, [])
+        assert one.reads.get(wanted("pod").key) is None
+
+
+async def test_a_log_is_brought_to_a_store_that_did_not_take_it() -> None:
+    archive = MemoryArchive(ArchiveError(UNAVAILABLE, "no"), ArchiveError(UNAVAILABLE, "no"))
+    async with room(archive=archive, pod=[b"x", b"x", b"x", NotFound("gone", code=404)]) as one:
+        assert (await one.read("pod")).log.ref is None
+        assert [await one.reads.bring(wanted("pod")) for _ in range(3)] == [False, True, True]
+    assert archive.kept == {PATH: b"x"}

@@ -33,12 +33,19 @@ class FakeCluster:
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
         self.pods: list[Pod] = []
+        self.held: list[str] = []
 
     async def job(self, namespace: str, name: str) -> Job | None:
         return self.jobs.get(name)
 
     async def pods_of(self, namespace: str, selector: str) -> list[Pod]:
         return self.pods
+
+    async def hold(self, namespace: str, name: str, uid: str) -> None:
+        self.held.append(uid)
+
+    async def release(self, namespace: str, name: str, uid: str) -> None:
+        self.held.remove(uid)
 
     def now(self) -> str:
         return ENDED

@@ -262,7 +262,7 @@ def test_the_attempt_that_decides_is_the_last_that_ended_the_way_the_job_did() -
     def decider(end: dict[str, Any], *pods: Pod) -> str:
         found = deciding(job(conditions=[end]), pods)
         assert found is not None
-        return found[0].name
+        return found.pod.name
 
     bad_first = pod(ended_state(1, finished="2026-11-20T10:00:10Z"), name="bad-first")
     good = pod(ended_state(0, finished="2026-11-20T10:00:20Z"), name="good")
@@ -276,7 +276,7 @@ def test_the_attempt_that_decides_is_the_last_that_ended_the_way_the_job_did() -
 
 def test_the_decision_does_not_depend_on_the_order_of_pods() -> None:
     pods = [pod(ended_state(1), name=name) for name in ("b", "a", "c")]
-    names = {deciding(job(conditions=[FAILED]), order)[0].name for order in (pods, pods[::-1], pods[1:] + pods[:1])}  # type: ignore[index]
+    names = {deciding(job(conditions=[FAILED]), order).pod.name for order in (pods, pods[::-1], pods[1:] + pods[:1])}
     assert names == {"c"}
 
 
