@@ -41,7 +41,7 @@ def wait_for(gate):
 """The beginning of every module of handlers here: `call` leaves a trace that any process may read."""
 
 
-def until(condition: Callable[[], R], timeout: float = 25.0) -> R:
+def until(condition: Callable[[], R], timeout: float = 60.0) -> R:
     """Wait until it is true; returns what it returned."""
     deadline = time.monotonic() + timeout
     while not (result := condition()):
