@@ -4,7 +4,6 @@
 for subscribers. Importing this room costs nothing: what obstore and zstandard are needed for is imported when it is used.
 """
 
-import importlib.util
 import secrets
 
 from jobcast.archive.base import REFUSED, UNAVAILABLE, Archive, ArchiveError, Kept, LogPlace, Sink
@@ -51,10 +50,10 @@ def check_store(store: str) -> str:
         return store
     from jobcast.archive.stores import open_store, parse
 
-    url = parse(store)
-    if importlib.util.find_spec("obstore") is None:
-        raise ValueError("obstore is missing; object stores need: pip install 'jobcast[archive]'")
-    open_store(url)
+    try:
+        open_store(parse(store))
+    except ImportError as error:
+        raise ValueError(str(error)) from None
     return store.rstrip("/")
 
 

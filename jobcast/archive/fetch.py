@@ -5,9 +5,9 @@ zstandard are needed for is imported when it is asked for.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import contextlib
+from collections.abc import AsyncGenerator, Generator, Iterator
 
-from jobcast.archive.base import ArchiveError
 from jobcast.archive.stores import READ_SECONDS, StoreUrl, explain, open_store, parse
 
 PIECE_BYTES = 1024 * 1024
@@ -46,25 +46,22 @@ def _decompressed(blob: bytes) -> bytes:
     return whole
 
 
-def read_object(ref: str) -> Iterator[bytes]:
+def read_object(ref: str) -> Generator[bytes, None, None]:
     """The log's bytes, in pieces; blocks. Raises LogNotFound, ArchiveError, ValueError for a ref that is none, and ImportError."""
-    import_url = parse(ref)
-    store = open_store(import_url, request_seconds=READ_SECONDS)
+    url = parse(ref)
+    store = open_store(url, request_seconds=READ_SECONDS)
     import obstore
 
     try:
-        stream = obstore.get(store, import_url.path).stream(min_chunk_size=PIECE_BYTES)
-        for piece in stream:
+        for piece in obstore.get(store, url.path).stream(min_chunk_size=PIECE_BYTES):
             yield bytes(piece)
-    except (ArchiveError, GeneratorExit):
-        raise
     except FileNotFoundError as error:
-        raise _missing(error, import_url) from None
+        raise _missing(error, url) from None
     except Exception as error:
-        raise explain(error, import_url) from None
+        raise explain(error, url) from None
 
 
-async def read_object_async(ref: str) -> AsyncIterator[bytes]:
+async def read_object_async(ref: str) -> AsyncGenerator[bytes, None]:
     """The same for asyncio."""
     # In threads and not by obstore's own futures: those may abort an interpreter that ends right after (see
     # objects.SETTLE_SECONDS), and here it is somebody else's.
@@ -73,7 +70,9 @@ async def read_object_async(ref: str) -> AsyncIterator[bytes]:
         while (piece := await asyncio.to_thread(_next, pieces)) is not None:
             yield piece
     finally:
-        pieces.close()  # type: ignore[attr-defined]
+        # Not while a thread still waits for the next piece, as after a cancellation: it ends with that piece.
+        with contextlib.suppress(ValueError):
+            pieces.close()
 
 
 def _next(pieces: Iterator[bytes]) -> bytes | None:
@@ -81,6 +80,7 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
 
 
 def _missing(error: FileNotFoundError, url: StoreUrl) -> Exception:
-    # S3 answers 404 for a bucket that is not there, too.
-    failure = explain(error, url)
-    return failure if "NoSuchBucket" in str(error) else LogNotFound(f"{url.text} is not there, or not any more")
+    # S3 and Azure answer 404 for a bucket or container that is not there, too.
+    if "NoSuchBucket" in str(error) or "ContainerNotFound" in str(error):
+        return explain(error, url)
+    return LogNotFound(f"{url.text} is not there, or not any more")

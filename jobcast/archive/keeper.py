@@ -1,6 +1,6 @@
 """Feeds a log to a store without ever holding up the one who reads it.
 
-feed ──▶ a queue of 1 MiB ──▶ pump ──▶ Sink.write
+feed ──▶ a queue of 512 KiB ──▶ pump ──▶ Sink.write
                               └ nothing taken for `stall_seconds`: given up
 """
 
@@ -14,8 +14,8 @@ STALL_SECONDS = 2.0
 """The longest that a store may make the reader wait at one stretch. It is waited for by an event."""
 FINISH_SECONDS = 10.0
 """The longest that the end of a log may take: a part of 5 MiB, and the request that joins the parts."""
-QUEUE_BYTES = 1024 * 1024
-"""Enough for the reader and the store to take turns, little enough for sixteen at once."""
+QUEUE_BYTES = 512 * 1024
+"""Enough for the reader and the store to take turns, little enough for sixteen at once. One chunk may come on top."""
 
 
 class Keeper:
@@ -54,14 +54,15 @@ class Keeper:
         if not chunk or self._is_over:
             return
         if self._pump is None:
-            self._pump = asyncio.create_task(self._drain(), name=f"archive {self._place.source}")
+            self._pump = asyncio.create_task(self._run(), name=f"archive {self._place.source}")
         self._chunks.append(chunk)
         self._queued += len(chunk)
         self._more.set()
         while self._queued > self._queue_bytes and not self._is_over:
             left = self._patience()
             if left <= 0:
-                self._give_up(f"it took nothing for {self._stall_seconds:g} s")
+                self._failure = ArchiveError(UNAVAILABLE, f"the log store took nothing for {self._stall_seconds:g} s")
+                self._pump.cancel()
                 return
             self._room.clear()
             with contextlib.suppress(TimeoutError):
@@ -75,16 +76,16 @@ class Keeper:
         try:
             async with asyncio.timeout(limit):
                 if self._pump is not None:
-                    await self._pump
+                    await asyncio.wait([self._pump])
+                    self._pump.result()
                 if self._failure is None:
                     return await self._sink.commit()
         except ArchiveError as error:
             self._failure = error
         except TimeoutError:
-            self._failure = self._failure or ArchiveError(UNAVAILABLE, f"it was not kept within {limit:g} s")
+            self._failure = self._failure or ArchiveError(UNAVAILABLE, f"the log was not kept within {limit:g} s")
         finally:
-            # Nothing to tidy up after a commit, and harmless then.
-            await self.abort()
+            await self.abort()  # there is nothing to take back after a commit
         return self._failure
 
     async def abort(self) -> None:
@@ -106,11 +107,20 @@ class Keeper:
             return self._stall_seconds
         return self._writing_since + self._stall_seconds - asyncio.get_running_loop().time()
 
-    def _give_up(self, why: str) -> None:
-        self._failure = ArchiveError(UNAVAILABLE, why)
-        self._chunks.clear()
-        if self._pump is not None:
-            self._pump.cancel()
+    async def _run(self) -> None:
+        try:
+            await self._drain()
+        except ArchiveError as error:
+            self._failure = error
+        except asyncio.CancelledError:
+            if self._failure is None:
+                raise
+        finally:
+            self._chunks.clear()
+            self._room.set()
+            if self._failure is not None:
+                # Now, not when the log ends: others are to know, and what it held is to be free.
+                await self._sink.abort(self._failure)
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -118,15 +128,9 @@ class Keeper:
             while self._chunks:
                 chunk = self._chunks.popleft()
                 self._writing_since = loop.time()
-                try:
-                    await self._sink.write(chunk)
-                except ArchiveError as error:
-                    self._failure = self._failure or error
-                    self._chunks.clear()
-                    return
-                finally:
-                    self._queued -= len(chunk)
-                    self._room.set()
+                await self._sink.write(chunk)
+                self._queued -= len(chunk)
+                self._room.set()
             self._writing_since = None
             if self._is_fed:
                 return

@@ -6,6 +6,7 @@ comes; before the parts are joined it is compared with what is there.
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 PART_BYTES = 5 * 1024 * 1024
 """The smallest part that S3 takes; with at most 10,000 of them a log may have 48 GiB."""
 WIDE_UPLOADS = 2
-"""So many logs at a time are sent two parts at once while a third fills: 15 MiB each. The others send one and wait: 5 MiB."""
+"""So many logs at a time fill a part while the one before is sent, and hold 10 MiB; the others wait for it, and hold 5."""
 TIDY_SECONDS = 5.0
 """For taking back the parts of uploads that were given up. What a store keeps of them after that, a lifecycle rule removes."""
 SETTLE_SECONDS = 0.05
@@ -35,6 +36,8 @@ class ObjectArchive:
     """The store that a URL leads to. Raises ValueError and ImportError as `open_store` does."""
 
     def __init__(self, url: str) -> None:
+        # obstore starts a thread for each core of the node; for a few requests at a time two are plenty.
+        os.environ.setdefault("TOKIO_WORKER_THREADS", "2")
         self.url = parse(url)
         self.store = open_store(self.url)
         self.outage = Outage()
@@ -85,7 +88,6 @@ class ObjectSink:
                 size = await _put(self._archive.store, self._url, self._part, self._size)
             else:
                 size = await self._join(self._writer)
-        self._archive.outage.note(None)
         self._forget()
         return Kept(self._url.text, size)
 
@@ -101,15 +103,14 @@ class ObjectSink:
             if self._writer is None:
                 from obstore import open_writer_async
 
-                is_wide = len(archive.wide) < WIDE_UPLOADS
-                if is_wide:
-                    archive.wide.add(self)
                 self._writer = open_writer_async(
-                    archive.store, self._url.path, buffer_size=PART_BYTES, max_concurrency=2 if is_wide else 1
+                    archive.store, self._url.path, buffer_size=PART_BYTES, max_concurrency=1
                 )
-            await self._writer.write(part)
+                if len(archive.wide) < WIDE_UPLOADS:
+                    archive.wide.add(self)
+            await self._writer.write(part)  # waits until the one before is sent
             if self not in archive.wide:
-                await self._writer.write(b"")  # returns when the part is sent
+                await self._writer.write(b"")  # and this until this one is
 
     async def _join(self, writer: "AsyncWritableFile") -> int:
         kept = await _head(self._archive.store, self._url.path)
@@ -122,15 +123,18 @@ class ObjectSink:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        self._archive.outage.check()
+        outage = self._archive.outage
+        if self._writer is None:  # one that is under way is not to suffer from another's bad luck
+            outage.check()
         try:
             yield
         except ArchiveError:
             raise
         except Exception as error:
             failure = explain(error, self._archive.url)
-            self._archive.outage.note(failure)
+            outage.note(failure)
             raise failure from None  # what obstore raises may show signed URLs
+        outage.note(None)
 
     def _forget(self) -> None:
         self._part = bytearray()

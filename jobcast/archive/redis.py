@@ -41,7 +41,7 @@ class RedisSink:
         kept = chunk[: self._limit - self._size]
         self._size += len(kept)
         self._raw += kept
-        if len(self._raw) >= _WHOLE_BYTES:
+        if len(self._raw) > _WHOLE_BYTES:
             if self._stream is None:
                 self._stream = _compressor().compressobj()
             self._compressed += self._stream.compress(self._raw)

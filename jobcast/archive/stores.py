@@ -34,6 +34,7 @@ RETRIES = 2
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}")
 _ACCOUNT_HOST = re.compile(r"[a-z0-9-]{3,63}@[a-z0-9]{3,24}\.(dfs|blob)\.[a-z0-9.-]+")
 _PREFIX_PART = re.compile(r"(?!\.+$)[A-Za-z0-9._=+,@-]+")
+_SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|SAS")
 _RIGHT = (
     "it must be redis, none, or a URL: file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or"
     " abfs://container@account.dfs.core.windows.net/prefix"
@@ -142,7 +143,7 @@ _REFUSING_ERRNOS = frozenset({1, 2, 13, 17, 20, 21, 27, 28, 30, 36, 40, 122})
 long, too many links, quota."""
 _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
-        re.compile(r"builder error", re.IGNORECASE),
+        re.compile(r"HTTP error: builder error"),
         REFUSED,
         "the endpoint is not https; write it with http:// or set AWS_ALLOW_HTTP=true",
     ),
@@ -153,7 +154,7 @@ _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     ),
     (re.compile(r"ConnectionRefused"), UNAVAILABLE, "nothing listens at its endpoint (connection refused)"),
     (re.compile(r"dns error"), UNAVAILABLE, "the name of its endpoint does not resolve"),
-    (re.compile(r"certificate", re.IGNORECASE), REFUSED, "the certificate of its endpoint is not trusted"),
+    (re.compile(r"InvalidCertificate"), REFUSED, "the certificate of its endpoint is not trusted"),
     (re.compile(r"TimedOut"), UNAVAILABLE, "it does not answer in time"),
     (re.compile(r"ConnectionReset|IncompleteMessage|BrokenPipe"), UNAVAILABLE, "it closed the connection"),
 )
@@ -164,7 +165,7 @@ def _said(text: str, status: str) -> str:
     code = re.search(r"<Code>([^<]{1,80})</Code>", text)
     message = re.search(r"<Message>([^<\n]{1,200})", text)
     words = [match[1].strip() for match in (code, message) if match is not None]
-    return f"it answered {status}" + (f": {': '.join(words)}" if words else _hint(status))
+    return f"it answered {status}" + (f": {_masked(': '.join(words))}" if words else _hint(status))
 
 
 def _hint(status: str) -> str:
@@ -179,4 +180,12 @@ def _hint(status: str) -> str:
 def _first_line(text: str) -> str:
     # Queries may be signed; nothing after the first line is for people.
     line = re.sub(r"\?\S*", "", text.partition("\n")[0]).strip()
-    return line.rpartition(" - ")[2][:300] or "no reason given"
+    return _masked(line.rpartition(" - ")[2][:300]) or "no reason given"
+
+
+def _masked(line: str) -> str:
+    """Without any secret of the environment, whatever a store or a library may have put into its words."""
+    for name, value in os.environ.items():
+        if name.startswith(("AWS_", "AZURE_", "GOOGLE_")) and _SECRET.search(name) and len(value) >= 8:
+            line = line.replace(value, "***")
+    return line
