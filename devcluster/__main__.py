@@ -22,8 +22,9 @@ def main() -> None:
     )
     parser.add_argument("--bookmark-seconds", type=float, default=60.0, help="between the bookmarks of a watch")
     parser.add_argument(
-        "--log-rotate-bytes", type=int, help="a log that grows beyond loses what it had; default: never"
+        "--log-rotate-bytes", type=int, help="a log that has grown beyond loses what it had; default: never"
     )
+    parser.add_argument("--log-rotate-seconds", type=float, default=10.0, help="between the looks at how long it is")
     asked = parser.parse_args()
     asyncio.run(_run(asked))
 
@@ -40,6 +41,7 @@ async def _run(asked: argparse.Namespace) -> None:
         backoff_seconds=asked.backoff_seconds,
         bookmark_seconds=asked.bookmark_seconds,
         log_rotate_bytes=asked.log_rotate_bytes,
+        log_rotate_seconds=asked.log_rotate_seconds,
     )
     if asked.kubeconfig:
         await serve(cluster, asked.kubeconfig, stop)

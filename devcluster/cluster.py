@@ -18,9 +18,9 @@ from devcluster.events import Recorder
 from devcluster.faults import Faults
 from devcluster.garbage import GarbageCollector
 from devcluster.jobs import JobController
-from devcluster.kubelet import NODE, Kubelet, Settings
+from devcluster.kubelet import Kubelet, Settings
 from devcluster.logfile import LogFile
-from devcluster.logs import Logs
+from devcluster.logs import NODE, Logs
 from devcluster.podgc import PodCollector
 from devcluster.registry import Registry
 from devcluster.scheme import JOBS, NAMESPACES, NODES, PODS
@@ -46,6 +46,7 @@ class DevCluster:
         backoff_seconds: float = 0.5,
         notice_seconds: float = 0.0,
         log_rotate_bytes: int | None = None,
+        log_rotate_seconds: float = 10.0,
     ) -> None:
         """
         `data`: folder for logs and working directories; a temporary one when None. Emptied at the end either way.
@@ -53,7 +54,8 @@ class DevCluster:
         `bookmark_seconds`: between bookmarks; 60 on a real server.
         `backoff_seconds`: what a real cluster's first back-off of 10 s shrinks to, for retries and restarts alike.
         `notice_seconds`: how late the kubelet notices; 1 on a real node, where a short container is never seen running.
-        `log_rotate_bytes`: a log that grows beyond loses what it had; 10 MiB on a real node, None: never.
+        `log_rotate_bytes`: a log that has grown beyond loses what it had; 10 MiB on a real node, None: never.
+        `log_rotate_seconds`: between the looks at how long a log has become.
         """
         self._host = host
         self._port = port
@@ -63,6 +65,7 @@ class DevCluster:
         self._backoff_seconds = backoff_seconds
         self._notice_seconds = notice_seconds
         self._log_rotate_bytes = log_rotate_bytes
+        self._log_rotate_seconds = log_rotate_seconds
         self._written = 0
         self.store = Store()
         self.registry = Registry(self.store)
@@ -78,7 +81,13 @@ class DevCluster:
             self.registry,
             self.logs,
             recorder,
-            Settings(self.data, self._backoff_seconds, self._notice_seconds, self._log_rotate_bytes),
+            Settings(
+                self.data,
+                self._backoff_seconds,
+                self._notice_seconds,
+                self._log_rotate_bytes,
+                self._log_rotate_seconds,
+            ),
         )
         self._garbage = GarbageCollector(self.registry)
         self._pod_garbage = PodCollector(self.registry)
@@ -136,7 +145,7 @@ class DevCluster:
     def write_log(self, pod: Obj, container: str, data: bytes) -> None:
         """The log of a container that nobody runs; a second call makes the first one's the `previous` log."""
         self._written += 1
-        log = LogFile(self.data / "written" / f"{self._written}.log", None)
+        log = LogFile(self.data / "written" / f"{self._written}.log")
         self.logs.add(pod["metadata"]["uid"], container, log)
         log.append(data)
         log.close()

@@ -6,8 +6,11 @@ import asyncio
 
 from devcluster.errors import ApiError, Obj
 from devcluster.registry import FOREGROUND, ORPHAN, Registry
-from devcluster.scheme import NAMESPACES, RESOURCES, Resource
+from devcluster.scheme import NAMESPACES, PODS, RESOURCES, Resource
 from devcluster.store import Event, key_of
+
+NAMESPACE_SECONDS = 0.05
+"""Between looks at a namespace that is going. A real one waits for seconds: its Jobs see their Pods go, and may fail of it."""
 
 
 class GarbageCollector:
@@ -36,7 +39,8 @@ class GarbageCollector:
 
     def _soon(self, resource: Resource, obj: Obj) -> None:
         # After the Job controller, which lets go of a deleted Job's Pods before they are deleted in turn.
-        asyncio.get_running_loop().call_later(0.002, self._collect, resource, obj)
+        seconds = NAMESPACE_SECONDS if resource is NAMESPACES else 0.002
+        asyncio.get_running_loop().call_later(seconds, self._collect, resource, obj)
 
     def _soon_uid(self, reference: Obj, namespace: str) -> None:
         for resource in RESOURCES:
@@ -100,8 +104,11 @@ class GarbageCollector:
         self._registry.change(resource, obj, drop)
 
     def _empty(self, namespace: Obj) -> None:
+        """Pods go first, as since Kubernetes 1.33, and all else when the last of them is gone."""
         left = 0
-        for resource, obj in self._store.contents(namespace["metadata"]["name"]):
+        contents = list(self._store.contents(namespace["metadata"]["name"]))
+        pods = [(resource, obj) for resource, obj in contents if resource is PODS]
+        for resource, obj in pods or contents:
             if not obj["metadata"].get("deletionTimestamp"):
                 self._delete(resource, obj)
             left += self._store.get(resource, *key_of(obj)) is not None

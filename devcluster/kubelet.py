@@ -15,8 +15,8 @@ from devcluster import podstatus
 from devcluster.clock import stamp
 from devcluster.errors import ApiError, Obj
 from devcluster.events import Recorder
-from devcluster.logfile import LogFile
-from devcluster.logs import Logs
+from devcluster.logfile import LogFile, Rotation
+from devcluster.logs import NODE, Logs
 from devcluster.memory import quantity
 from devcluster.mounts import Mounts
 from devcluster.podenv import argv_of, environment
@@ -26,7 +26,6 @@ from devcluster.registry import TERMINAL_PHASES, Registry
 from devcluster.scheme import PODS
 from devcluster.store import Event, key_of
 
-NODE = "devcluster"
 UNSCHEDULABLE = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
 NO_SUCH_IMAGE = "does-not-exist"
 """An image with this in its name can never be pulled."""
@@ -45,6 +44,7 @@ class Settings:
     notice_seconds: float
     """How long a change in a container goes unnoticed; a real kubelet looks once a second."""
     log_rotate_bytes: int | None
+    log_rotate_seconds: float
 
 
 class Kubelet:
@@ -256,7 +256,8 @@ class Runner:
         """One start of the process; leaves its end in the container's state."""
         container.id = f"containerd://{secrets.token_hex(32)}"
         self._sandbox = True
-        log = LogFile(self._folder / container.name / f"{container.restarts}.log", self._settings.log_rotate_bytes)
+        rotation = Rotation(self._settings.log_rotate_bytes, self._settings.log_rotate_seconds)
+        log = LogFile(self._folder / container.name / f"{container.restarts}.log", rotation)
         self._kubelet.logs.add(self._uid, container.name, log)
         mounts = Mounts(self._pod, container.spec, self._folder)
         mounts.prepare()

@@ -6,21 +6,36 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK = 64 * 1024
 
 
+@dataclass(frozen=True)
+class Rotation:
+    """When a log loses what it had, as long as somebody writes it."""
+
+    bytes: int | None = None
+    """None: never."""
+    seconds: float = 10.0
+    """Between looks."""
+
+
+NEVER = Rotation()
+
+
 class LogFile:
     """Grows while the container runs; read by any number of followers."""
 
-    def __init__(self, path: Path, rotate_bytes: int | None) -> None:
+    def __init__(self, path: Path, rotation: Rotation = NEVER) -> None:
         self.path = path
         self.size = 0
         self.start = 0
         """Where the readable part begins: a rotated log has lost what was before."""
         self.closed = False
-        self._rotate_bytes = rotate_bytes
+        self._rotation = rotation
+        self._looked = time.monotonic()
         self._offsets: list[int] = []
         self._times: list[float] = []
         self._waiting: set[asyncio.Event] = set()
@@ -32,9 +47,15 @@ class LogFile:
         self._times.append(time.time())
         self._file.write(data)
         self.size += len(data)
-        if self._rotate_bytes and self.size - self.start >= self._rotate_bytes:
-            self.start = self.size
+        if self._rotation.bytes:
+            self._rotate(self._rotation.bytes)
         self._wake()
+
+    def _rotate(self, limit: int) -> None:
+        if time.monotonic() - self._looked >= self._rotation.seconds:
+            self._looked = time.monotonic()
+            if self.size - self.start > limit:
+                self.start = self.size
 
     def close(self) -> None:
         if not self.closed:

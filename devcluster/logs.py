@@ -8,15 +8,17 @@ import time
 from aiohttp import web
 
 from devcluster.clock import nano_stamp, parse
-from devcluster.errors import Obj, bad_request, invalid, not_found
+from devcluster.errors import ApiError, Obj, bad_request, invalid, not_found
 from devcluster.logfile import LogFile
 from devcluster.query import flag
-from devcluster.scheme import PODS, Resource, Target
+from devcluster.scheme import NODES, PODS, Resource, Target
 from devcluster.store import Store
 from devcluster.stream import Stream
 
 _OPTIONS = Resource("", "v1", "podlogoptions", "", "PodLogOptions", True)
 TEXT = {"Content-Type": "text/plain"}
+NODE = "devcluster"
+"""The one whose logs are here."""
 
 
 class Logs:
@@ -68,7 +70,17 @@ class Logs:
             raise bad_request(f"container {wanted} is not valid for pod {name}")
         if not spec.get("nodeName"):
             return None
+        self._check_node(pod)
         return self._of_container(pod, wanted, options.previous)
+
+    def _check_node(self, pod: Obj) -> None:
+        """Raises as a server does that cannot find, or reach, the kubelet. Logs that were written by hand need none."""
+        node = pod["spec"]["nodeName"]
+        if node == NODE or any(uid == pod["metadata"]["uid"] for uid, _ in self._files):
+            return
+        if self._store.get(NODES, "", node) is None:
+            raise not_found(PODS, node)  # sic
+        raise ApiError(500, "no preferred addresses found; known addresses: []")
 
     def _of_container(self, pod: Obj, container: str, previous: bool) -> LogFile | None:
         name = pod["metadata"]["name"]

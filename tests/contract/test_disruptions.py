@@ -40,8 +40,14 @@ async def test_a_pod_goes_with_its_node_and_its_containers_never_end(api: Api) -
         await api.create(make_job("a", pod={"nodeName": node.name}, backoffLimit=0))
         pod = (await api.pod_of("a"))["metadata"]["name"]
         await api.patch(f"{api.pods}/{pod}/status", running_by_hand("main"))
+        told = [await api.call("GET", f"{api.pods}/{pod}/log")]
         await node.delete()
+        told.append(await api.call("GET", f"{api.pods}/{pod}/log"))
         gone = await pods.until(lambda event: event["type"] == "DELETED", 120)
+    assert [(status, answer["message"]) for status, answer in told] == [
+        (500, "no preferred addresses found; known addresses: []"),
+        (404, f'pods "{node.name}" not found'),
+    ]
     failed = next(e["object"] for e in pods.of(pod) if e["object"]["status"]["phase"] == "Failed")
     assert "deletionTimestamp" not in failed["metadata"]
     for seen in (failed, gone["object"]):

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.api import Api, Obj, container, is_over, is_running, make_job
+from devcluster import DevCluster
+from tests.api import Api, Obj, client, container, is_over, is_running, make_job
 
 # Not UTF-8, not one line, not ended by a newline, and JSON that a helpful client would mangle.
 PRINT = r"""printf 'a\nb\n{"a": 1}\n\377\376\nlast'"""
@@ -189,3 +190,18 @@ async def test_two_follow_one_log(dev: Api) -> None:
     reads = [log(dev, pod, follow="true") for _ in range(2)]
     with contextlib.suppress(asyncio.CancelledError):
         assert await asyncio.gather(*reads) == [(200, b"1\n2\n3\n4\n5\n")] * 2
+
+
+async def test_a_log_that_has_grown_too_long_loses_what_it_had_but_not_for_those_who_follow() -> None:
+    """10 MiB and 10 s on a real node, where tests/fates sees it."""
+    rotation: Any = {"log_rotate_bytes": 1000, "log_rotate_seconds": 0.2}
+    async with DevCluster(**rotation) as cluster, client(cluster.url, None, {}) as api:
+        await api.create(
+            make_job("a", "for i in 1 2 3 4 5 6 7 8 9; do head -c 600 /dev/zero; echo $i; sleep 0.1; done")
+        )
+        pod = (await api.pod_of("a", is_running))["metadata"]["name"]
+        followed = (await log(api, pod, follow="true"))[1]
+        kept = (await log(api, pod))[1]
+    assert len(followed) == 9 * 602
+    assert 0 < len(kept) < len(followed)
+    assert followed.endswith(kept)

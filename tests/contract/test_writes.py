@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from tests.api import MERGE, Api, Obj, is_running, make_job
+from tests.api import MERGE, Api, Obj, condition, is_running, make_job
 
 from .test_list import managed
 
@@ -267,6 +267,23 @@ async def test_a_namespace_goes_with_all_that_is_in_it(api: Api) -> None:
         assert (status, told["details"]["causes"][0]["reason"]) == (403, "NamespaceTerminating")
         await jobs.until(lambda event: event["type"] == "DELETED")
     await gone(api, "/api/v1/namespaces", api.namespace)
+
+
+async def test_of_a_namespace_the_pods_go_first_and_their_jobs_see_it(api: Api) -> None:
+    await api.create(make_job("last", "sleep 60", backoffLimit=0))
+    await api.create(make_job("again", "sleep 60", backoffLimit=6))
+    for name in ("last", "again"):
+        await api.pod_of(name, is_running)
+    async with api.recording(api.jobs) as jobs:
+        await api.call("DELETE", f"/api/v1/namespaces/{api.namespace}")
+        went = [
+            (await jobs.until(lambda e, n=name: e["type"] == "DELETED" and e["object"]["metadata"]["name"] == n))[
+                "object"
+            ]
+            for name in ("last", "again")
+        ]
+    assert [bool(condition(job, "Failed")) for job in went] == [True, False]
+    assert [job["status"]["failed"] for job in went] == [1, 1]
 
 
 async def test_an_access_review_is_answered(api: Api) -> None:
