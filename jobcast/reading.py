@@ -46,13 +46,17 @@ class WireMeta(_Wire):
     owner_references: list[_Owner] | None = None
 
 
+class _Something(_Wire):
+    """It is there; nobody reads what it says."""
+
+
 class _JobSpec(_Wire):
     completions: int | None = None
     completion_mode: str = ""
     active_deadline_seconds: float | None = None
     backoff_limit: int | None = None
     backoff_limit_per_index: int | None = None
-    pod_failure_policy: msgspec.Raw | None = None
+    pod_failure_policy: _Something | None = None
 
 
 class _JobStatus(_Wire):

@@ -84,6 +84,8 @@ def pod_json(
     names: tuple[str, ...] = ("main",),
     annotations: dict[str, str] | None = None,
     deleted: bool = False,
+    meta: dict[str, Any] | None = None,
+    init_specs: list[dict[str, Any]] | None = None,
     **status: Any,
 ) -> dict[str, Any]:
     """`states`: of the only container, at most one. `containers` are whole statuses, for Pods that have several."""
@@ -103,7 +105,10 @@ def pod_json(
         containers = [container_json(states[0])]
     if containers is not None:
         status["containerStatuses"] = containers
-    return {"metadata": metadata, "spec": {"containers": [{"name": one} for one in names]}, "status": status}
+    spec: dict[str, Any] = {"containers": [{"name": one} for one in names]}
+    if init_specs is not None:
+        spec["initContainers"] = init_specs
+    return {"metadata": metadata | (meta or {}), "spec": spec, "status": status}
 
 
 def pod(*states: dict[str, Any], **fields: Any) -> Pod:
