@@ -1,0 +1,120 @@
+"""A log that the kubelet rotated begins later than it did."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jobcast.archive.base import LogPlace
+from jobcast.kube import NotFound
+from jobcast.rotation import LOOK_SECONDS, Rotation
+from tests.conftest import eventually
+
+KEY = ("pod uid", "main", 0)
+PLACE = LogPlace("evals", "eval-42", "uid", "eval-42-x", "main")
+
+
+class Lines:
+    """The source and the book: what the first line is now, and what was noted of it."""
+
+    def __init__(self) -> None:
+        self.first: str | Exception = ""
+        self.asked = 0
+        self.noted: dict[str, str] = {}
+
+    async def first_line(self, *where: str, previous: bool = False) -> str | None:
+        if len(where) == 2:
+            return self.noted.get(where[1])
+        self.asked += 1
+        if isinstance(self.first, Exception):
+            raise self.first
+        return self.first
+
+    async def note_first_line(self, uid: str, instance: str, time: str) -> None:
+        self.noted.setdefault(instance, time)
+
+
+class World:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.lines = Lines()
+        self.rotation = Rotation(self.lines, self.lines, clock=lambda: self.now)  # type: ignore[arg-type]
+
+    async def look(self) -> float | None:
+        left = self.rotation.watch(KEY, PLACE)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return left
+
+    async def until_looked(self, times: int) -> None:
+        while self.lines.asked < times:
+            left = await self.look()
+            self.now += left or 0.0
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    one = World()
+    async with one.rotation:
+        yield one
+
+
+async def test_a_container_that_ends_soon_is_not_looked_at(world: World) -> None:
+    left = await world.look()
+    assert left is not None
+    assert left >= LOOK_SECONDS[0]
+    world.now += left - 0.1
+    await world.look()
+    assert world.lines.asked == 0
+
+
+@pytest.mark.must_survive(21)
+async def test_a_log_that_begins_with_another_line_was_rotated(world: World) -> None:
+    world.lines.first = "10:00"
+    await world.until_looked(1)
+    await eventually(lambda: world.lines.noted)
+    assert not await world.rotation.is_rotated(KEY, PLACE)
+    world.lines.first = "10:05"
+    assert await world.rotation.is_rotated(KEY, PLACE)
+
+
+async def test_once_the_first_line_is_known_nobody_looks_again(world: World) -> None:
+    world.lines.first = "10:00"
+    await world.until_looked(1)
+    await eventually(lambda: world.lines.noted)
+    world.now += 10_000
+    assert await world.look() is None
+    assert world.lines.asked == 1
+
+
+async def test_an_empty_log_is_looked_at_again_and_ever_more_seldom(world: World) -> None:
+    await world.until_looked(4)
+    assert world.now < 120
+    await world.until_looked(8)
+    left = await world.look()
+    assert left is not None
+    assert left <= LOOK_SECONDS[1]
+    assert world.lines.noted == {}
+
+
+async def test_what_another_replica_saw_is_not_asked_for_again(world: World) -> None:
+    world.lines.noted["pod uid/main/0"] = "10:00"
+    for _ in range(5):
+        world.now += (await world.look()) or 0.0
+    assert world.lines.asked == 0
+
+
+@pytest.mark.parametrize("first", [NotFound("gone", code=404), ""])
+async def test_a_log_that_nobody_saw_begin_is_taken_as_it_is(world: World, first: str | Exception) -> None:
+    world.lines.first = first
+    assert not await world.rotation.is_rotated(KEY, PLACE)
+    world.lines.noted["pod uid/main/0"] = "10:00"
+    if isinstance(first, Exception):
+        assert not await world.rotation.is_rotated(KEY, PLACE)
+
+
+async def test_a_container_that_ended_is_forgotten(world: World) -> None:
+    await world.look()
+    world.rotation.drop(KEY)
+    world.rotation.drop(KEY)
+    assert world.rotation._next == {}
