@@ -16,12 +16,21 @@ class SimPod:
     started: str | None = None
     finished: str | None = None
     code: int = 0
-    deleted: bool = False
+    asked: str | None = None
+    """When its deletion was asked for."""
     gone: bool = False
+
+    @property
+    def deleted(self) -> bool:
+        return self.asked is not None
 
     @property
     def is_active(self) -> bool:
         return self.finished is None and not self.deleted and not self.gone
+
+    @property
+    def ended_by_itself(self) -> bool:
+        return self.finished is not None and (self.asked is None or self.finished < self.asked)
 
 
 @dataclass
@@ -32,6 +41,9 @@ class SimJob:
     start: str | None
     suspended: str | None = None
     was_suspended: bool = False
+    retries: int = 0
+    target: str | None = None
+    """The end that the Job controller has decided on: Complete or Failed."""
     end: str | None = None
     ended_at: str | None = None
     deleted: str | None = None
@@ -48,6 +60,14 @@ class SimJob:
     def is_open(self) -> bool:
         return self.end is None and self.deleted is None and not self.gone
 
+    def may_have(self, end: str) -> bool:
+        """Whether a Job that was deleted had reached this end by then, for all that anybody could see."""
+        if self.deleted is None and not self.gone:
+            return False
+        good = [pod for pod in self.pods if pod.ended_by_itself and pod.code == 0]
+        bad = [pod for pod in self.pods if pod.ended_by_itself and pod.code != 0]
+        return self.target == end or (bool(good) if end == "Complete" else len(bad) > self.retries)
+
     def ids(self, status: str) -> set[str]:
         keys = {"running": self.starts, "suspended": self.suspensions}.get(status, [""])
         return {event_id(self.uid, status, key) for key in keys}
@@ -63,6 +83,9 @@ class SimJob:
             conditions.append({"type": "Suspended", "status": "True", "lastTransitionTime": self.suspended})
         elif self.was_suspended:
             conditions.append({"type": "Suspended", "status": "False"})
+        if self.target is not None:
+            name = {"Complete": "SuccessCriteriaMet", "Failed": "FailureTarget"}[self.target]
+            conditions.append({"type": name, "status": "True", "lastTransitionTime": self.created})
         if self.end is not None:
             conditions.append({"type": self.end, "status": "True", "lastTransitionTime": self.ended_at})
         ended = sum(pod.finished is not None for pod in self.pods)
@@ -76,6 +99,7 @@ class SimJob:
                 "deletionTimestamp": self.deleted,
                 "labels": {"app": "evaluation", "eval-id": self.name},
             },
+            "spec": {"completions": 1, "backoffLimit": self.retries},
             "status": {
                 "startTime": self.start,
                 "conditions": conditions,
@@ -147,12 +171,18 @@ class History:
             state = ended_state(pod.code, pod.started, pod.finished)
         elif pod.started is not None:
             state = running_state(pod.started)
-        whole = pod_json(state, name=pod.name, owner=job.uid, version=self.version, deleted=pod.deleted)
+        phase = "Pending" if pod.started is None else "Running"
+        if pod.finished is not None:
+            phase = "Failed" if pod.code else "Succeeded"
+        meta = {"deletionTimestamp": pod.asked, "deletionGracePeriodSeconds": 0} if pod.asked else None
+        whole = pod_json(state, name=pod.name, owner=job.uid, version=self.version, meta=meta, phase=phase)
         self.pod_changes.append(Change(kind, str(self.version), PODS.one(json.dumps(whole).encode(), READING)))
 
-    def create(self, name: str, suspended: bool) -> SimJob:
+    def create(self, name: str, suspended: bool, retries: int) -> SimJob:
         now = self.tick()
-        job = SimJob(uid=f"uid-{len(self.jobs)}", name=name, created=now, start=None if suspended else now)
+        job = SimJob(
+            uid=f"uid-{len(self.jobs)}", name=name, created=now, retries=retries, start=None if suspended else now
+        )
         if suspended:
             job.suspended = now
             job.suspensions.append(now)
@@ -193,7 +223,7 @@ class History:
             job.start = None
         for pod in job.pods:
             if pod.is_active:
-                pod.deleted = True
+                pod.asked = job.suspended
                 self.tell_pod(job, pod)
         self.tell_job(job)
 
@@ -201,6 +231,11 @@ class History:
         job.start = self.tick()
         job.starts.append(job.start)
         job.suspended, job.was_suspended = None, True
+        self.tell_job(job)
+
+    def aim(self, job: SimJob, kind: str) -> None:
+        """SuccessCriteriaMet or FailureTarget: it is decided, and not the end yet."""
+        job.target = kind
         self.tell_job(job)
 
     def end(self, job: SimJob, kind: str) -> None:

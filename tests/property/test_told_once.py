@@ -66,10 +66,10 @@ class Story(RuleBasedStateMachine):
             (job, pod) for job in self.jobs(is_open=False) for pod in job.pods if not pod.gone and is_wanted(job, pod)
         ]
 
-    @rule(name=st.sampled_from("ab"), suspended=st.booleans())
-    def job_is_made(self, name: str, suspended: bool) -> None:
+    @rule(name=st.sampled_from("ab"), suspended=st.booleans(), retries=st.integers(0, 1))
+    def job_is_made(self, name: str, suspended: bool, retries: int) -> None:
         if name not in {job.name for job in self.history.shown()}:
-            job = self.history.create(name, suspended)
+            job = self.history.create(name, suspended, retries)
             if not suspended:
                 self.history.add_pod(job)
 
@@ -100,12 +100,14 @@ class Story(RuleBasedStateMachine):
             self.history.suspend(job) if job.suspended is None else self.history.resume(job)
 
     @precondition(lambda self: self.jobs())
-    @rule(pick=PICK, complete=st.booleans())
-    def job_ends(self, pick: int, complete: bool) -> None:
+    @rule(pick=PICK, complete=st.booleans(), is_over=st.booleans())
+    def job_ends_or_is_about_to(self, pick: int, complete: bool, is_over: bool) -> None:
         job = _pick(self.jobs(), pick)
         ran = any(pod.finished is not None and pod.code == 0 for pod in job.pods)
-        if job.suspended is None:
-            self.history.end(job, "Complete" if complete and ran else "Failed")
+        if job.suspended is not None:
+            return
+        end = job.target or ("Complete" if complete and ran else "Failed")
+        self.history.end(job, end) if is_over or job.target else self.history.aim(job, end)
 
     @precondition(lambda self: self.history.shown())
     @rule(pick=PICK, at_once=st.booleans())
@@ -212,7 +214,8 @@ class Story(RuleBasedStateMachine):
             if not job.ran:
                 assert "running" not in statuses, "it never ran"
         else:
-            assert end == {"Complete": "completed", "Failed": "failed"}[job.end or ""]
+            kind = {"completed": "Complete", "failed": "Failed"}[end]
+            assert job.end == kind or (job.end is None and job.may_have(kind)), f"{job.uid} was never {end}"
         if end == "completed":
             assert "running" in statuses, "completed without having run"
 
