@@ -145,6 +145,19 @@ def check_metadata(resource: Resource, meta: Obj) -> None:
         raise invalid(resource, meta["name"], causes)
 
 
+def check_finalizers(resource: Resource, old: Obj, meta: Obj) -> None:
+    """What is being deleted takes no new ones."""
+    if "deletionTimestamp" not in old:
+        return
+    new = sorted(set(meta.get("finalizers") or []) - set(old.get("finalizers") or []))
+    if new:
+        shown = ", ".join(f'"{name}"' for name in new)
+        why = "no new finalizers can be added if the object is being deleted, found new finalizers"
+        raise invalid(
+            resource, meta["name"], [(FORBIDDEN, "metadata.finalizers", f"Forbidden: {why} []string{{{shown}}}")]
+        )
+
+
 def check_update(resource: Resource, old: Obj, new: Obj) -> None:
     """Refuse changes of what may not change."""
     if resource is not JOBS:

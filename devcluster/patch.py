@@ -35,7 +35,7 @@ def _merge(old: Any, change: Any, key: str, strategic: bool) -> Any:
         return _merge_dicts(old if isinstance(old, dict) else {}, change, strategic)
     if strategic and isinstance(change, list):
         if key == "finalizers":
-            return [*(old or []), *(item for item in change if item not in (old or []))]
+            return _merge_values(old or [], change)
         if key in MERGE_KEYS:
             return _merge_lists(old or [], change, MERGE_KEYS[key])
     return change
@@ -56,6 +56,17 @@ def _merge_dicts(old: Obj, change: Obj, strategic: bool) -> Obj:
         else:
             merged[key] = _merge(merged.get(key), value, key, strategic)
     return merged
+
+
+def _merge_values(old: list[Any], change: list[Any]) -> list[Any]:
+    """Both, each once. What is patched in comes first, except behind what it was behind already."""
+    merged: list[Any] = []
+    others = [item for item in old if item not in change]
+    for item in dict.fromkeys(change):
+        while others and item in old and old.index(others[0]) < old.index(item):
+            merged.append(others.pop(0))
+        merged.append(item)
+    return merged + others
 
 
 def _merge_lists(old: list[Obj], change: list[Obj], by: str) -> list[Obj]:

@@ -138,6 +138,7 @@ class Registry:
             if new.get("spec") != old.get("spec") and "generation" in before:
                 meta["generation"] = before["generation"] + 1
         if resource is not EVENTS:
+            admission.check_finalizers(resource, before, meta)
             admission.check_metadata(resource, meta)
         merged = {**new, "metadata": meta}
         if resource is JOBS:
@@ -148,7 +149,8 @@ class Registry:
         """Store, or let go when this was the last finalizer of something that is being deleted."""
         meta = obj["metadata"]
         if meta.get("deletionTimestamp") and not meta.get("finalizers") and not self._holds(resource, obj):
-            return self.store.remove(resource, key_of(obj))
+            self.store.remove(resource, key_of(obj))  # watchers see it as it was, whoever wrote as it would have been
+            return obj
         return self.store.put(resource, obj)
 
     def _holds(self, resource: Resource, obj: Obj) -> bool:

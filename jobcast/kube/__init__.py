@@ -1,4 +1,4 @@
-"""The only door to the API server: list, watch, get, log, review, over raw bytes.
+"""The only door to the API server: list, watch, get, log, review, patch of a finalizer, over raw bytes.
 
     access     where the cluster is and who we are (kubernetes-asyncio reads kubeconfig and service account)
     api        the requests
@@ -11,7 +11,7 @@ Nothing here retries: a watch is retried by its reflector, a Job by the workqueu
 from jobcast.kube.access import Access, NoCluster
 from jobcast.kube.api import Api
 from jobcast.kube.decode import JOBS, PODS, Change, Page, Resource
-from jobcast.kube.errors import Expired, Forbidden, KubeError, NotFound, Throttled, Unauthorized, Unreachable
+from jobcast.kube.errors import Expired, Forbidden, Invalid, KubeError, NotFound, Throttled, Unauthorized, Unreachable
 
 __all__ = [
     "JOBS",
@@ -21,6 +21,7 @@ __all__ = [
     "Change",
     "Expired",
     "Forbidden",
+    "Invalid",
     "KubeError",
     "NoCluster",
     "NotFound",

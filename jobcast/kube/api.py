@@ -1,11 +1,11 @@
-"""The requests: list, watch, get, log and access review, each over raw bytes.
+"""The requests: list, watch, get, log, access review and the one write, a finalizer; each over raw bytes.
 
 Every method raises KubeError and nothing else of the network's. None of them retries.
 """
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,7 +16,7 @@ import msgspec
 from jobcast.job import FINALIZER, Job, Pod
 from jobcast.kube.access import Access, NoCluster
 from jobcast.kube.decode import JOBS, PODS, Change, Lines, Page, Resource, Skip, T
-from jobcast.kube.errors import KubeError, NotFound, Unauthorized, Unreachable, from_response
+from jobcast.kube.errors import Invalid, KubeError, NotFound, Unauthorized, Unreachable, from_response
 from jobcast.reading import Reading
 
 WATCH_SILENCE_SECONDS = 90.0
@@ -137,16 +137,17 @@ class Api:
 
     async def hold(self, namespace: str, name: str, uid: str) -> None:
         """Put our finalizer on the Job. Does nothing where the Job is gone, another one by now, or being deleted."""
-        with suppress(NotFound):
+        with suppress(NotFound), _unless_wrong("metadata.uid", "metadata.finalizers"):
             await self._patch(namespace, name, {"uid": uid, "finalizers": [FINALIZER]})
 
     async def release(self, namespace: str, name: str, uid: str) -> None:
         """Take our finalizer off the Job. Does nothing where the Job is gone, another one by now, or without it."""
-        with suppress(NotFound):
+        with suppress(NotFound), _unless_wrong("metadata.uid"):
             await self._patch(namespace, name, {"uid": uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER]})
 
     async def _patch(self, namespace: str, name: str, metadata: dict[str, Any]) -> None:
-        # A strategic merge adds and removes single finalizers: nobody else's are lost, whoever writes at the same time.
+        # A strategic merge adds and removes single finalizers: nobody else's are lost, whoever writes at the same time. The
+        # uid has a namesake's patch refused: as Invalid, for it may not be changed.
         body = msgspec.json.encode({"metadata": metadata})
         path, kind = f"{JOBS.path(namespace)}/{name}", "application/strategic-merge-patch+json"
         async with self._open(path, {}, body=body, method="PATCH", kind=kind) as response:
@@ -290,6 +291,16 @@ def _object(body: bytes) -> dict[str, Any]:
         return msgspec.json.decode(body, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise Unreachable(f"the answer is not an API server's: {error}") from error
+
+
+@contextmanager
+def _unless_wrong(*fields: str) -> Iterator[None]:
+    """Passes over a refusal that is about one of these fields."""
+    try:
+        yield
+    except Invalid as error:
+        if error.fields.isdisjoint(fields):
+            raise
 
 
 class _as_unreachable:  # noqa: N801 - reads as a phrase at its place of use

@@ -6,14 +6,20 @@ KubeError
 ├── Unauthorized    401: the credentials are read again before the next try
 ├── Forbidden       403: a rule is missing; the message names it
 ├── NotFound        404
+├── Invalid         422: the object cannot be so; `fields` says where
 └── Throttled       429 and 5xx: later, after `retry_after` where the server said so
 """
 
 import msgspec
 
 
+class _Cause(msgspec.Struct):
+    field: str = ""
+
+
 class _Details(msgspec.Struct, rename="camel"):
     retry_after_seconds: float | None = None
+    causes: list[_Cause] | None = None
 
 
 class Status(msgspec.Struct, rename="camel"):
@@ -28,10 +34,20 @@ class Status(msgspec.Struct, rename="camel"):
 class KubeError(Exception):
     """An answer that is not the one asked for. `code` is the HTTP status, 0 where there was no answer."""
 
-    def __init__(self, message: str, *, code: int = 0, reason: str = "", retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int = 0,
+        reason: str = "",
+        retry_after: float | None = None,
+        fields: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
+        self.fields = fields
+        """Paths of what the server found wrong, such as metadata.uid; where it said so."""
         self.retry_after = retry_after
         """Seconds the server asked us to stay away; None when it did not say."""
 
@@ -56,11 +72,22 @@ class NotFound(KubeError):
     pass
 
 
+class Invalid(KubeError):
+    pass
+
+
 class Throttled(KubeError):
     pass
 
 
-_BY_CODE: dict[int, type[KubeError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 410: Expired, 429: Throttled}
+_BY_CODE: dict[int, type[KubeError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    410: Expired,
+    422: Invalid,
+    429: Throttled,
+}
 _status = msgspec.json.Decoder(Status)
 
 LONGEST_RETRY_AFTER_SECONDS = 300.0
@@ -74,7 +101,9 @@ def from_status(status: Status, *, retry_after: float | None = None) -> KubeErro
     if retry_after is not None:
         retry_after = min(retry_after, LONGEST_RETRY_AFTER_SECONDS) if retry_after >= 0 else None
     message = status.message or status.reason or f"HTTP {status.code}"
-    return kind(message, code=status.code, reason=status.reason, retry_after=retry_after)
+    causes = (status.details.causes if status.details is not None else None) or ()
+    fields = frozenset(cause.field for cause in causes)
+    return kind(message, code=status.code, reason=status.reason, retry_after=retry_after, fields=fields)
 
 
 def from_response(code: int, body: bytes, retry_after: str | None) -> KubeError:

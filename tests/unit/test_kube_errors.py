@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobcast.kube import Expired, Forbidden, KubeError, NotFound, Throttled, Unauthorized
+from jobcast.kube import Expired, Forbidden, Invalid, KubeError, NotFound, Throttled, Unauthorized
 from jobcast.kube.errors import from_response
 
 FORBIDDEN = {
@@ -27,6 +27,7 @@ def body(**status: Any) -> bytes:
         (401, Unauthorized),
         (403, Forbidden),
         (404, NotFound),
+        (422, Invalid),
         (409, KubeError),
         (410, Expired),
         (429, Throttled),
@@ -64,6 +65,11 @@ def test_a_proxy_that_answers_something_else_is_believed_its_code_alone(text: by
     error = from_response(502, text, None)
     assert type(error) is Throttled
     assert str(error).startswith("HTTP 502")
+
+
+def test_an_invalid_object_says_where() -> None:
+    causes = [{"field": "metadata.uid", "message": "immutable"}, {"message": "no field"}]
+    assert from_response(422, body(details={"name": "a", "causes": causes}), None).fields == {"metadata.uid", ""}
 
 
 def test_a_page_of_html_is_not_repeated_whole() -> None:
