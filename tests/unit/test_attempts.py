@@ -112,7 +112,14 @@ def test_why_a_pod_was_disrupted_is_the_attempts_reason() -> None:
 
 @pytest.mark.parametrize(
     ("index", "intervals", "is_in"),
-    [(0, "0", True), (3, "0,2-4", True), (5, "0,2-4", False), (1, "", False), (12, "1-2,5", False), (1, "x,1-y", False)],
+    [
+        (0, "0", True),
+        (3, "0,2-4", True),
+        (5, "0,2-4", False),
+        (1, "", False),
+        (12, "1-2,5", False),
+        (1, "x,1-y", False),
+    ],
 )
 def test_indexes_are_found_in_intervals(index: int, intervals: str, is_in: bool) -> None:
     assert in_intervals(index, intervals) is is_in
@@ -200,7 +207,10 @@ def test_pods_that_a_suspension_killed_are_no_attempts() -> None:
 
 def test_a_lost_pod_is_an_attempt_that_failed() -> None:
     lost = pod(
-        running_state(), name="lost", phase="Failed", conditions=[condition("DisruptionTarget", reason="DeletionByPodGC")]
+        running_state(),
+        name="lost",
+        phase="Failed",
+        conditions=[condition("DisruptionTarget", reason="DeletionByPodGC")],
     )
     assert told(started(failed=1), lost) == [("attempt-ended", "lost", None)]
 

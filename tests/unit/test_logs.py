@@ -24,6 +24,8 @@ class FakeSource:
     def __init__(self, **answers: list[Answer]) -> None:
         self.answers = answers
         self.tries: list[str] = []
+        self.asked: list[tuple[str, bool]] = []
+        """Container, and whether its former instance was meant."""
         self.open = 0
 
     @asynccontextmanager
@@ -31,6 +33,7 @@ class FakeSource:
         self, namespace: str, pod: str, container: str, *, previous: bool = False, follow: bool = False
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         self.tries.append(pod)
+        self.asked.append((container, previous))
         answers = self.answers[pod]
         answer = answers[min(self.tries.count(pod), len(answers)) - 1]
         if isinstance(answer, BaseException):

@@ -41,7 +41,9 @@ def test_failed_pods_alone_decide_where_no_policy_does() -> None:
 
 
 def test_annotations_and_our_finalizer_are_read() -> None:
-    one = job(annotations={"timeout": "soon", "jobcast/artifacts": "[]"}, meta={"finalizers": ["a", "jobcast.dev/outcome"]})
+    one = job(
+        annotations={"timeout": "soon", "jobcast/artifacts": "[]"}, meta={"finalizers": ["a", "jobcast.dev/outcome"]}
+    )
     assert (one.timeout, one.bad_timeout, one.artifacts, one.held) == (None, "soon", "[]", True)
     assert not job(meta={"finalizers": ["a"]}).held
 

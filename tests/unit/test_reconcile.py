@@ -10,6 +10,7 @@ import pytest
 from controller.store import Store
 from jobcast.job import Job, Pod
 from jobcast.keys import Keys
+from jobcast.kube import KubeError
 from jobcast.ledger import Ledger, Step
 from jobcast.logs import LogReads
 from jobcast.reconcile import DONE, OTHER_SECONDS, Reconciler
@@ -34,6 +35,7 @@ class FakeCluster:
         self.jobs: dict[str, Job] = {}
         self.pods: list[Pod] = []
         self.held: list[str] = []
+        self.refusal: KubeError | None = None
 
     async def job(self, namespace: str, name: str) -> Job | None:
         return self.jobs.get(name)
@@ -42,9 +44,13 @@ class FakeCluster:
         return self.pods
 
     async def hold(self, namespace: str, name: str, uid: str) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         self.held.append(uid)
 
     async def release(self, namespace: str, name: str, uid: str) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         self.held.remove(uid)
 
     def now(self) -> str:
@@ -54,7 +60,7 @@ class FakeCluster:
 class World:
     """One reconciler over a real store and a ledger on a fake Redis."""
 
-    def __init__(self, ledger: Ledger, client: Any) -> None:
+    def __init__(self, ledger: Ledger, client: Any, **options: Any) -> None:
         self.clock = 0.2
         self.client, self.ledger = client, ledger
         self.store, self.cluster = Store(), FakeCluster()
@@ -62,7 +68,7 @@ class World:
         self.done: list[str] = []
         self.logs = LogReads(self.source, excerpt_bytes=256, concurrency=2, done=self.done.append)
         self.reconciler = Reconciler(
-            self.store, self.cluster, ledger, self.logs, namespaces=("evals",), clock=lambda: self.clock
+            self.store, self.cluster, ledger, self.logs, namespaces=("evals",), clock=lambda: self.clock, **options
         )
 
     async def told(self) -> list[str]:
