@@ -8,12 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from jobcast.cli import demo as demo_
+from jobcast.cli import finalizers as finalizers_
 from jobcast.cli import get as get_
+from jobcast.cli import logs as logs_
 from jobcast.cli import wait as wait_
 from jobcast.cli import watch as watch_
 from jobcast.cli.output import complain, silence
 from jobcast.cli.redis import Redis
 from jobcast.client import ClientError
+from jobcast.client.choice import Which
 from jobcast.client.follow import place
 from jobcast.client.live import wanted
 from jobcast.wire import MalformedEvent
@@ -65,7 +68,9 @@ def watch(
 
     Without --since it listens to the live channels: what is told while the
     connection is down is not shown. With it, it reads the stream and misses
-    nothing. Fails when Redis cannot be reached at the start; later it waits.
+    nothing. The progress of Jobs between their events is live only, and not
+    shown with --status. Fails when Redis cannot be reached at the start;
+    later it waits.
     """
     try:
         statuses = wanted(status or ())
@@ -76,14 +81,50 @@ def watch(
     except ValueError as error:
         raise _wrong("--since", error) from None
     redis = Redis.of(redis_url, prefix)
-    _carry_out(watch_.watch(redis, statuses, since, json), redis, interrupted=0)  # Ctrl-C is how it ends
+    _carry_out(
+        watch_.watch(redis, statuses, since, json, progress=not status), redis, interrupted=0
+    )  # Ctrl-C is how it ends
 
 
 @app.command(epilog="Example: jobcast get eval-42 --json")
 def get(eval_id: EvalId, json: Json = False, redis_url: RedisUrl = None, prefix: Prefix = None) -> None:
-    """Show what was told of an evaluation last. Exit code 1 when nothing is known of it."""
+    """Show how an evaluation stands and went. Exit code 1 when nothing is known of it."""
     redis = Redis.of(redis_url, prefix)
     _carry_out(get_.get(redis, eval_id, json), redis)
+
+
+@app.command(epilog="Example: jobcast logs eval-42 > eval-42.log")
+def logs(
+    eval_id: EvalId,
+    attempt: Annotated[
+        int | None,
+        typer.Option(
+            "--attempt", metavar="N", min=1, help="As `jobcast get` counts them. Default: the one that decided"
+        ),
+    ] = None,
+    container: Annotated[
+        str | None, typer.Option("--container", metavar="NAME", help="Default: the one that decided the attempt")
+    ] = None,
+    instance: Annotated[
+        int | None,
+        typer.Option("--instance", metavar="K", min=0, help="After K restarts of the container. Default: the last"),
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option("--job", metavar="NAME|UID", help="One of the evaluation's Jobs. Default: the newest")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The bytes as they are, at a terminal too")] = False,
+    redis_url: RedisUrl = None,
+    prefix: Prefix = None,
+) -> None:
+    """Write the log of an evaluation, byte for byte.
+
+    At a terminal, what would move it is taken out or shown as escapes. Exit
+    code 0 when all of it was written; 1, with a line that says why, when it
+    is kept in part or not at all: then the event's excerpt stands in for it.
+    """
+    which = Which(attempt, container, instance, job)
+    redis = Redis.of(redis_url, prefix)
+    _carry_out(logs_.logs(redis, eval_id, which, raw), redis)
 
 
 @app.command(epilog="Example: jobcast wait eval-42 --timeout 600 && echo passed")
@@ -107,6 +148,26 @@ def wait(
     _carry_out(wait_.wait(redis, eval_id, timeout, json), redis)
 
 
+@app.command(epilog="Example: jobcast finalizers --namespace evals --remove")
+def finalizers(
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Default: that of the kubeconfig's context")
+    ] = None,
+    everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Look in all of them")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the finalizer off each")] = False,
+) -> None:
+    """List the Jobs that Jobcast's finalizer holds until their end is told.
+
+    With --remove they are let go, whatever their labels: after the setting
+    FINALIZER was switched off, or Jobcast was removed. Needs the cluster, as
+    kubectl finds it, and the extra jobcast[controller]. Exit code 1 when some
+    could not be released.
+    """
+    if everywhere and namespace is not None:
+        raise _wrong("--namespace", ValueError("it excludes --all-namespaces"))
+    _end(finalizers_.finalizers(namespace, everywhere, remove))
+
+
 @app.command(epilog="Example: jobcast demo")
 def demo() -> None:
     """Run a handful of evaluation Jobs on this machine and tell of them. Needs a checkout of Jobcast."""
@@ -118,6 +179,20 @@ def run() -> None:
 
 
 def _carry_out(command: Coroutine[Any, Any, int], redis: Redis, interrupted: int = EXIT_INTERRUPTED) -> None:
+    async def carried_out() -> int:
+        try:
+            return await command
+        except ClientError as error:
+            complain(f"Redis at {redis.where}: {error}")
+        except MalformedEvent as error:
+            complain(str(error))
+        return EXIT_FAILED
+
+    _end(carried_out(), interrupted)
+
+
+def _end(command: Coroutine[Any, Any, int], interrupted: int = EXIT_INTERRUPTED) -> None:
+    """Run it to its end; its result is the exit code."""
     try:
         code = asyncio.run(command)
     except KeyboardInterrupt:
@@ -125,12 +200,6 @@ def _carry_out(command: Coroutine[Any, Any, int], redis: Redis, interrupted: int
     except BrokenPipeError:
         silence()  # whoever read our output has had enough
         code = 0
-    except ClientError as error:
-        complain(f"Redis at {redis.where}: {error}")
-        code = EXIT_FAILED
-    except MalformedEvent as error:
-        complain(str(error))
-        code = EXIT_FAILED
     raise typer.Exit(code)
 
 

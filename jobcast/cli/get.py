@@ -1,10 +1,10 @@
-"""`jobcast get`: what was told of an evaluation last."""
+"""`jobcast get`: how an evaluation stands and went."""
 
 import msgspec
 
 from jobcast.cli.output import complain, console, write_json
+from jobcast.cli.page import print_page
 from jobcast.cli.redis import Redis
-from jobcast.cli.show import record as shown
 from jobcast.client import Record
 from jobcast.wire import UNREADABLE
 
@@ -21,14 +21,13 @@ async def get(redis: Redis, eval_id: str, json: bool) -> int:
     if json:
         write_json(as_json(record))
     else:
-        out = console()
-        out.print(shown(record), soft_wrap=not out.is_terminal)
+        print_page(console(), record)
     return 0
 
 
 def as_json(record: Record) -> bytes:
     """The record with the event as it was on the wire; null for one that is not even JSON."""
-    fields = {name: getattr(record, name) for name in ("eval_id", "status", "namespace", "name", "uid")}
+    fields = {name: getattr(record, name) for name in record.__struct_fields__ if name not in ("event", "raw")}
     raw = record.raw or b"null"
     try:
         msgspec.json.decode(raw)

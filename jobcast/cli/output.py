@@ -1,6 +1,7 @@
 """Standard output and standard error: JSON lines for programs, text made harmless for people."""
 
 import asyncio
+import codecs
 import os
 import re
 import select
@@ -14,11 +15,18 @@ from rich.text import Text
 
 POLL_SECONDS = 0.5
 """How soon a command notices that nobody reads it any more, though it has nothing to write."""
+LONGEST_LINE = 64 * 1024
+"""Characters of a line that are waited for; of a longer one it is shown what there is."""
+LONGEST_SEQUENCE = 4096
+"""A link in a terminal may be about 2,000 characters long."""
 _SEQUENCES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, cursor movements
     r"|\x1b\][^\x07\x1b]*(\x07|\x1b\\)"  # titles, links
     r"|\x1b[@-Z\\-_]"
 )
+_OPEN = re.compile(r"(\r|\x1b(\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?)?)\Z")
+"""What may still become a sequence, or an end of line."""
+_NOT_PLAIN = re.compile(r"[^ -~]")
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Control, format (which turn the writing direction), surrogates, separators of lines."""
 
@@ -58,12 +66,47 @@ def write_json(data: bytes) -> None:
 
 def harmless(text: str) -> str:
     """The text without anything that would move a terminal: escape sequences go, other controls are shown as escapes."""
-    return "".join(map(_shown, _SEQUENCES.sub("", text)))
+    if text.isprintable():
+        return text
+    return _NOT_PLAIN.sub(lambda found: _shown(found[0]), _SEQUENCES.sub("", text))
 
 
 def harmless_lines(text: str) -> list[str]:
     """The same for a text of several lines, whose tabs and ends of lines are kept."""
-    return [harmless(line.expandtabs(8)) for line in text.replace("\r\n", "\n").split("\n")]
+    return [_line(line) for line in text.replace("\r\n", "\n").split("\n")]
+
+
+class HarmlessLog:
+    """A log made harmless as it goes by, in bounded memory however long its lines are."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+        """Of a line whose end has not come yet."""
+
+    def feed(self, chunk: bytes, is_last: bool = False) -> str:
+        """What can be shown now. Chunks are best not longer than some MB."""
+        lines = (self._rest + self._decoder.decode(chunk, is_last)).split("\n")
+        self._rest = "" if is_last else lines.pop()
+        shown = [_line(line.removesuffix("\r")) for line in lines]
+        if len(self._rest) > LONGEST_LINE:
+            cut = _before_open_sequence(self._rest)
+            shown.append(_line(self._rest[:cut]))
+            self._rest = self._rest[cut:]
+        elif not is_last:
+            shown.append("")
+        return "\n".join(shown)
+
+
+def _line(text: str) -> str:
+    # What is shown decides where a tab leads to, not what was taken out.
+    return "\t".join(map(harmless, text.split("\t"))).expandtabs(8)
+
+
+def _before_open_sequence(text: str) -> int:
+    """Where to cut a text so that neither an escape sequence nor an end of line is cut in two."""
+    found = _OPEN.search(text, max(len(text) - LONGEST_SEQUENCE, 0))
+    return found.start() if found else len(text)
 
 
 def _shown(character: str) -> str:

@@ -1,20 +1,26 @@
-"""`jobcast watch`: events as they are told."""
+"""`jobcast watch`: events as they are told, and progress between them."""
 
 import asyncio
 from collections.abc import Sequence
 
 from jobcast.cli.output import complain, console, nobody_reads, print_line, write_json
 from jobcast.cli.redis import Redis
-from jobcast.cli.show import line
+from jobcast.cli.show import line, progress_line
 from jobcast.client import AsyncFeed
-from jobcast.event import Event, Status
+from jobcast.event import Event, Progress, Status
+
+Feed = AsyncFeed[Event | Progress] | AsyncFeed[Event]
 
 
-async def watch(redis: Redis, statuses: Sequence[Status], since: str | None, json: bool) -> int:
+async def watch(redis: Redis, statuses: Sequence[Status], since: str | None, json: bool, *, progress: bool) -> int:
     """Shows them until it is interrupted, or nobody reads them any more. Raises ClientError, BrokenPipeError."""
     async with redis.client(redis.tell_trouble) as jobcast:
         await jobcast.ping()
-        feed = jobcast.events(*statuses) if since is None else jobcast.follow(since)
+        feed: Feed
+        if since is not None:
+            feed = jobcast.follow(since)
+        else:
+            feed = jobcast.events(*statuses, progress=True) if progress else jobcast.events(*statuses)
         showing = asyncio.create_task(_show(feed, statuses, json), name="show")
         unread = asyncio.create_task(nobody_reads(), name="nobody reads")
         try:
@@ -31,13 +37,13 @@ async def watch(redis: Redis, statuses: Sequence[Status], since: str | None, jso
     return 0
 
 
-async def _show(feed: AsyncFeed[Event], statuses: Sequence[Status], json: bool) -> None:
+async def _show(feed: Feed, statuses: Sequence[Status], json: bool) -> None:
     out = console()
     async with feed:
-        async for event in feed:
-            if event.status not in statuses:
+        async for told in feed:
+            if not isinstance(told, Progress) and told.status not in statuses:
                 continue
             if json:
                 write_json(feed.raw)
             else:
-                print_line(out, line(event))
+                print_line(out, progress_line(told) if isinstance(told, Progress) else line(told))

@@ -70,12 +70,13 @@ async def teller(valkey: ValkeyServer, prefix: str) -> AsyncIterator[Teller]:
 
 
 @pytest.fixture
-async def is_listening(valkey: ValkeyServer, prefix: str) -> AsyncIterator[Callable[[], "object"]]:
+async def is_listening(valkey: ValkeyServer, prefix: str) -> AsyncIterator[Callable[..., "object"]]:
     """Whether somebody listens to the ends of evaluations."""
     client = connect(valkey.url)
 
-    async def is_listening() -> bool:
-        return Keys(prefix).channel("failed").encode() in await client.pubsub_channels(f"{prefix}:*")
+    async def is_listening(count: int = 1) -> bool:
+        channel = Keys(prefix).channel("failed")
+        return dict(await client.pubsub_numsub(channel))[channel.encode()] >= count
 
     yield is_listening
     await client.aclose()

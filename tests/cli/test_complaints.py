@@ -12,7 +12,7 @@ from jobcast.cli.app import app
 from tests.conftest import ValkeyServer, free_port
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-COMMANDS = [["watch"], ["watch", "--since", "0"], ["get", "42"], ["wait", "42"]]
+COMMANDS = [["watch"], ["watch", "--since", "0"], ["get", "42"], ["wait", "42"], ["logs", "42"]]
 
 
 def complaint(result: "subprocess.CompletedProcess[str]", code: int) -> str:
@@ -56,7 +56,10 @@ def test_a_wrong_option_is_code_2_and_named(run: Run, arguments: list[str], said
     assert complaint(run(*arguments), 2).startswith(said)
 
 
-@pytest.mark.parametrize("arguments", [["fly"], ["get"], ["wait", "42", "--timeout", "soon"], ["watch", "--wrong"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["fly"], ["get"], ["wait", "42", "--timeout", "soon"], ["watch", "--wrong"], ["logs", "42", "--attempt", "0"]],
+)
 def test_wrong_usage_is_code_2_without_a_traceback(run: Run, arguments: list[str]) -> None:
     result = run(*arguments)
     assert result.returncode == 2
@@ -84,7 +87,7 @@ def test_a_wrong_password_is_code_1_and_a_line(run: Run, own_valkey: ValkeyServe
     assert "password" in complaint(run(*arguments, REDIS_URL=own_valkey.url), 1)
 
 
-@pytest.mark.parametrize("command", ["watch", "get", "wait", "demo"])
+@pytest.mark.parametrize("command", ["watch", "get", "logs", "wait", "finalizers", "demo"])
 def test_help_has_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0

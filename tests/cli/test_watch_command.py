@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 import redis
 
+from jobcast.event import Attempt
 from jobcast.wire import encode
 from tests.cli.conftest import JOBCAST, Process
-from tests.client.telling import Teller, event
+from tests.client.telling import BIRTH, Teller, event, progress
 from tests.conftest import ValkeyServer, eventually
 
 Start = Callable[..., Process]
+FAILED = Attempt(
+    pod="pod-a", index=3, exit_code=1, reason="Error", container="fetch", role="init", message="no\x1b[2J model\nmore"
+)
 
 
 async def lines(process: Process, count: int) -> list[str]:
@@ -52,6 +56,23 @@ async def test_people_get_a_line_with_what_matters_and_nothing_that_moves_their_
         "2026-11-20 10:00:00  failed     42                evals/eval-42"
         "  exit 137  1.5 s  [bold]Why\\x9b1m  first \\u202eline\\x07\n"
     )
+
+
+async def test_progress_is_shown_between_the_events_set_off_from_them(
+    start: Start, teller: Teller, is_listening: Any
+) -> None:
+    told = progress("attempt-ended", at=BIRTH + 30, attempt=FAILED)
+    people, programs, filtered = start("watch"), start("watch", "--json"), start("watch", "--status", "failed")
+    await eventually(lambda: is_listening(3))
+    await teller.tell(event("running"))
+    await teller.tell_progress(told)
+    await teller.tell(event("failed"))
+    assert (await lines(programs, 3))[1] == encode(told).decode() + "\n"
+    assert (await lines(people, 3))[1] == (
+        "2026-11-20 10:00:30    attempt-ended   42           evals/eval-42"
+        "  pod-a  index 3  init container fetch  exit 1  Error  no model\n"
+    )
+    assert "failed" in (await lines(filtered, 1))[0]
 
 
 async def test_only_the_statuses_asked_for_are_shown(start: Start, teller: Teller, is_listening: Any) -> None:
