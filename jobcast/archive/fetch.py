@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Generator, Iterator
 
-from jobcast.archive.stores import READ_SECONDS, StoreUrl, explain, open_store, parse
+from jobcast.archive.stores import READ_SECONDS, StoreUrl, errors, explain, open_store, parse
 
 PIECE_BYTES = 1024 * 1024
 """Of each piece of a log that is read: a request's worth of round trips, little enough to hold."""
@@ -57,7 +57,7 @@ def read_object(ref: str) -> Generator[bytes, None, None]:
             yield bytes(piece)
     except FileNotFoundError as error:
         raise _missing(error, url) from None
-    except Exception as error:
+    except errors() as error:
         raise explain(error, url) from None
 
 

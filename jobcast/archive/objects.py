@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from jobcast.archive.base import UNAVAILABLE, ArchiveError, Kept, LogPlace
 from jobcast.archive.outage import Outage
-from jobcast.archive.stores import StoreUrl, explain, open_store, parse
+from jobcast.archive.stores import StoreUrl, errors, explain, open_store, parse
 
 if TYPE_CHECKING:
     from obstore import AsyncWritableFile, ObjectMeta
@@ -128,9 +128,7 @@ class ObjectSink:
             outage.check()
         try:
             yield
-        except ArchiveError:
-            raise
-        except Exception as error:
+        except errors() as error:
             failure = explain(error, self._archive.url)
             outage.note(failure)
             raise failure from None  # what obstore raises may show signed URLs
@@ -154,7 +152,7 @@ async def _put(store: "ObjectStore", url: StoreUrl, data: bytearray, size: int) 
         kept = await _head(store, url.path)
         if kept is not None and kept["size"] >= size:
             return kept["size"]
-        mode: Any = "create" if kept is None else {"e_tag": kept["e_tag"], "version": kept["version"]}
+        mode: Any = "create" if kept is None else _still(kept)
         try:
             await obstore.put_async(store, url.path, data, mode=mode, use_multipart=False)
         except (AlreadyExistsError, PreconditionError):
@@ -166,6 +164,11 @@ async def _put(store: "ObjectStore", url: StoreUrl, data: bytearray, size: int) 
             await obstore.put_async(store, url.path, data, mode="overwrite", use_multipart=False)
         return size
     raise ArchiveError(UNAVAILABLE, f"{url.text}: somebody else writes the same log")
+
+
+def _still(kept: "ObjectMeta") -> dict[str, str]:
+    """The condition that it has not changed; what a store does not have (a version, or an ETag) must be left out."""
+    return {name: mark for name, mark in (("e_tag", kept["e_tag"]), ("version", kept["version"])) if mark is not None}
 
 
 async def _head(store: "ObjectStore", path: str) -> "ObjectMeta | None":

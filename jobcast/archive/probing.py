@@ -5,7 +5,7 @@ import contextlib
 
 from jobcast.archive.base import REFUSED, UNAVAILABLE, ArchiveError
 from jobcast.archive.objects import SETTLE_SECONDS
-from jobcast.archive.stores import StoreUrl, explain, open_store, parse
+from jobcast.archive.stores import StoreUrl, errors, explain, open_store, parse
 
 PROBE_SECONDS = 10.0
 """Three requests that take milliseconds each, and two tries for a connection."""
@@ -18,11 +18,9 @@ async def try_out(store: str, mark: str) -> None:
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             await _round_trip(url, mark.encode())
-    except ArchiveError:
-        raise
     except TimeoutError:
         raise ArchiveError(UNAVAILABLE, f"{base.text}: it does not answer within {PROBE_SECONDS:g} s") from None
-    except Exception as error:
+    except errors() as error:
         raise explain(error, base) from None
     finally:
         await asyncio.sleep(SETTLE_SECONDS)

@@ -13,6 +13,7 @@ Credentials and endpoints come from the environment, never from the URL.
 import os
 import re
 from datetime import timedelta
+from html import unescape
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -76,7 +77,7 @@ def parse(url: str) -> StoreUrl:
             raise ValueError(f"container@account.dfs.core.windows.net does not parse; {_RIGHT}")
     elif not _HOST.fullmatch(parts.netloc):
         raise ValueError(f"the bucket's or container's name does not parse; {_RIGHT}")
-    path = parts.path.strip("/")
+    path = parts.path.removeprefix("/").removesuffix("/")
     for part in path.split("/") if path else ():
         if not _PREFIX_PART.fullmatch(part):
             raise ValueError(
@@ -123,6 +124,13 @@ def _wants_http(name: str, value: str) -> bool:
     return (is_endpoint and value.startswith("http://")) or name == "AZURE_STORAGE_USE_EMULATOR"
 
 
+def errors() -> tuple[type[Exception], ...]:
+    """What obstore raises when a store says no or does not answer. Anything else is a bug."""
+    from obstore.exceptions import BaseError
+
+    return BaseError, OSError, NotImplementedError
+
+
 def explain(error: Exception, url: StoreUrl) -> ArchiveError:
     """What obstore or the file system said, as one line with a reason."""
     text = str(error)
@@ -131,13 +139,14 @@ def explain(error: Exception, url: StoreUrl) -> ArchiveError:
             return ArchiveError(reason, f"{url.text}: {meaning or _first_line(text)}")
     status = re.search(r"status code: (\d{3})", text)
     if status is not None:
-        is_refusal = status[1].startswith("4") and status[1] not in ("408", "425", "429")
+        is_refusal = status[1] in ("301", "501", "507") or (status[1].startswith("4") and status[1] not in _BUSY)
         return ArchiveError(REFUSED if is_refusal else UNAVAILABLE, f"{url.text}: {_said(text, status[1])}")
     system = re.search(r"\(os error (\d+)\)", text)
     is_refusal = system is not None and int(system[1]) in _REFUSING_ERRNOS
     return ArchiveError(REFUSED if is_refusal else UNAVAILABLE, f"{url.text}: {_first_line(text)}")
 
 
+_BUSY = ("408", "425", "429")
 _REFUSING_ERRNOS = frozenset({1, 2, 13, 17, 20, 21, 27, 28, 30, 36, 40, 122})
 """Of Linux: not permitted, no such file, permission denied, exists, (not) a directory, too big, no space, read-only, name too
 long, too many links, quota."""
@@ -155,6 +164,7 @@ _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (re.compile(r"ConnectionRefused"), UNAVAILABLE, "nothing listens at its endpoint (connection refused)"),
     (re.compile(r"dns error"), UNAVAILABLE, "the name of its endpoint does not resolve"),
     (re.compile(r"InvalidCertificate"), REFUSED, "the certificate of its endpoint is not trusted"),
+    (re.compile(r"InvalidContentType"), REFUSED, "its endpoint does not speak TLS; write it with http://"),
     (re.compile(r"TimedOut"), UNAVAILABLE, "it does not answer in time"),
     (re.compile(r"ConnectionReset|IncompleteMessage|BrokenPipe"), UNAVAILABLE, "it closed the connection"),
 )
@@ -164,7 +174,7 @@ def _said(text: str, status: str) -> str:
     """The store's own words: a code and a sentence of its XML, as S3, Azure and GCS send it."""
     code = re.search(r"<Code>([^<]{1,80})</Code>", text)
     message = re.search(r"<Message>([^<\n]{1,200})", text)
-    words = [match[1].strip() for match in (code, message) if match is not None]
+    words = [unescape(match[1].strip()) for match in (code, message) if match is not None]
     return f"it answered {status}" + (f": {_masked(': '.join(words))}" if words else _hint(status))
 
 
@@ -180,7 +190,8 @@ def _hint(status: str) -> str:
 def _first_line(text: str) -> str:
     # Queries may be signed; nothing after the first line is for people.
     line = re.sub(r"\?\S*", "", text.partition("\n")[0]).strip()
-    return _masked(line.rpartition(" - ")[2][:300]) or "no reason given"
+    line = re.sub(r"^Generic \w+ error: ", "", line.rpartition(" - ")[2])
+    return _masked(line)[:300] or "no reason given"
 
 
 def _masked(line: str) -> str:

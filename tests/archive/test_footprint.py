@@ -1,0 +1,86 @@
+"""What the archive costs: in imports where it is not used, in memory where it is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(code: str, *arguments: str) -> str:
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def test_importing_it_imports_nothing_that_a_subscriber_may_lack() -> None:
+    heavy = '{"obstore", "zstandard", "pydantic", "aiohttp", "structlog"}'
+    modules = "base, fetch, keeper, objects, outage, probing, redis, stores"
+    assert run(f"import sys; from jobcast.archive import {modules}; print({heavy} & set(sys.modules))") == "set()\n"
+
+
+def test_without_its_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    out = run(
+        """
+import sys
+sys.modules["obstore"] = sys.modules["zstandard"] = sys.modules["compression"] = None
+from jobcast.archive import check_store
+from jobcast.archive.fetch import decompressed, read_object
+for call in (lambda: check_store("s3://bucket"), lambda: next(read_object("s3://bucket/x")), lambda: decompressed(b"")):
+    try:
+        call()
+    except (ValueError, ImportError) as error:
+        print(type(error).__name__, error)
+"""
+    )
+    assert out.splitlines() == [
+        "ValueError obstore is missing; object stores need: pip install 'jobcast[archive]'",
+        "ImportError obstore is missing; object stores need: pip install 'jobcast[archive]'",
+        "ImportError zstandard is missing; whole logs need: pip install 'jobcast[archive]'",
+    ]
+
+
+GROWTH = """
+import asyncio, hashlib, sys
+from pathlib import Path
+from controller import memory
+from jobcast.archive import Keeper, LogPlace, open_archive
+from jobcast.archive.fetch import read_object
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+async def keep(archive, pod, chunks):
+    keeper = Keeper(archive, LogPlace("evals", "eval-42", "uid", pod, "main"), stall_seconds=60)
+    digest = hashlib.sha256()
+    for n in range(chunks):
+        chunk = b"%020d" % n + b"x" * 65_516
+        digest.update(chunk)
+        await keeper.feed(chunk)
+    return await keeper.finish(60), digest.hexdigest()
+
+async def main(url, logs, chunks):
+    archive = open_archive(url, put=None, limit=0)
+    await keep(archive, "warm-up", 100)
+    memory.settle()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is taken anew
+    before = peak()
+    results = await asyncio.gather(*(keep(archive, f"pod-{n}", chunks) for n in range(logs)))
+    print(peak() - before)
+    for kept, digest in results:
+        read = hashlib.sha256()
+        for piece in read_object(kept.ref):
+            read.update(piece)
+        assert read.hexdigest() == digest
+    await archive.aclose()
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+@pytest.mark.parametrize(("logs", "chunks", "megabytes"), [(1, 1600, 16), (16, 200, 130)])
+def test_memory_is_bounded_however_long_the_logs(tmp_path: Path, logs: int, chunks: int, megabytes: int) -> None:
+    assert float(run(GROWTH, f"file://{tmp_path}", str(logs), str(chunks))) < megabytes

@@ -1,0 +1,255 @@
+"""The keeper: whatever the store does, the one who reads the log is not held up."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from jobcast.archive import REFUSED, UNAVAILABLE, ArchiveError, Keeper, Kept, LogPlace, Sink
+from tests.archive.conftest import place
+from tests.conftest import eventually
+
+STALL = 0.2
+Hook = Callable[[], Awaitable[None]]
+
+
+async def nothing() -> None:
+    return
+
+
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+class MemorySink:
+    """Keeps the promises of a sink; the hooks run in its calls, before they take effect."""
+
+    def __init__(self, on_write: Hook, on_commit: Hook) -> None:
+        self._on_write, self._on_commit = on_write, on_commit
+        self.taken = bytearray()
+        self.kept: bytes | None = None
+        self.aborts: list[ArchiveError | None] = []
+
+    async def write(self, chunk: bytes) -> None:
+        assert not self.aborts, "written to after it was let be"
+        await self._on_write()
+        self.taken += chunk
+
+    async def commit(self) -> Kept:
+        assert not self.aborts, "committed after it was let be"
+        await self._on_commit()
+        self.kept = bytes(self.taken)
+        return Kept("memory:log", len(self.kept))
+
+    async def abort(self, because: ArchiveError | None = None) -> None:
+        self.aborts.append(because)
+        self.taken.clear()
+
+
+class MemoryArchive:
+    def __init__(self, on_write: Hook = nothing, on_commit: Hook = nothing) -> None:
+        self.only = MemorySink(on_write, on_commit)
+
+    def sink(self, place: LogPlace) -> Sink:
+        return self.only
+
+    async def aclose(self) -> None:
+        return
+
+
+def failing_at(n: int, error: Exception) -> Hook:
+    calls = iter(range(1, 1_000_000))
+
+    async def hook() -> None:
+        if next(calls) == n:
+            raise error
+
+    return hook
+
+
+def keeper_of(archive: MemoryArchive, queue_bytes: int = 100, stall: float = STALL) -> Keeper:
+    return Keeper(archive, place(), stall_seconds=stall, queue_bytes=queue_bytes)
+
+
+async def test_what_was_fed_is_kept_in_order() -> None:
+    archive = MemoryArchive(on_write=lambda: asyncio.sleep(0))
+    keeper = keeper_of(archive)
+    chunks = [bytes([n]) * (n % 150) for n in range(200)]
+    for chunk in chunks:
+        await keeper.feed(chunk)
+    assert await keeper.finish() == Kept("memory:log", sum(map(len, chunks)))
+    assert archive.only.kept == b"".join(chunks)
+
+
+async def test_an_empty_log_is_kept() -> None:
+    archive = MemoryArchive()
+    assert await keeper_of(archive).finish() == Kept("memory:log", 0)
+    assert archive.only.kept == b""
+
+
+async def test_the_queue_is_bounded_while_the_store_is_slow() -> None:
+    gate = asyncio.Semaphore(0)
+
+    async def on_write() -> None:
+        await gate.acquire()
+
+    archive = MemoryArchive(on_write)
+    keeper = keeper_of(archive, stall=60)
+    fed = 0
+
+    async def feed() -> None:
+        nonlocal fed
+        for _ in range(50):
+            await keeper.feed(b"x" * 40)
+            fed += 40
+
+    feeding = asyncio.create_task(feed())
+    for _ in range(50):
+        await asyncio.sleep(0.001)
+        assert fed - len(archive.only.taken) <= 100 + 40  # the queue, and the chunk that waits to be queued
+        gate.release()
+    await feeding
+    gate.release()
+    assert await keeper.finish() == Kept("memory:log", 2000)
+
+
+async def test_a_store_that_takes_something_now_and_then_is_not_given_up() -> None:
+    archive = MemoryArchive(on_write=lambda: asyncio.sleep(STALL / 4))
+    keeper = keeper_of(archive)
+    for _ in range(12):  # in all longer than the stall
+        await keeper.feed(b"x" * 60)
+    assert await keeper.finish() == Kept("memory:log", 720)
+
+
+async def test_a_stalled_store_is_given_up_and_feeding_is_free_from_then_on() -> None:
+    archive = MemoryArchive(on_write=for_ever)
+    keeper = keeper_of(archive)
+    async with asyncio.timeout(STALL * 20):
+        await keeper.feed(b"x" * 50)
+        await keeper.feed(b"x" * 51)  # full: this one waits, for the stall
+    before = asyncio.get_running_loop().time()
+    for _ in range(1000):
+        await keeper.feed(b"x" * 1000)
+    assert asyncio.get_running_loop().time() - before < STALL
+    # It is let go at once, not when the log ends.
+    await eventually(lambda: archive.only.aborts)
+    error = await keeper.finish()
+    assert isinstance(error, ArchiveError) and error.reason == UNAVAILABLE
+    assert str(error) == "the log store took nothing for 0.2 s"
+    assert archive.only.aborts[0] is error and archive.only.kept is None
+
+
+async def test_a_store_that_hangs_delays_nothing_while_the_queue_has_room() -> None:
+    keeper = keeper_of(MemoryArchive(on_write=for_ever), stall=60)
+    async with asyncio.timeout(10):
+        for _ in range(5):
+            await keeper.feed(b"x" * 20)
+        await keeper.abort()
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+async def test_a_store_that_fails_at_a_write_is_given_up_with_its_reason(n: int) -> None:
+    failure = ArchiveError(REFUSED, "no room")
+    archive = MemoryArchive(failing_at(n, failure))
+    keeper = keeper_of(archive)
+    for _ in range(20):
+        await keeper.feed(b"x" * 30)
+    assert await keeper.finish() is failure
+    assert archive.only.kept is None and archive.only.aborts[0] is failure
+
+
+async def test_a_failure_at_the_very_last_write_is_not_missed() -> None:
+    failure = ArchiveError(UNAVAILABLE, "gone")
+    archive = MemoryArchive(failing_at(3, failure))
+    keeper = keeper_of(archive, queue_bytes=10_000)
+    for _ in range(3):
+        await keeper.feed(b"x")  # nothing is written yet: there was no turn for it
+    assert await keeper.finish() is failure
+
+
+async def test_a_commit_that_fails_is_answered_and_let_be() -> None:
+    failure = ArchiveError(UNAVAILABLE, "gone")
+    archive = MemoryArchive(on_commit=failing_at(1, failure))
+    keeper = keeper_of(archive)
+    await keeper.feed(b"abc")
+    assert await keeper.finish() is failure
+    assert archive.only.aborts == [failure]
+
+
+async def test_a_commit_that_hangs_is_given_up_within_the_limit() -> None:
+    archive = MemoryArchive(on_commit=for_ever)
+    keeper = keeper_of(archive)
+    await keeper.feed(b"abc")
+    async with asyncio.timeout(10):
+        error = await keeper.finish(limit=0.05)
+    assert isinstance(error, ArchiveError) and error.reason == UNAVAILABLE
+    assert str(error) == "the log was not kept within 0.05 s"
+    assert archive.only.aborts == [error]
+
+
+async def test_a_write_that_hangs_at_the_end_is_given_up_within_the_limit() -> None:
+    archive = MemoryArchive(on_write=for_ever)
+    keeper = keeper_of(archive)
+    await keeper.feed(b"abc")
+    async with asyncio.timeout(10):
+        error = await keeper.finish(limit=0.05)
+    assert isinstance(error, ArchiveError) and error.reason == UNAVAILABLE
+    assert archive.only.aborts and archive.only.kept is None
+
+
+async def test_without_a_limit_the_end_is_waited_for() -> None:
+    gate = asyncio.Event()
+
+    async def on_commit() -> None:
+        await gate.wait()
+
+    keeper = keeper_of(MemoryArchive(on_commit=on_commit))
+    finishing = asyncio.create_task(keeper.finish(limit=None))
+    await asyncio.sleep(0.05)
+    gate.set()
+    assert await finishing == Kept("memory:log", 0)
+
+
+@pytest.mark.parametrize("where", ["feed", "write at the end", "commit"])
+async def test_cancelled_it_leaves_nothing_behind(where: str) -> None:
+    archive = MemoryArchive(on_write=nothing if where == "commit" else for_ever, on_commit=for_ever)
+    keeper = keeper_of(archive, stall=60)
+
+    async def work() -> None:
+        try:
+            await keeper.feed(b"x" * (1000 if where == "feed" else 10))
+            await keeper.finish(limit=60)
+        except asyncio.CancelledError:
+            await keeper.abort()
+            raise
+
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0.02)
+    assert not task.done()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+    assert archive.only.aborts and archive.only.kept is None
+    assert asyncio.all_tasks() == before
+
+
+async def test_aborted_it_takes_nothing_more_and_leaves_no_task() -> None:
+    archive = MemoryArchive(on_write=for_ever)
+    keeper = keeper_of(archive)
+    before = asyncio.all_tasks()
+    await keeper.feed(b"abc")
+    await keeper.abort()
+    await keeper.feed(b"def")
+    assert asyncio.all_tasks() == before
+    assert archive.only.aborts == [None]
+
+
+async def test_a_bug_in_a_sink_is_not_taken_for_a_store_that_is_down() -> None:
+    keeper = keeper_of(MemoryArchive(failing_at(2, ZeroDivisionError("a bug"))))
+    for _ in range(20):
+        await keeper.feed(b"x" * 60)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        await keeper.finish()

@@ -1,0 +1,71 @@
+"""Logs for Redis: compressed as they come, up to a limit, and back."""
+
+import random
+
+import pytest
+import zstandard
+
+from jobcast.archive import UNAVAILABLE, ArchiveError, Keeper, Kept, LogPlace, RedisArchive
+from jobcast.archive.fetch import decompressed
+from tests.archive.conftest import keep, place
+
+MIB = 1024 * 1024
+
+
+class MemoryRedis:
+    """In the ledger's place."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[LogPlace, tuple[bytes, int]] = {}
+
+    async def put(self, where: LogPlace, blob: bytes, size: int) -> Kept:
+        self.blobs[where] = blob, size
+        return Kept(f"redis:{where.source}", size)
+
+
+@pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 5 * MIB])
+@pytest.mark.parametrize("piece", [4099, 65_536, 8 * MIB])
+async def test_the_exact_bytes_come_back(size: int, piece: int) -> None:
+    data, redis = random.Random(size).randbytes(size), MemoryRedis()
+    assert await keep(RedisArchive(redis.put, 8 * MIB), place(), data, piece) == Kept("redis:pod/main", size)
+    blob, told = redis.blobs[place()]
+    assert told == size
+    assert decompressed(blob) == data
+
+
+async def test_text_is_kept_small() -> None:
+    line, redis = b"2026-11-20T10:00:00Z step 17 loss 0.1234\n", MemoryRedis()
+    await keep(RedisArchive(redis.put, 8 * MIB), place(), line * 100_000)
+    assert len(redis.blobs[place()][0]) < 100_000
+
+
+@pytest.mark.parametrize("limit", [1, 1000, 65_536, MIB, 2 * MIB])
+async def test_what_is_over_the_limit_is_cut_and_said_to_be(limit: int) -> None:
+    data, redis = random.Random(1).randbytes(3 * MIB), MemoryRedis()
+    kept = await keep(RedisArchive(redis.put, limit), place(), data)
+    assert kept == Kept("redis:pod/main", limit)
+    assert decompressed(redis.blobs[place()][0]) == data[:limit]
+
+
+async def test_redis_that_refuses_is_an_answer() -> None:
+    failure = ArchiveError(UNAVAILABLE, "away")
+
+    async def put(where: LogPlace, blob: bytes, size: int) -> Kept:
+        raise failure
+
+    assert await keep(RedisArchive(put, MIB), place(), b"abc") is failure
+
+
+async def test_nothing_is_put_when_the_log_is_let_be() -> None:
+    redis = MemoryRedis()
+    keeper = Keeper(RedisArchive(redis.put, MIB), place())
+    await keeper.feed(b"abc")
+    await keeper.abort()
+    assert redis.blobs == {}
+
+
+def test_a_damaged_log_is_an_error_and_never_a_shorter_log() -> None:
+    whole = zstandard.compress(random.Random(2).randbytes(300_000))
+    for blob in (b"", b"not zstd at all", whole[:-1], whole[:1000], b"x" + whole[1:]):
+        with pytest.raises(ValueError, match="damaged"):
+            decompressed(blob)

@@ -1,0 +1,172 @@
+"""An S3 server that is killed, hangs, refuses, or is not there: known soon, said plainly, and nobody waits."""
+
+import asyncio
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from controller import check
+from controller.settings import ControllerSettings
+from jobcast.archive import REFUSED, UNAVAILABLE, ArchiveError, Keeper, Kept, probe
+from jobcast.archive.fetch import read_object
+from jobcast.archive.objects import PART_BYTES
+from tests.archive.conftest import BUCKET, SECRET, S3Server, keep, lead_to, opened, place
+from tests.conftest import free_port
+
+STORE = f"s3://{BUCKET}/faults"
+SOON = 8.0
+"""Seconds; two tries and their pauses take half a second, and this machine may be busy. Hanging takes 30."""
+
+
+class Hanging:
+    """Takes connections and never answers."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.listen(100)
+        self._socket.setblocking(False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def callers(self) -> int:
+        """How many have called since it was asked last."""
+        count = 0
+        while True:
+            try:
+                self._socket.accept()[0].close()
+            except BlockingIOError:
+                return count
+            count += 1
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+    server = Hanging()
+    lead_to(server.url, monkeypatch)
+    yield server
+    server.close()
+
+
+def assert_plain(error: object, reason: str, line: str) -> None:
+    assert isinstance(error, ArchiveError)
+    assert (error.reason, "\n" in str(error), SECRET in str(error)) == (reason, False, False)
+    assert line in str(error)
+
+
+async def test_a_server_that_is_killed_under_an_upload_is_known_soon(own_s3: S3Server) -> None:
+    archive = opened(STORE)
+    keeper = Keeper(archive, place(), stall_seconds=SOON)
+    for _ in range(3):
+        await keeper.feed(b"x" * PART_BYTES)  # the first part, at least, is sent
+    own_s3.kill()
+    async with asyncio.timeout(SOON):
+        for _ in range(10):
+            await keeper.feed(b"x" * PART_BYTES)
+        assert_plain(await keeper.finish(), UNAVAILABLE, "faults: ")
+    async with asyncio.timeout(SOON):
+        await archive.aclose()
+
+
+async def test_a_server_that_comes_back_is_used_again(own_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobcast.archive.outage.TRY_AGAIN_SECONDS", 0.05)
+    archive = opened(STORE)
+    assert isinstance(await keep(archive, place(), b"abc"), Kept)
+    own_s3.kill()
+    assert_plain(await keep(archive, place(), b"abcd"), UNAVAILABLE, "connection refused")
+    own_s3.start()
+    await asyncio.sleep(0.1)
+    kept = await keep(archive, place(), b"abcd")
+    assert isinstance(kept, Kept) and b"".join(read_object(kept.ref)) == b"abcd"
+    await archive.aclose()
+
+
+@pytest.mark.parametrize("size", [3, 4 * PART_BYTES])
+async def test_a_server_that_hangs_holds_nobody_up(hanging: Hanging, size: int) -> None:
+    archive = opened(STORE)
+    keeper = Keeper(archive, place(), stall_seconds=0.2)
+    async with asyncio.timeout(SOON):
+        for start in range(0, size, 65_536):
+            await keeper.feed(b"x" * min(65_536, size - start))
+        assert_plain(await keeper.finish(limit=0.5), UNAVAILABLE, "s")
+        await archive.aclose()
+    assert hanging.callers() == 1
+
+
+async def test_while_it_is_away_the_next_log_does_not_wait_for_it(hanging: Hanging) -> None:
+    archive = opened(STORE)
+    for n in range(5):
+        keeper = Keeper(archive, place(f"pod-{n}"), stall_seconds=0.2)
+        await keeper.feed(b"abc")
+        async with asyncio.timeout(SOON):
+            assert_plain(await keeper.finish(limit=0.5), UNAVAILABLE, "0.5 s")
+    await archive.aclose()
+    assert hanging.callers() == 1
+
+
+async def test_an_upload_under_way_does_not_suffer_from_another_ones_bad_luck(s3: S3Server) -> None:
+    archive = opened(STORE)
+    keeper = Keeper(archive, place("lucky"), stall_seconds=SOON)
+    for _ in range(2):
+        await keeper.feed(b"x" * PART_BYTES)
+    await archive.sink(place("unlucky")).abort(ArchiveError(UNAVAILABLE, "it took nothing for 2 s"))
+    await keeper.feed(b"x" * PART_BYTES)
+    kept = await keeper.finish(60)
+    assert isinstance(kept, Kept) and kept.bytes == 3 * PART_BYTES
+    await archive.aclose()
+
+
+async def test_wrong_credentials_are_refused(s3: S3Server) -> None:
+    archive = opened(STORE)
+    s3.check_credentials(True)
+    try:
+        for data in (b"abc", b"x" * (PART_BYTES + 1)):
+            assert_plain(await keep(archive, place(), data), REFUSED, "it answered 403: InvalidAccessKeyId")
+    finally:
+        s3.check_credentials(False)
+    await archive.aclose()
+
+
+async def test_a_missing_bucket_is_refused(s3: S3Server) -> None:
+    archive = opened("s3://nowhere/logs")
+    for data in (b"abc", b"x" * (PART_BYTES + 1)):
+        assert_plain(await keep(archive, place(), data), REFUSED, "it answered 404: NoSuchBucket")
+    with pytest.raises(ArchiveError, match="NoSuchBucket"):
+        list(read_object(f"s3://nowhere/{place().path}"))
+    await archive.aclose()
+
+
+async def test_an_endpoint_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    lead_to(f"http://127.0.0.1:{free_port()}", monkeypatch)
+    async with asyncio.timeout(SOON):
+        with pytest.raises(ArchiveError, match="connection refused"):
+            await probe(STORE)
+
+
+async def test_an_endpoint_that_hangs_fails_the_probe(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobcast.archive.probing.PROBE_SECONDS", 0.3)
+    with pytest.raises(ArchiveError, match=re.escape("does not answer within 0.3 s")):
+        await probe(STORE)
+
+
+async def test_an_endpoint_without_tls_says_how_it_is_written(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url.replace("http://", "https://"))
+    with pytest.raises(ArchiveError, match="does not speak TLS"):
+        await probe(STORE)
+
+
+async def test_check_tries_the_store_out(s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await check._check_store(ControllerSettings(log_store=STORE))
+    assert not await check._check_store(ControllerSettings(log_store="s3://nowhere"))
+    assert await check._check_store(ControllerSettings(log_store="redis"))
+    assert capsys.readouterr().out.splitlines() == [
+        f"ok      log store {STORE} takes an object and gives it back",
+        "broken  LOG_STORE: s3://nowhere: it answered 404: NoSuchBucket: The specified bucket does not exist",
+    ]
