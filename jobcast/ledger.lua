@@ -10,7 +10,8 @@
 --       then four for each event, in order: id, status, channel, JSON; the last that is not progress is the target, the
 --       ones before it are told only together with it, where they were not told yet and nothing newer of their kind was;
 --       progress is published and nothing else, once each, and never after the end
---       then, in pairs, fields of the evaluation's record; an empty value takes the field out
+--       then, in pairs, fields of the evaluation's record; an empty value takes the field out. What a Job waits for goes
+--       when a status is told, and its attempts go with its end
 --
 -- Returns {answer, status now in the row, epoch, number of events told, without progress}.
 -- Answers: told · seen (recorded, nothing to tell) · duplicate · stale (a newer version was told) · ended (it has its end)
@@ -112,6 +113,11 @@ if record[1] == ARGV[1] or not record[2] or tonumber(record[2]) <= tonumber(ARGV
   redis.call('HSET', KEYS[4], 'uid', ARGV[1], 'created', ARGV[6], 'namespace', ARGV[8], 'name', ARGV[9],
     'status', status, 'job:' .. ARGV[1], listed)
   if last then redis.call('HSET', KEYS[4], 'event', ARGV[last + 3]) end
+  if last and TERMINAL[status] then
+    redis.call('HDEL', KEYS[4], 'waiting', 'attempts') -- the event has the attempts
+  elseif last then
+    redis.call('HDEL', KEYS[4], 'waiting')
+  end
   if version >= told_version then
     for at = first_field, #ARGV, 2 do
       if ARGV[at + 1] == '' then

@@ -56,6 +56,8 @@ class Note(msgspec.Struct, frozen=True, gc=False):
 
 def notes(job: Job, pods: Sequence[Pod]) -> list[Note]:
     """The progress that these Pods show, in the order in which it happened."""
+    if not pods:
+        return []
     words = [found for pod in pods if not is_of_a_former_start(job, pod, (found := word(job, pod)).container)]
     if len(words) == 1 and _is_plain(words[0]):
         return []
@@ -107,19 +109,21 @@ def waiting(job: Job, pods: Sequence[Pod]) -> Waiting | None:
 
 def summary(job: Job, pods: Sequence[Pod]) -> tuple[str | None, int, str, str]:
     """What of the life is worth a step of its own when it changes; NOTHING for a Job that goes its usual way."""
+    if not pods and not job.is_indexed:
+        return NOTHING
     wait = waiting(job, pods)
     ended = sum(1 for pod in pods if pod.phase == "Failed") + sum(c.restarts for pod in pods for c in pod.containers)
     return wait.reason if wait else None, ended, job.completed_indexes, job.failed_indexes
 
 
 def life(job: Job, pods: Sequence[Pod], standing: Standing, logs: LogsOf) -> dict[str, bytes]:
-    """The fields of the record that are no event; an empty one is to be taken out."""
-    found = {"waiting": b"", "attempts": b""}
-    if not standing.is_terminal:
-        if (wait := waiting(job, pods)) is not None:
-            found["waiting"] = msgspec.json.encode(wait)
-        if pods:
-            found["attempts"] = msgspec.json.encode(attempts(job, pods, logs))
+    """The fields of the record that are no event; an empty one is to be taken out. The ledger takes them out itself as far as
+    they end with a status."""
+    found: dict[str, bytes] = {}
+    if pods and not standing.is_terminal:
+        wait = waiting(job, pods)
+        found["waiting"] = msgspec.json.encode(wait) if wait is not None else b""
+        found["attempts"] = msgspec.json.encode(attempts(job, pods, logs))
     if standing.has_run and (started := first_start(job, pods)) is not None:
         found["started_at"] = started.encode()
     if job.is_indexed:

@@ -65,6 +65,16 @@ async def test_the_life_is_in_the_record_and_an_empty_field_is_taken_out(world: 
     assert (record["started_at"], record["status"]) == ("then", "running")
 
 
+async def test_the_ledger_takes_out_what_a_status_makes_untrue(world: World) -> None:
+    await tell(world, life={"waiting": b"x", "attempts": b"y", "indexes": b"z"})
+    await tell(world, "running", key="a", version=11)
+    record = await world.record()
+    assert ("waiting" in record, record["attempts"]) == (False, "y")
+    await tell(world, "completed", version=12)
+    record = await world.record()
+    assert ("attempts" in record, record["indexes"]) == (False, "z")
+
+
 async def test_whoever_lags_behind_does_not_rewrite_the_life(world: World) -> None:
     await tell(world, "running", key="a", version=20, life={"attempts": b"new"})
     await tell(world, version=19, life={"attempts": b"old"})
