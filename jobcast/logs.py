@@ -29,6 +29,8 @@ KEPT_BYTES = 64 * 1024 * 1024
 """Excerpts kept for Jobs that are not told yet; the oldest go first and are read again when they are needed."""
 LONGEST_READ_SECONDS = 300.0
 """A log of any size that is still not read after this is given up: the kubelet sends 50 MB/s and more."""
+HANG_SECONDS = 2.0
+"""A read that has brought nothing for so long lets others go on in its place: a node that answers nobody would take all of them."""
 STORE_SECONDS = 2.0
 """The longest that an event waits for the log store once the log is read; what the store takes later is in the record."""
 GONE_MARK = b"unable to retrieve container logs for "
@@ -119,8 +121,8 @@ class LogReads:
     async def bring(self, wanted: Wanted) -> bool:
         """Read a log again for the store alone, which did not take it before. False when it still does not; true when it did,
         and when there is no log to bring any more. Raises LedgerError."""
-        async with self._slots:
-            read, keeping = await self._read_and_keep(wanted)
+        async with _Turn(self._slots) as turn:
+            read, keeping = await self._read_and_keep(wanted, turn)
         if keeping is None:
             return True
         kept = await keeping
@@ -152,8 +154,8 @@ class LogReads:
         key, place = wanted.key, wanted.place
         keeping: asyncio.Task[Kept | ArchiveError] | None = None
         try:
-            async with self._slots:
-                read, keeping = await self._read_and_keep(wanted)
+            async with _Turn(self._slots) as turn:
+                read, keeping = await self._read_and_keep(wanted, turn)
                 # The event does not wait for a store that is slow.
                 self._storing.add(key)
                 if keeping is not None and await _is_done(keeping, self._store_seconds):
@@ -183,12 +185,14 @@ class LogReads:
             _, oldest = self._reads.popitem(last=False)
             self._kept -= len(oldest.output)
 
-    async def _read_and_keep(self, wanted: Wanted) -> tuple[LogRead, "asyncio.Task[Kept | ArchiveError] | None"]:
+    async def _read_and_keep(
+        self, wanted: Wanted, turn: "_Turn"
+    ) -> tuple[LogRead, "asyncio.Task[Kept | ArchiveError] | None"]:
         """The read, and the store's word on it, which may be long in coming; None where there is nothing to store."""
         tries = _Tries(self._archive, wanted.place, self._excerpt_bytes)
         try:
             async with asyncio.timeout(LONGEST_READ_SECONDS):
-                reason = await self._try_until_read(wanted, tries)
+                reason = await self._try_until_read(wanted, tries, turn)
         except TimeoutError:
             reason = "timeout"
         except BaseException:
@@ -219,13 +223,13 @@ class LogReads:
             return False
         return await self.rotation.is_rotated(wanted.key, wanted.place, previous=wanted.previous)
 
-    async def _try_until_read(self, wanted: Wanted, tries: "_Tries") -> str | None:
+    async def _try_until_read(self, wanted: Wanted, tries: "_Tries", turn: "_Turn") -> str | None:
         """Returns why it is not all of the log; None when it is."""
         pause, longest = RETRY_SECONDS
         was_refused = False
         while True:
             try:
-                return await self._read_once(wanted, tries)
+                return await self._read_once(wanted, tries, turn)
             except NotFound:
                 # A read that was cut is worth more than none: the Pod went while we read.
                 return "pod-gone"
@@ -240,13 +244,14 @@ class LogReads:
                 # 400: the API server says that the container waits to start. Anything else refuses us.
                 return "never-started" if error.code == 400 else "refused"
 
-    async def _read_once(self, wanted: Wanted, tries: "_Tries") -> str | None:
+    async def _read_once(self, wanted: Wanted, tries: "_Tries", turn: "_Turn") -> str | None:
         place = wanted.place
         excerpt, keeper = await tries.begin()
         async with self._source.log(
             place.namespace, place.pod, place.container, previous=wanted.previous, follow=wanted.follow
         ) as chunks:
             async for chunk in chunks:
+                await turn.go_on()
                 excerpt.feed(chunk)
                 if keeper is not None:
                     await keeper.feed(chunk)
@@ -254,6 +259,43 @@ class LogReads:
             await tries.forget()
             return "container-gone"
         return None
+
+
+class _Turn:
+    """One of the places for reads at the same time. Whoever hangs gives it up, and takes one again when it can go on."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._loop = asyncio.get_running_loop()
+        self._has_place = False
+
+    async def __aenter__(self) -> "_Turn":
+        await self._take()
+        self._timer = self._loop.call_later(HANG_SECONDS, self._look)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self._has_place:
+            self._slots.release()
+
+    async def go_on(self) -> None:
+        """There is something to do."""
+        self._moved = self._loop.time()
+        if not self._has_place:
+            await self._take()
+
+    async def _take(self) -> None:
+        await self._slots.acquire()
+        self._has_place = True
+        self._moved = self._loop.time()
+
+    def _look(self) -> None:
+        left = self._moved + HANG_SECONDS - self._loop.time()
+        if left <= 0 and self._has_place:
+            self._has_place = False
+            self._slots.release()
+        self._timer = self._loop.call_later(left if left > 0 else HANG_SECONDS, self._look)
 
 
 class _Tries:

@@ -252,6 +252,19 @@ async def test_no_more_reads_at_a_time_than_allowed() -> None:
             assert (await one.read(name)).output == "late"
 
 
+@pytest.mark.must_survive(22)
+async def test_reads_that_all_hang_give_their_places_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "HANG_SECONDS", 0.01)
+    let_go = asyncio.Event()
+    async with room(concurrency=2, one=[let_go], two=[let_go], other=[b"x"]) as one:
+        one.want("one")
+        one.want("two")
+        assert (await one.read("other")).output == "x"
+        let_go.set()
+        assert [(await one.read(name)).output for name in ("one", "two")] == ["late", "late"]
+    assert one.reads._slots._value == 2, "a place was lost, or made up"
+
+
 @pytest.mark.must_survive(34)
 async def test_what_is_kept_for_jobs_not_told_yet_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "KEPT_BYTES", 1000)
