@@ -122,7 +122,7 @@ def _attempt_log(of: Record, attempt: Attempt) -> str:
     if not known:
         return ""
     log = max(known, key=lambda log: (log.instance, log.ref is not None))
-    if log.ref is None and log.state != "unavailable":
+    if log.ref is None and log.state != "unavailable" and log.bytes:
         return f"not kept ({log.reason})" if log.reason else "not kept"
     return f"{log.state} ({log.reason})" if log.reason else log.state
 

@@ -59,8 +59,9 @@ class LogKeeper:
 
 def unkept(reason: str | None, pod: str = "pod-a", container: str = "main", instance: int = 0) -> Log:
     """A log that was not kept."""
-    state = "complete" if reason in (None, "store-unavailable", "store-refused") else "unavailable"
-    return Log(state=state, reason=reason, source=f"{pod}/{container}", instance=instance)  # type: ignore[arg-type]
+    if reason in (None, "store-unavailable", "store-refused"):
+        return Log(state="complete", reason=reason, source=f"{pod}/{container}", instance=instance, bytes=5)
+    return Log(state="unavailable", reason=reason, source=f"{pod}/{container}", instance=instance)
 
 
 def place(of: Event, pod: str = "pod-a", container: str = "main", instance: int = 0) -> str:

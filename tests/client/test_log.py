@@ -67,6 +67,13 @@ async def test_an_empty_log_is_no_bytes(world: World, store: str) -> None:
     assert await world.join().log("42").read() == b""
 
 
+@pytest.mark.parametrize("reason", [None, "store-unavailable"])
+async def test_a_log_that_is_empty_need_not_be_kept(world: World, reason: str | None) -> None:
+    """The service does not trouble the store with it."""
+    await world.teller.tell(event("failed", log=replace(unkept(reason), bytes=0)))
+    assert await world.join().log("42").read() == b""
+
+
 async def test_it_is_known_which_log_it_is_before_the_first_chunk(world: World) -> None:
     await world.teller.tell(event("running"))
     log = await keeper(world).keep(b"hello")
