@@ -15,7 +15,7 @@ NEEDED: tuple[tuple[str, Resource[Any], str], ...] = (
     *((verb, PODS, "") for verb in ("list", "watch")),
     ("get", PODS, "log"),
 )
-"""Every permission the controller uses."""
+"""Every permission the controller uses, and with FINALIZER one more."""
 
 
 async def check(settings: ControllerSettings) -> int:
@@ -33,12 +33,13 @@ async def check(settings: ControllerSettings) -> int:
 
 async def _check_cluster(settings: ControllerSettings, access: Access) -> bool:
     is_good = True
+    needed = (*NEEDED, ("patch", JOBS, "")) if settings.finalizer else NEEDED
     async with Api(access) as api:
         try:
             _say("ok", f"cluster {access.host} answers: {await api.version()}")
             for namespace in watched_namespaces(settings, access.namespace) or (None,):
                 where = f"in {namespace}" if namespace else "in all namespaces"
-                for verb, resource, sub in NEEDED:
+                for verb, resource, sub in needed:
                     name = f"{resource.name}/{sub}" if sub else resource.name
                     if not await api.may(verb, resource, namespace, sub):
                         is_good = False

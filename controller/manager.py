@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from controller import memory, metrics
+from controller.finalizers import Finalizers
 from controller.health import Health
 from controller.scope import Scope
 from controller.settings import ControllerSettings
@@ -24,7 +25,6 @@ from controller.supervisor import Supervisor
 from controller.workqueue import Workqueue
 from jobcast.connection import connect, masked
 from jobcast.event import Event, Log, Status
-from jobcast.job import Job
 from jobcast.keys import Keys
 from jobcast.kube import Access, Api, KubeError
 from jobcast.ledger import CLAIM_SECONDS, Ledger
@@ -89,16 +89,24 @@ class Controller:
             )
             logs = await open_reads(stack, settings, api, ledger, done=self._queue.add, seen=_count_log)
             watched = watched_namespaces(settings, self._access.namespace)
+            finalizers = Finalizers(
+                api,
+                self._store,
+                self._queue,
+                self._scopes,
+                longest=settings.finalizer_max_seconds,
+                trouble=lambda: ledger.trouble,
+            )
             reconciler = self._reconciler = Reconciler(
                 self._store,
-                api,
+                finalizers,
                 ledger,
                 logs,
                 namespaces=watched,
                 log_wait=settings.log_wait_seconds,
                 all_logs=settings.log_containers == "all",
                 holds=settings.finalizer,
-                refused=_cannot_hold,
+                refused=finalizers.cannot_hold,
                 answered=lambda answer: metrics.answers_by_answer[answer].inc(),
             )
             for namespace in watched or (None,):
@@ -111,6 +119,7 @@ class Controller:
                         self._queue,
                         reconciler,
                         lambda reason: metrics.watch_restarts.labels(reason).inc(),
+                        holds=settings.finalizer,
                     )
                 )
             log.info(
@@ -121,10 +130,10 @@ class Controller:
                 redis=masked(settings.redis_url),
                 http=self.health.port,
             )
-            await self._work(reconciler, ledger)
+            await self._work(reconciler, ledger, finalizers)
         log.info("controller stopped")
 
-    async def _work(self, reconciler: Reconciler, ledger: Ledger) -> None:
+    async def _work(self, reconciler: Reconciler, ledger: Ledger, finalizers: Finalizers) -> None:
         workers = Supervisor()
         for number in range(WORKERS):
             workers.start(f"reconcile {number}", self._reconcile_forever)
@@ -135,6 +144,7 @@ class Controller:
             self._supervisor.start(f"open {where}", partial(self._look_for_vanished, scope))
         self._supervisor.start("redis", ledger.watch_epoch)
         self._supervisor.start("claims", lambda: self._renew_claims(reconciler))
+        self._supervisor.start("finalizers", finalizers.run)
         self._supervisor.start("keep", lambda: self._keep_rows(reconciler, ledger))
         self._supervisor.start("pulse", self._pulse)
         await self._stopping.wait()
@@ -297,11 +307,6 @@ class Controller:
 def identity() -> str:
     """Who we are in claims. Two containers on one host network have the same name and, both, pid 1: hence the rest."""
     return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
-
-
-def _cannot_hold(job: Job, error: KubeError) -> None:
-    metrics.errors.labels("hold").inc()
-    log.warning("the finalizer cannot be put on", job=f"{job.namespace}/{job.name}", why=str(error))
 
 
 def _count_log(read: Log) -> None:

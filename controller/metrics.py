@@ -41,6 +41,12 @@ log_bytes = Counter("jobcast_log_bytes_total", "Bytes of log read", registry=reg
 log_reads = Counter("jobcast_log_reads_total", "Log reads that ended", ["state"], registry=registry)
 redis_up = Gauge("jobcast_redis_up", "Whether Redis took the last command", registry=registry)
 answers = Counter("jobcast_ledger_answers_total", "Answers to steps", ["answer"], registry=registry)
+finalizers_held = Gauge("jobcast_finalizers_held", "Jobs that our finalizer holds", registry=registry)
+finalizers_released_untold = Counter(
+    "jobcast_finalizers_released_untold_total",
+    "Jobs let go after FINALIZER_MAX_SECONDS, before their end was told",
+    registry=registry,
+)
 task_restarts = Counter(
     "jobcast_task_restarts_total", "Tasks that ended unexpectedly and were started again", ["task"], registry=registry
 )

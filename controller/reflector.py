@@ -17,12 +17,12 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Generic, Protocol
 
 import structlog
 
-from jobcast.kube import Api, Change, Expired, Forbidden, KubeError, Resource, Throttled
+from jobcast.kube import Api, Change, Expired, Forbidden, KubeError, Page, Resource, Throttled
 from jobcast.kube.decode import T
 
 log = structlog.get_logger()
@@ -69,6 +69,8 @@ class Reflector(Generic[T]):
         self.trouble: str | None = "not listed yet"
         """Why it does not mirror now; None while it does."""
         self.synced = asyncio.Event()
+        self.is_watching = False
+        """Changes come in as they happen; False while it lists, or waits to."""
         self.lists = 0
         """How often it has listed to the end."""
         self.last_byte = time.monotonic()
@@ -118,6 +120,10 @@ class Reflector(Generic[T]):
         if self._turn is not None:
             self._turn.cancel()
 
+    def pages(self) -> AsyncGenerator[Page[T], None]:
+        """What it lists; for whoever cannot wait for it."""
+        return self._api.pages(self.resource, self.namespace, self._selector)
+
     async def _list_or_watch(self) -> None:
         if self._version is None:
             self._version = await self._list()
@@ -127,6 +133,7 @@ class Reflector(Generic[T]):
         try:
             await self._watch(self._version)
         finally:
+            self.is_watching = False
             is_proven = self._version != before or time.monotonic() - self._opened > PROVEN_SECONDS
             if is_proven:
                 self._failures = 0
@@ -140,7 +147,7 @@ class Reflector(Generic[T]):
             await self._after.wait()
         self._sink.begin()
         version = ""
-        pages = self._api.pages(self.resource, self.namespace, self._selector)
+        pages = self.pages()
         async with contextlib.aclosing(pages):
             # The next page is on its way while this one is worked on.
             coming = asyncio.ensure_future(anext(pages, None))
@@ -176,6 +183,7 @@ class Reflector(Generic[T]):
 
     def _begin(self) -> None:
         self._opened = time.monotonic()
+        self.is_watching = True
         self._well()
 
     def _well(self) -> None:

@@ -24,11 +24,14 @@ this comes round, together with the others; by then most have started, and what 
 class JobSink:
     """Jobs into the store, and their uids onto the queue."""
 
-    def __init__(self, namespace: str | None, store: Store, queue: Workqueue, reconciler: Reconciler) -> None:
+    def __init__(
+        self, namespace: str | None, store: Store, queue: Workqueue, reconciler: Reconciler, *, holds: bool = False
+    ) -> None:
         self._namespace = namespace
         self._store = store
         self._queue = queue
         self._reconciler = reconciler
+        self._holds = holds
         self._listed: set[str] = set()
         self._has_memories = True
 
@@ -79,7 +82,8 @@ class JobSink:
             if change.type == "ADDED":
                 self._note(job)
             self._store.put_job(job)
-            if job.ready or job.end or job.deleted or job.suspended or job.target:
+            says_something = job.ready or job.end or job.deleted or job.suspended or job.target
+            if says_something or (self._holds and change.type == "ADDED"):
                 self._queue.add(job.uid)
             else:
                 self._queue.add_after(job.uid, QUIET_SECONDS - time.monotonic() % QUIET_SECONDS)
@@ -143,6 +147,8 @@ class Scope:
         queue: Workqueue,
         reconciler: Reconciler,
         restarted: Callable[[str], None],
+        *,
+        holds: bool = False,
     ) -> None:
         pods = PodSink(namespace, store, queue)
         self.pods: Reflector[Pod] = Reflector(api, PODS, namespace, JOB_NAME_LABEL, pods, restarted=restarted)
@@ -151,7 +157,7 @@ class Scope:
             JOBS,
             namespace,
             selector,
-            JobSink(namespace, store, queue, reconciler),
+            JobSink(namespace, store, queue, reconciler, holds=holds),
             after=self.pods.synced,
             restarted=restarted,
         )

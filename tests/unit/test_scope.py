@@ -108,6 +108,15 @@ async def test_a_change_that_says_nothing_to_tell_is_looked_at_with_the_others(w
     assert world.queue == [f"{UID} later", UID]
 
 
+async def test_where_jobs_are_held_a_new_one_is_looked_at_at_once(world: World) -> None:
+    queue: Any = world.queue
+    reconciler: Any = world.reconciler
+    jobs = JobSink("evals", world.store, queue, reconciler, holds=True)
+    jobs.change(Change("ADDED", "101", job()))
+    jobs.change(Change("MODIFIED", "102", job()))
+    assert world.queue == [UID, f"{UID} later"]
+
+
 async def test_a_pod_wakes_its_job(world: World) -> None:
     await world.list(RUNNING)
     world.queue.clear()
