@@ -17,13 +17,7 @@ Fact = tuple[str, str]
 
 def print_page(out: Console, record: Record) -> None:
     """The facts, the attempts, and the output last."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts(record):
-        if value:
-            table.add_row(name, Text(harmless(value), STYLES.get(value, "") if name == "status" else ""))
-    out.print(table, soft_wrap=not out.is_terminal)
+    _print_facts(out, [(name, value) for name, value in facts(record) if value])
     if record.attempts:
         out.print(Text("attempts", "dim"))
         for line in columns(attempts(record)):
@@ -33,6 +27,19 @@ def print_page(out: Console, record: Record) -> None:
         out.print(Text("output, an excerpt" if event.output_truncated else "output", "dim"))
         for line in harmless_lines(event.output.rstrip("\n")):
             out.print(Text("  " + line), soft_wrap=not out.is_terminal)
+
+
+def _print_facts(out: Console, found: list[Fact]) -> None:
+    if not out.is_terminal:
+        for line in columns(found):
+            out.print(Text(line), soft_wrap=True)
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in found:
+        table.add_row(name, Text(harmless(value), STYLES.get(value, "") if name == "status" else ""))
+    out.print(table)
 
 
 def facts(of: Record) -> list[Fact]:

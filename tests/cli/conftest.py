@@ -1,6 +1,8 @@
 """The command as a real process, and something that tells."""
 
+import asyncio
 import os
+import pty
 import subprocess
 import sys
 import uuid
@@ -80,3 +82,27 @@ async def is_listening(valkey: ValkeyServer, prefix: str) -> AsyncIterator[Calla
 
     yield is_listening
     await client.aclose()
+
+
+async def at_a_terminal(environment: dict[str, str], *arguments: str) -> tuple[bytes, int]:
+    """What a terminal is given, and the exit code; its ends of lines as programs write them."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(  # noqa: ASYNC220 - takes milliseconds
+        [JOBCAST, *arguments], stdout=slave, stderr=slave, env=environment | {"TERM": "xterm"}
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while True:
+            try:
+                data = await asyncio.wait_for(asyncio.to_thread(os.read, master, 65536), 30)
+            except OSError:  # how a terminal says that its other end is closed
+                break
+            if not data:
+                break
+            shown += data
+        return shown.replace(b"\r\n", b"\n"), await asyncio.to_thread(process.wait, 15)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)

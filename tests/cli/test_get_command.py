@@ -8,8 +8,10 @@ import msgspec
 import pytest
 import redis
 
+from jobcast.cli.output import harmless
 from jobcast.event import Artifact, Attempt, Log
 from jobcast.wire import encode
+from tests.cli.conftest import at_a_terminal
 from tests.client.keeping import LogKeeper, unkept
 from tests.client.telling import BIRTH, Teller, event
 from tests.conftest import ValkeyServer
@@ -172,3 +174,16 @@ def test_an_evaluation_nobody_knows_is_code_1_and_a_line(
     assert result.stderr == (
         f"jobcast: nothing is known of evaluation 'n\\x1b[2Jo' at 127.0.0.1:{valkey.port}, prefix {prefix}\n"
     )
+
+
+async def test_at_a_terminal_a_long_value_is_folded_and_elsewhere_it_is_whole(
+    run: Run, teller: Teller, environment: dict[str, str]
+) -> None:
+    ref = "s3://bucket/" + "x" * 200
+    await teller.tell(event("failed", log=Log(state="complete", source="pod-a/main", ref=ref)))
+    assert f"log kept at  {ref}\n" in run("get", "42").stdout
+    shown, code = await at_a_terminal(environment | {"COLUMNS": "60"}, "get", "42")
+    lines = [harmless(line) for line in shown.decode().splitlines() if "xxx" in line]
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 60
+    assert code == 0

@@ -1,8 +1,6 @@
 """jobcast logs, as a process."""
 
 import asyncio
-import os
-import pty
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobcast.event import Attempt, Log
-from tests.cli.conftest import JOBCAST
+from tests.cli.conftest import JOBCAST, at_a_terminal
 from tests.client.keeping import LogKeeper, place, unkept
 from tests.client.telling import Teller, event
 from tests.conftest import free_port
@@ -29,30 +27,6 @@ def run(environment: dict[str, str]) -> Run:
         return subprocess.run(command, capture_output=True, env=environment | more, timeout=60)
 
     return run
-
-
-async def at_a_terminal(environment: dict[str, str], *arguments: str) -> tuple[bytes, int]:
-    """What a terminal is given, and the exit code; its ends of lines as programs write them."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(  # noqa: ASYNC220 - takes milliseconds
-        [JOBCAST, "logs", "42", *arguments], stdout=slave, stderr=slave, env=environment | {"TERM": "xterm"}
-    )
-    os.close(slave)
-    shown = b""
-    try:
-        while True:
-            try:
-                data = await asyncio.wait_for(asyncio.to_thread(os.read, master, 65536), 30)
-            except OSError:  # how a terminal says that its other end is closed
-                break
-            if not data:
-                break
-            shown += data
-        return shown.replace(b"\r\n", b"\n"), await asyncio.to_thread(process.wait, 15)
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
 
 
 async def kept(teller: Teller, data: bytes, store: str = "redis", **more: Any) -> Log:
@@ -73,14 +47,14 @@ async def test_the_exact_bytes_go_to_a_pipe(run: Run, teller: Teller, store: str
 
 async def test_at_a_terminal_nothing_of_it_moves_the_terminal(environment: dict[str, str], teller: Teller) -> None:
     await kept(teller, EXACT)
-    shown, code = await at_a_terminal(environment)
+    shown, code = await at_a_terminal(environment, "logs", "42")
     assert shown.decode() == "one\nred\\x00\ufffd        after\n\nno end of line\n"
     assert code == 0
 
 
 async def test_raw_gives_a_terminal_the_bytes_too(environment: dict[str, str], teller: Teller) -> None:
     await kept(teller, EXACT)
-    shown, code = await at_a_terminal(environment, "--raw")
+    shown, code = await at_a_terminal(environment, "logs", "42", "--raw")
     assert (shown, code) == (EXACT, 0)
 
 
@@ -128,7 +102,7 @@ async def test_a_log_that_is_not_kept_is_replaced_by_what_the_event_has_of_it(
 
 async def test_an_excerpt_at_a_terminal_is_made_harmless_too(environment: dict[str, str], teller: Teller) -> None:
     await teller.tell(event("failed", output="last\x1b[2J words\x07", log=unkept("pod-gone")))
-    shown, code = await at_a_terminal(environment)
+    shown, code = await at_a_terminal(environment, "logs", "42")
     assert shown.startswith(b"last words\\x07\njobcast: the log of pod-a/main is not kept")
     assert code == 1
 
