@@ -75,6 +75,19 @@ def _fresh() -> str:
 
 async def _nothing_is_left() -> None:
     """No task of the controller's outlives it; the cluster's own still run."""
-    owned = ("reconcile", "ledger", "redis", "turn", "log ", "jobs ", "pods ", "open ", "claims", "finalizers", "keep", "pulse")
+    owned = (
+        "reconcile",
+        "ledger",
+        "redis",
+        "turn",
+        "log ",
+        "jobs ",
+        "pods ",
+        "open ",
+        "claims",
+        "finalizers",
+        "keep",
+        "pulse",
+    )
     left = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith((*owned, "controller"))]
     assert not left, f"still running: {left}"
