@@ -82,7 +82,9 @@ class CoreSettings(BaseSettings):
     log_wait_seconds: Seconds = Field(10, description="The longest that a terminal event waits for its log")
     log_concurrency: int = Field(16, ge=1, le=1024, description="Simultaneous log reads")
     finalizer: bool = Field(
-        False, description="Hold each Job by a finalizer until its end is recorded; needs `patch` on Jobs"
+        False,
+        description="Hold each Job by a finalizer until its end is recorded; needs `patch` on Jobs"
+        " ([finalizer](finalizer.md))",
     )
     finalizer_max_seconds: float = Field(
         300, ge=1, le=86_400, description="The longest that a Job in deletion is held while Redis is away"
