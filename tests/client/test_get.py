@@ -174,14 +174,14 @@ async def test_a_record_of_an_earlier_version_has_nothing_of_its_life_but_its_jo
 
 
 async def test_all_jobs_of_an_evaluation_are_in_its_record_the_newest_last(world: World) -> None:
-    await world.teller.tell(event("running", uid="second"), created=BIRTH + 1)
-    await world.teller.tell(event("failed", uid="first"))
-    await world.teller.tell(event("running", uid="third"), created=BIRTH + 2)
+    await world.teller.tell(event("running", uid="m-second"), created=BIRTH + 1)
+    await world.teller.tell(event("failed", uid="z-first"))
+    await world.teller.tell(event("running", uid="a-third"), created=BIRTH + 2)
     record = await world.join().get("42")
     assert [(job.uid, job.created, job.status) for job in record.jobs] == [
-        ("first", BIRTH, "failed"),
-        ("second", BIRTH + 1, "running"),
-        ("third", BIRTH + 2, "running"),
+        ("z-first", BIRTH, "failed"),
+        ("m-second", BIRTH + 1, "running"),
+        ("a-third", BIRTH + 2, "running"),
     ]
     assert {(job.namespace, job.name) for job in record.jobs} == {("evals", "eval-42")}
 

@@ -187,6 +187,17 @@ async def test_the_logs_of_a_former_job_are_found_by_its_name_and_uid(world: Wor
     assert "nothing is kept any more of Job 'former'" in await why_not(world, job="former")
 
 
+async def test_of_former_jobs_of_one_name_the_newest_is_meant(world: World) -> None:
+    """A platform may delete a Job and make another of the same name."""
+    for number, uid in enumerate(("z", "a")):
+        job = JobRef("evals", "eval-42-former", uid)
+        await world.teller.tell(replace(event("running"), job=job), created=BIRTH + number)
+        await keeper(world, job).keep(uid.encode())
+    await world.teller.tell(event("running"), created=BIRTH + 2)
+    assert await world.join().log("42", job="eval-42-former").read() == b"a"
+    assert await world.join().log("42", job="z").read() == b"z"
+
+
 async def test_the_job_of_another_evaluation_is_not_this_ones(world: World) -> None:
     await world.teller.tell(event("running", "43", uid="others"), event("running"))
     assert "has no Job 'others'" in await why_not(world, job="others")
