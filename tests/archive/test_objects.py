@@ -9,7 +9,7 @@ import pytest
 
 from jobcast.archive import ArchiveError, Keeper, Kept, probe
 from jobcast.archive.fetch import LogNotFound, read_object, read_object_async
-from jobcast.archive.objects import PART_BYTES, ObjectArchive
+from jobcast.archive.objects import PART_BYTES, WIDE_UPLOADS, ObjectArchive
 from tests.archive.conftest import BUCKET, S3Server, keep, opened, place
 from tests.conftest import eventually
 
@@ -190,6 +190,38 @@ async def test_a_folder_without_hard_links_will_do(tmp_path: Path, monkeypatch: 
     kept = await keep(archive, place(), b"abc")
     assert isinstance(kept, Kept) and read(kept.ref) == b"abc"
     await archive.aclose()
+
+
+class FakeWriter:
+    """In obstore's place: a part is in flight until it is let through, and the next one is not taken before."""
+
+    def __init__(self) -> None:
+        self.way = asyncio.Semaphore(0)
+        self.in_flight: set[asyncio.Task[bool]] = set()
+
+    async def write(self, part: bytes) -> None:
+        await asyncio.gather(*self.in_flight)
+        self.in_flight = {asyncio.create_task(self.way.acquire())} if part else set()
+
+
+async def test_two_uploads_fill_a_part_while_one_is_sent_and_the_others_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore
+
+    monkeypatch.setattr(obstore, "open_writer_async", lambda *_, **__: FakeWriter())
+    archive = ObjectArchive(f"file://{tmp_path}")
+    sinks = [archive.sink(place(f"pod-{n}")) for n in range(4)]
+    full = b"x" * (PART_BYTES + 1)
+    for sink in sinks[:WIDE_UPLOADS]:
+        await sink.write(full)  # returns, with the first part in flight
+    waiting = [asyncio.create_task(sink.write(full)) for sink in sinks[WIDE_UPLOADS:]]
+    await asyncio.sleep(0.02)
+    assert not any(task.done() for task in waiting)
+    for sink in sinks:
+        assert isinstance(sink._writer, FakeWriter)
+        sink._writer.way.release()
+    await asyncio.gather(*waiting)
 
 
 def test_a_sink_costs_nothing_until_it_is_written_to(tmp_path: Path) -> None:

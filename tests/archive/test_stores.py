@@ -104,6 +104,11 @@ SAID = f"Object at location x not found: {PUT} - Server returned non-2xx status 
         ("Generic LocalFileSystem error: Unable to x: No space left on device (os error 28)", REFUSED, "No space left"),
         ("Generic LocalFileSystem error: Unable to x: Input/output error (os error 5)", UNAVAILABLE, "Input/output"),
         (f"Generic S3 error: {PUT} - HTTP error: error sending request\nTimedOut", UNAVAILABLE, "does not answer"),
+        (
+            "Generic S3 error: odd https://s3/bucket/x?X-Amz-Signature=abcdef answer",
+            UNAVAILABLE,
+            "odd https://s3/bucket/x answer",
+        ),
         ("", UNAVAILABLE, "no reason given"),
     ],
 )
