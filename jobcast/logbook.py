@@ -16,6 +16,7 @@ from jobcast.archive.base import REFUSED, ArchiveError, Kept, LogPlace
 from jobcast.event import Log
 from jobcast.ledger import Ledger
 from jobcast.link import LedgerError
+from jobcast.wire import UNREADABLE
 
 # A later, emptier read never replaces a fuller one, and what is known of a log never outlives its Job's row.
 _ATTACH = """
@@ -94,7 +95,7 @@ class LogBook:
         for field, value in pairs:
             try:
                 found.append(_owed.decode(value))
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNREADABLE:
                 await self._run("HDEL", self._keys.unstored, field)
         return found
 
@@ -119,5 +120,5 @@ def _owed_field(place: LogPlace) -> str:
 def _bytes_of(value: bytes | None) -> int:
     try:
         return _log.decode(value).bytes if value else 0
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return 0

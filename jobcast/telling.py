@@ -26,6 +26,7 @@ from jobcast.event import (
 from jobcast.excerpt import LogRead
 from jobcast.job import Job, Pod, unix
 from jobcast.status import Standing, first_start
+from jobcast.wire import UNREADABLE
 
 TERMINATION_MESSAGE = "termination-message"
 """`log_source` of an output that is the container's last word, for want of its log."""
@@ -204,7 +205,7 @@ def artifacts(job: Job) -> list[Artifact] | None:
         return []
     try:
         return _artifacts.decode(job.artifacts)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
 
 

@@ -18,6 +18,7 @@ from jobcast.kube.access import Access, NoCluster
 from jobcast.kube.decode import JOBS, PODS, Change, Lines, Page, Resource, Skip, T
 from jobcast.kube.errors import Invalid, KubeError, NotFound, Unauthorized, Unreachable, from_response
 from jobcast.reading import Reading
+from jobcast.wire import UNREADABLE
 
 WATCH_SILENCE_SECONDS = 90.0
 """The API server sends a bookmark about every minute: 90 s without a byte mean that the link is dead."""
@@ -81,7 +82,7 @@ class Api:
             body = await self._read(resource.path(namespace), params)
             try:
                 page = resource.page(body, self.reading, self._skip)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 raise Unreachable(f"the list of {resource.name} is not a list: {error}") from error
             yield page
             if not page.next:
@@ -218,7 +219,7 @@ class Api:
     def _one(self, resource: Resource[T], body: bytes) -> T:
         try:
             return resource.one(body, self.reading)
-        except (msgspec.DecodeError, ValueError) as error:
+        except (*UNREADABLE, ValueError) as error:
             raise Unreachable(f"the answer is no {resource.name[:-1]}: {error}") from error
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -289,7 +290,7 @@ def _object(body: bytes) -> dict[str, Any]:
     """Raises Unreachable for what is no JSON object: some other server is at this address."""
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Unreachable(f"the answer is not an API server's: {error}") from error
 
 

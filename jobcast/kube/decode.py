@@ -11,6 +11,7 @@ import msgspec
 from jobcast.job import Job, Pod
 from jobcast.kube.errors import Status, from_status
 from jobcast.reading import Reading, WireJob, WirePod
+from jobcast.wire import UNREADABLE
 
 T = TypeVar("T", Job, Pod)
 Skip = Callable[[str], None]
@@ -75,8 +76,6 @@ class _RawEvent(msgspec.Struct):
 _raw_list = msgspec.json.Decoder(_RawList)
 _raw_event = msgspec.json.Decoder(_RawEvent)
 _status = msgspec.json.Decoder(Status)
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError)
-"""A string that is not UTF-8 raises the second."""
 _TYPES = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK"})
 
 
@@ -107,7 +106,7 @@ class Resource(Generic[T]):
         """Raises msgspec.DecodeError when it is no list at all; a bad item is skipped alone."""
         try:
             decoded = self._page.decode(body)
-        except (msgspec.ValidationError, UnicodeDecodeError):
+        except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
             raw = _raw_list.decode(body)
             wires: Any = [self._try_item(item, skip) for item in raw.items or ()]
             decoded = raw
@@ -120,7 +119,7 @@ class Resource(Generic[T]):
         """The event in a line; None when it was skipped. Raises KubeError for an ERROR event."""
         try:
             event = self._event.decode(line)
-        except _UNDECODABLE:
+        except UNREADABLE:
             self._odd(line, skip)
             return None
         kind, meta = event.type, event.object.metadata
@@ -136,20 +135,20 @@ class Resource(Generic[T]):
         """A line that is not one of ours: an error to raise, or something to count and pass over."""
         try:
             event = _raw_event.decode(line)
-        except _UNDECODABLE:
+        except UNREADABLE:
             skip("not_json")
             return
         if event.type == "ERROR":
             try:
                 raise from_status(_status.decode(event.object))
-            except _UNDECODABLE:
+            except UNREADABLE:
                 raise from_status(Status(code=500, message="an ERROR event without a Status")) from None
         skip("bad_object" if event.type in _TYPES else "unknown_type")
 
     def _try_item(self, raw: msgspec.Raw, skip: Skip) -> Any:
         try:
             return self._item.decode(raw)
-        except _UNDECODABLE:
+        except UNREADABLE:
             skip("bad_object")
             return None
 

@@ -195,3 +195,10 @@ def test_a_line_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match="1000"):
         for _ in range(100):
             lines.feed(b"x" * 100)
+
+
+@pytest.mark.must_survive(8)
+def test_a_line_that_is_nested_without_end_is_skipped(skips: Skips) -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    assert change(b'{"type": "MODIFIED", "object": ' + deep + b"}", skips) is None
+    assert skips == ["not_json"]

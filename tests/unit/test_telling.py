@@ -283,3 +283,41 @@ def test_the_decision_does_not_depend_on_the_order_of_pods() -> None:
 def test_a_due_fact_is_named_by_id_and_status_alone() -> None:
     one = job(startTime=STARTED, ready=1)
     assert due(one, standing(one, [])) == (Due(event_id(UID, "running", STARTED), Status.RUNNING),)
+
+
+DEEP = '[{"name": "a", "location": "b", "x": ' + "[" * 5000 + "]" * 5000 + "}]"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "said"),
+    [
+        (
+            {"jobcast/artifacts": "not JSON"},
+            "annotation jobcast/artifacts: 'not JSON' is no JSON list of name and location",
+        ),
+        ({"jobcast/artifacts": '{"name": "a"}'}, "annotation jobcast/artifacts"),
+        ({"jobcast/artifacts": DEEP}, "annotation jobcast/artifacts"),
+        (
+            {"jobcast/container": "absent"},
+            "annotation jobcast/container: no container is named 'absent'; there is main",
+        ),
+        ({"timeout": "soon"}, "annotation timeout: 'soon' is no number of seconds"),
+    ],
+)
+def test_annotations_that_lie_are_said_and_cost_nothing_else(annotations: dict[str, str], said: str) -> None:
+    read = LogRead(Log(state="complete", bytes=1), "x", False)
+    one = job(startTime=STARTED, conditions=[COMPLETE], annotations=annotations)
+    end = only(Completed, tell(one, [pod(ended_state())], Context(read)))
+    assert end.exit_code == 0
+    (warning,) = end.warnings
+    assert warning.startswith(said)
+    assert len(warning) < 200
+
+
+def test_artifacts_are_told() -> None:
+    read = LogRead(Log(state="complete", bytes=1), "x", False)
+    given = '[{"name": "model", "location": "s3://bucket/model", "size": 3}]'
+    one = job(startTime=STARTED, conditions=[COMPLETE], annotations={"jobcast/artifacts": given})
+    end = only(Completed, tell(one, [pod(ended_state())], Context(read)))
+    assert [(found.name, found.location) for found in end.artifacts] == [("model", "s3://bucket/model")]
+    assert end.warnings == []
