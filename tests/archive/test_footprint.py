@@ -81,6 +81,6 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-@pytest.mark.parametrize(("logs", "chunks", "megabytes"), [(1, 1600, 16), (16, 200, 130)])
+@pytest.mark.parametrize(("logs", "chunks", "megabytes"), [(1, 1600, 16), (16, 120, 130)])
 def test_memory_is_bounded_however_long_the_logs(tmp_path: Path, logs: int, chunks: int, megabytes: int) -> None:
     assert float(run(GROWTH, f"file://{tmp_path}", str(logs), str(chunks))) < megabytes
