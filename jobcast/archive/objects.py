@@ -163,7 +163,7 @@ async def _put(store: "ObjectStore", url: StoreUrl, data: bytearray, size: int) 
                 raise
             await obstore.put_async(store, url.path, data, mode="overwrite", use_multipart=False)
         return size
-    raise ArchiveError(UNAVAILABLE, f"{url.text}: somebody else writes the same log")
+    raise ArchiveError(UNAVAILABLE, f"{url.text}: what is kept there changes, or may not be looked at")
 
 
 def _still(kept: "ObjectMeta") -> dict[str, str]:

@@ -143,6 +143,24 @@ async def test_a_missing_bucket_is_refused(s3: S3Server) -> None:
     await archive.aclose()
 
 
+async def test_an_account_that_may_not_look_can_keep_a_log_and_not_replace_one(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore
+    from obstore.exceptions import PermissionDeniedError
+
+    async def head_async(*_: object) -> None:
+        raise PermissionDeniedError("what S3 says of a missing object, too, to whom it does not show its lists")
+
+    monkeypatch.setattr(obstore, "head_async", head_async)
+    archive = opened(STORE)
+    kept = await keep(archive, place("unseen"), b"abc")
+    assert isinstance(kept, Kept)
+    assert_plain(await keep(archive, place("unseen"), b"ab"), UNAVAILABLE, "may not be looked at")
+    assert b"".join(read_object(kept.ref)) == b"abc"
+    await archive.aclose()
+
+
 async def test_an_endpoint_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     lead_to(f"http://127.0.0.1:{free_port()}", monkeypatch)
     async with asyncio.timeout(SOON):
