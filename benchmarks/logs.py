@@ -1,0 +1,245 @@
+"""What logs cost: a long one in memory and time, many at once and one that is read ahead in the time of an event."""
+
+import asyncio
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+import redis.asyncio
+
+from benchmarks.cluster import NAMESPACE, Played, Scene, Stage, log_block, playing
+from benchmarks.objects import pod
+from benchmarks.valkey import valkey
+from benchmarks.watch import kubeconfig
+from jobcast.archive import open_archive
+from jobcast.archive.base import LogPlace
+from jobcast.excerpt import LogRead
+from jobcast.kube import Access, Api
+from jobcast.logs import LogReads, Wanted
+
+ROOT = Path(__file__).resolve().parent.parent
+MB = 1_000_000
+LONG = Scene(jobs=1, seconds=0, lead=0, log_bytes=MB, log_repeats=100)
+MANY = Scene(jobs=500, seconds=5, lead=0, log_bytes=MB)
+AHEAD = Scene(jobs=500, seconds=10, lead=1, log_bytes=4096)
+LIMIT_SECONDS = 60
+"""A row that has not ended by then has failed."""
+_COMPLETE = re.compile(rb'"uid":"([0-9a-f-]{36})".*"type":"Complete"')
+
+
+class Long(NamedTuple):
+    grown: int
+    """Bytes of resident memory at most, beyond what the process had before."""
+    seconds: float
+    sha256: str
+
+
+def long_log() -> tuple[str, str, str]:
+    block = log_block(LONG.log_bytes)
+    expected = hashlib.sha256()
+    for _ in range(LONG.log_repeats):
+        expected.update(block)
+    with tempfile.TemporaryDirectory() as folder, playing(LONG) as stage:
+        ours, theirs = multiprocessing.Pipe()
+        config = kubeconfig(Path(folder), stage.url)
+        # A process of its own: what others have allocated before is none of this row's matter.
+        process = multiprocessing.get_context("spawn").Process(target=_read, args=(config, folder, theirs))
+        process.start()
+        theirs.close()
+        read: Long = ours.recv()
+        process.join()
+        (stored,) = Path(folder).rglob("evaluation-0*/*.log")
+        with stored.open("rb") as file:
+            digests = {hashlib.file_digest(file, "sha256").hexdigest(), expected.hexdigest(), read.sha256}
+    size = LONG.log_bytes * LONG.log_repeats
+    return (
+        "a log of 100 MB into a folder",
+        f"{size / 1e6 / read.seconds:,.0f} MB/s",
+        f"memory +{read.grown / 1e6:.1f} MB; sha256 {'equal' if len(digests) == 1 else 'DIFFERS'}",
+    )
+
+
+def _read(config: str, folder: str, line: Connection) -> None:
+    os.environ["KUBECONFIG"] = config
+    line.send(asyncio.run(_read_twice(folder)))
+
+
+async def _read_twice(folder: str) -> Long:
+    """First a short one, for what is imported and allocated anyway."""
+    ended: asyncio.Queue[str] = asyncio.Queue()
+    archive = open_archive(f"file://{folder}/logs", put=_never, limit=0)
+    assert archive is not None
+
+    async def read(name: str) -> LogRead:
+        wanted = Wanted(LogPlace(NAMESPACE, name, "uid", name, "evaluation"), name, "42")
+        while (found := logs.want(wanted)) is None:
+            await ended.get()
+        return found
+
+    async with (
+        Api(await Access.find()) as api,
+        LogReads(
+            api, excerpt_bytes=65_536, concurrency=16, done=ended.put_nowait, archive=archive, store_seconds=None
+        ) as logs,
+    ):
+        await read("warm-up")
+        before = _memory("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        started = time.perf_counter()
+        found = await read(pod(0)["metadata"]["name"])
+        seconds = time.perf_counter() - started
+        grown = _memory("VmHWM") - before
+    await archive.aclose()
+    return Long(grown, seconds, found.log.sha256 or "")
+
+
+async def _never(*_: Any) -> Any:
+    raise AssertionError("this archive is a folder")
+
+
+def _memory(field: str) -> int:
+    """Bytes, as Linux counts them."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024
+
+
+class Heard(NamedTuple):
+    """When it was, by the Job's uid, on the clock of Played."""
+
+    told: dict[str, float]
+    """The event, by a subscriber."""
+    seen: dict[str, float]
+    """The condition, by a bare reader of the same watch."""
+    lost: int
+    """Events without the whole log."""
+
+
+class _Job(msgspec.Struct):
+    uid: str
+
+
+class _Log(msgspec.Struct, frozen=True):
+    state: str = ""
+
+
+class _Event(msgspec.Struct):
+    status: str
+    job: _Job
+    log: _Log = _Log()
+
+
+def play(scene: Scene, **settings: str) -> tuple[Played, Heard]:
+    """A controller in a process of its own tells it all."""
+    with tempfile.TemporaryDirectory() as folder, valkey() as url, playing(scene) as stage:
+        config = kubeconfig(Path(folder), stage.url)
+        with _controller(folder, KUBECONFIG=config, REDIS_URL=url, **settings):
+            heard = asyncio.run(_hear(url, scene, stage))
+            return stage.played(), heard
+
+
+@contextlib.contextmanager
+def _controller(folder: str, **settings: str) -> Iterator[None]:
+    own = {"NAMESPACES": NAMESPACE, "HTTP_HOST": "127.0.0.1", "HTTP_PORT": "0", "PATH": os.environ["PATH"]}
+    with open(f"{folder}/controller.log", "wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "controller"], env=own | settings, cwd=ROOT, stdout=log, stderr=log
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+async def _hear(url: str, scene: Scene, stage: Stage) -> Heard:
+    heard, decoder = Heard({}, {}, 0), msgspec.json.Decoder(_Event)
+    running: set[str] = set()
+    lost = 0
+    async with asyncio.timeout(LIMIT_SECONDS), redis.asyncio.Redis.from_url(url) as client, client.pubsub() as pubsub:
+        await pubsub.psubscribe("evaluation:*")
+        reading: asyncio.Task[None] | None = None
+        try:
+            async for message in pubsub.listen():
+                now = time.monotonic()
+                if message["type"] != "pmessage" or message["channel"].endswith(b":progress"):
+                    continue
+                event = decoder.decode(message["data"])
+                if event.status == "completed":
+                    heard.told[event.job.uid] = now
+                    lost += event.log.state != "complete"
+                    if len(heard.told) == scene.jobs:
+                        break
+                elif len(running) < scene.jobs:
+                    running.add(event.job.uid)
+                    if len(running) == scene.jobs:
+                        is_watching = asyncio.Event()
+                        reading = asyncio.create_task(_read_barely(stage.url, heard.seen, is_watching))
+                        await is_watching.wait()
+                        stage.go()
+        finally:
+            if reading is not None:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+    return heard._replace(lost=lost)
+
+
+async def _read_barely(url: str, seen: dict[str, float], is_watching: asyncio.Event) -> None:
+    """What the API server itself takes: a loop over lines that looks for one word."""
+    path = f"{url}/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with (
+        aiohttp.ClientSession(timeout=timeout, read_bufsize=256 * 1024) as session,
+        session.get(path, params={"watch": "1"}) as response,
+    ):
+        is_watching.set()
+        rest = b""
+        async for chunk in response.content.iter_any():
+            now = time.monotonic()
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if found := _COMPLETE.search(line):
+                    seen[found[1].decode()] = now
+
+
+def many_logs() -> tuple[str, str, str]:
+    played, heard = play(MANY)
+    late = [told - max(played.conditions[uid], played.logs.get(uid, 0.0)) for uid, told in heard.told.items()]
+    return (
+        "500 Jobs that end within 5 s, with 1 MB of log each",
+        f"p99 {_percentile(late, 99):.2f} s",
+        f"from condition or end of log to event: p50 {_percentile(late, 50):.2f} s, max {max(late):.2f} s;"
+        f" {heard.lost} without their log",
+    )
+
+
+def log_read_ahead() -> tuple[str, str, str]:
+    played, heard = play(AHEAD)
+    beyond = [(told - heard.seen[uid]) * 1000 for uid, told in heard.told.items()]
+    own = [(seen - played.conditions[uid]) * 1000 for uid, seen in heard.seen.items()]
+    return (
+        "from condition to event, its log read ahead",
+        f"p99 {_percentile(beyond, 99):.1f} ms",
+        f"beyond a bare watch reader (itself p99 {_percentile(own, 99):.1f} ms): p50 {_percentile(beyond, 50):.1f} ms,"
+        f" max {max(beyond):.1f} ms",
+    )
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
+def rows() -> list[tuple[str, str, str]]:
+    return [long_log(), many_logs(), log_read_ahead()]
