@@ -13,6 +13,7 @@ from jobcast.event import Attempt, Log
 from jobcast.job import Container, Ended, Job, Pod, main_container, unix
 
 NO_CONTAINER = Container(name="", state="waiting")
+DEADLINE = "DeadlineExceeded"
 LogsOf = Callable[[Pod, Container], list[Log]]
 """The logs read of an attempt, the deciding container's first."""
 
@@ -27,6 +28,13 @@ class Word(msgspec.Struct, frozen=True, gc=False):
     @property
     def ended(self) -> Ended | None:
         return self.container.ended
+
+    @property
+    def has_ended(self) -> bool:
+        """It ended, or could not be started. A container that the kubelet merely has no trace of, when its Pod goes, never
+        ran, for all that anybody knows."""
+        ended = self.ended
+        return ended is not None and (ended.exit_code is not None or ended.started_at is not None)
 
     @property
     def has_failed(self) -> bool:
@@ -57,13 +65,17 @@ def word(job: Job, pod: Pod) -> Word:
 
 
 def deciding(job: Job, pods: Iterable[Pod]) -> Word | None:
-    """The attempt whose exit code and output are the Job's: the last that ended the way the Job did, else the last."""
-    ended = [found for pod in pods if (found := word(job, pod)).ended is not None]
+    """The attempt whose exit code and output are the Job's: the last that ended the way the Job did, else the last.
+
+    What was killed because the Job was decided did not decide it. A deadline is decided by what it cut short.
+    """
+    ended = [found for pod in pods if (found := word(job, pod)).has_ended]
     if not ended:
         return None
     completed = job.end is not None and job.end.type == "Complete"
     alike = [found for found in ended if (_exit_code(found) == 0) == completed]
-    return max(alike or ended, key=lambda found: (_finished_at(found) or "", found.pod.name))
+    causes = [found for found in alike if not _is_consequence(job, found)]
+    return max(causes or alike or ended, key=lambda found: (_finished_at(found) or "", found.pod.name))
 
 
 def attempts(job: Job, pods: Iterable[Pod], logs: LogsOf = lambda pod, container: []) -> list[Attempt]:
@@ -128,6 +140,17 @@ def in_intervals(index: int, intervals: str) -> bool:
         if first.isdecimal() and (not last or last.isdecimal()) and int(first) <= index <= int(last or first):
             return True
     return False
+
+
+def _is_consequence(job: Job, of: Word) -> bool:
+    """It was killed since the Job is decided."""
+    verdict = job.target or job.end
+    if verdict is None or verdict.reason == DEADLINE or of.pod.asked is None or of.ended_by_itself:
+        return False
+    try:
+        return of.pod.asked >= unix(verdict.last_transition_time or "")
+    except ValueError:
+        return False
 
 
 def _exit_code(of: Word) -> int | None:

@@ -141,6 +141,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Unix seconds, the cluster's: when its deletion was asked for. None while nobody has."""
     gone: bool = False
     """The API server has it no more; this is how it was seen last."""
+    restarts: bool = False
+    """A container of it that fails is started again."""
     phase: str
     reason: str | None
     """The Pod's own (Evicted, NodeLost, DeadlineExceeded, …), else why it was disrupted (EvictionByEvictionAPI, …), else

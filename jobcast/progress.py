@@ -67,7 +67,7 @@ def notes(job: Job, pods: Sequence[Pod]) -> list[Note]:
         if of.container.previous is not None and of.container.state != "waiting":
             found_notes.append(Note(_id(job, of, of.container.restarts - 1), "attempt-ended", of, True))
         kind = _kind(job, of, words, failed)
-        if kind == "main-ended" and of.pod.is_over and len(words) == 1:
+        if kind == "main-ended" and of.pod.is_over and len(words) == 1 and not of.container.restarts:
             continue  # tried once, and no more: the Job's end says all of it, at once
         if kind is not None:
             key = f"index/{of.pod.index}" if kind == "index-finished" and not of.has_failed else None

@@ -121,6 +121,7 @@ class _PodSpec(_Wire):
     containers: list[_ContainerSpec] | None = None
     """null in a bookmark."""
     init_containers: list[_InitSpec] | None = None
+    restart_policy: str = ""
 
 
 class _PodStatus(_Wire):
@@ -217,6 +218,7 @@ class Reading(msgspec.Struct, frozen=True):
             or (meta.labels or {}).get(JOB_UID_LABEL, ""),
             index=int(index) if index.isdecimal() and len(index) < _INDEX_DIGITS else None,
             asked=_asked(meta),
+            restarts=spec.restart_policy == "OnFailure",
             phase=intern(status.phase),
             reason=reason,
             message=message or None,

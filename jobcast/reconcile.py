@@ -138,7 +138,9 @@ class Reconciler:
         now = standing(job, pods, gone=gone)
         facts = due(job, now)
         if not facts:
-            return await self._record_pending(job, pods, now)
+            outcome = await self._record_pending(job, pods, now)
+            await self._read_ahead(job, pods)  # of init containers that fail
+            return outcome
         if self._told.get(uid) == facts[-1].id:
             await self._read_ahead(job, pods)
             return await self._tell_progress(job, pods, now)
@@ -317,7 +319,8 @@ class Reconciler:
             # The condition may be here before the Pod's own last word: each has its own watch.
             if left > 0 and any(not pod.gone and _has_no_end(job, pod) for pod in pods):
                 return None, min(left, self._log_wait / 2)
-            return unavailable("never-started" if pods else "no-pod"), 0
+            ran = any(word(job, pod).container.has_run for pod in pods)
+            return unavailable("pod-gone" if ran else "never-started" if pods else "no-pod"), 0
         if not await self._claim(job.uid):
             return None, OTHER_SECONDS
         read = self._logs.want(job, decider)

@@ -73,7 +73,7 @@ def concluded(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> Job:
     words = [found for pod in pods if (found := word(job, pod)).ended_by_itself]
     good = [found for found in words if found.ended and found.ended.exit_code == 0]
     count = len({found.pod.index for found in good}) if job.is_indexed else len(good)
-    bad = [found for found in words if found.pod.phase == "Failed"]
+    bad = [found for found in words if found.pod.phase == "Failed" or (found.has_failed and not found.pod.restarts)]
     if job.completions and count >= job.completions:
         kind, deciders = "Complete", good
     elif job.retries is not None and len(bad) > job.retries:

@@ -86,6 +86,7 @@ def pod_json(
     deleted: bool = False,
     meta: dict[str, Any] | None = None,
     init_specs: list[dict[str, Any]] | None = None,
+    restart_policy: str = "Never",
     **status: Any,
 ) -> dict[str, Any]:
     """`states`: of the only container, at most one. `containers` are whole statuses, for Pods that have several."""
@@ -105,7 +106,7 @@ def pod_json(
         containers = [container_json(states[0])]
     if containers is not None:
         status["containerStatuses"] = containers
-    spec: dict[str, Any] = {"containers": [{"name": one} for one in names]}
+    spec: dict[str, Any] = {"containers": [{"name": one} for one in names], "restartPolicy": restart_policy}
     if init_specs is not None:
         spec["initContainers"] = init_specs
     return {"metadata": metadata | (meta or {}), "spec": spec, "status": status}

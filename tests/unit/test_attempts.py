@@ -125,6 +125,34 @@ def test_indexes_are_found_in_intervals(index: int, intervals: str, is_in: bool)
     assert in_intervals(index, intervals) is is_in
 
 
+def test_what_was_killed_because_the_job_was_decided_did_not_decide_it() -> None:
+    def decider(reason: str, *pods: Pod) -> str:
+        decided = condition("FailureTarget", reason=reason)
+        found = deciding(started(decided, condition("Failed", reason=reason)), pods)
+        assert found is not None
+        return found.pod.name
+
+    def killed(asked: str) -> Pod:
+        return failed(
+            "killed", 143, finished=LATEST, meta={"deletionTimestamp": asked, "deletionGracePeriodSeconds": 0}
+        )
+
+    cause = failed("cause", 9, finished=RAN)
+    assert decider("MaxFailedIndexesExceeded", cause, killed(LATER)) == "cause"
+    assert decider("DeadlineExceeded", cause, killed(LATER)) == "killed", "that is what the deadline cut short"
+    assert decider("BackoffLimitExceeded", cause, killed(RAN)) == "killed", "it was evicted, and was the last attempt"
+    assert decider("BackoffLimitExceeded", killed(LATER)) == "killed"
+
+
+def test_a_container_of_which_the_kubelet_has_no_trace_decides_nothing() -> None:
+    lost = pod(ended_state(137, None, reason="ContainerStatusUnknown"), phase="Failed")
+    assert deciding(started(condition("Failed")), [lost]) is None
+    found = deciding(started(condition("Failed")), [pod(START_ERROR, phase="Failed")])
+    assert found is not None
+    assert found.ended is not None
+    assert found.ended.exit_code == 128
+
+
 # What is told while a Job is open.
 
 
@@ -156,6 +184,12 @@ def test_the_last_of_several_attempts_is_told_before_the_end() -> None:
     again = failed("first"), pod(ended_state(2, started=LATER, finished=LATEST), name="second", phase="Failed")
     for last in (TARGET, condition("Failed")):
         assert told(started(last, failed=1), *again) == [("attempt-ended", "first", 1), ("main-ended", "second", 2)]
+
+
+def test_the_last_of_several_instances_is_told_before_the_end() -> None:
+    spec = {"backoffLimit": 1}
+    over = pod(containers=[container_json(ended_state(5), restartCount=1)], phase="Failed")
+    assert told(started(TARGET, spec=spec, failed=1), over) == [("main-ended", "eval-42-abcde", 5)]
 
 
 def test_the_same_attempt_has_the_same_id_whatever_becomes_of_it() -> None:
@@ -280,6 +314,16 @@ def test_a_job_that_was_deleted_has_the_end_its_pods_told(fields: dict[str, str]
     at = [{"batch.kubernetes.io/job-completion-index": str(n)} for n in (0, 1)]
     assert of(good("a", annotations=at[0]), good("b", annotations=at[0]), spec=indexed) is None
     assert of(good("a", annotations=at[0]), good("b", annotations=at[1]), spec=indexed) == "Complete"
+
+
+@pytest.mark.must_survive(9, 14)
+@pytest.mark.parametrize(("code", "expected"), [(0, "Complete"), (3, "Failed")])
+def test_a_main_container_that_ended_under_a_sidecar_has_told_the_end(code: int, expected: str) -> None:
+    both = [container_json(ended_state(code)), container_json(running_state(), name="proxy")]
+    once = started(spec={"backoffLimit": 0}, deleted=LATER)
+    assert end(once, pod(containers=both, names=("main", "proxy"), phase="Running")) == expected
+    again = pod(containers=both, names=("main", "proxy"), phase="Running", restart_policy="OnFailure")
+    assert end(once, again) == ("Complete" if code == 0 else None), "it would have been started again"
 
 
 @pytest.mark.must_survive(13)

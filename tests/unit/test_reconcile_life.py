@@ -182,6 +182,32 @@ async def test_the_last_word_of_a_container_stands_in_for_a_log_that_is_gone(wor
     assert (event["log"]["state"], event["log"]["reason"]) == ("unavailable", "container-gone")
 
 
+@pytest.mark.must_survive(19, 20)
+async def test_the_log_of_an_init_container_is_read_while_it_waits_to_be_restarted(world: World) -> None:
+    world.store.put_job(job(startTime=STARTED, active=1, spec=SPEC))
+    init = container_json(ended_state(7, reason="Error"), name="fetch")
+    world.store.put_pod(
+        pod(containers=[container_json(waiting_state())], initContainerStatuses=[init], restart_policy="OnFailure")
+    )
+    for _ in range(2):
+        await world.reconciler.reconcile(UID)
+    await eventually(lambda: world.done, 5)
+    assert (world.source.tries, await world.told()) == (["eval-42-abcde"], [])
+
+
+@pytest.mark.must_survive(19)
+async def test_a_pod_that_ran_and_never_told_its_end_is_gone_with_its_log(world: World) -> None:
+    gone = pod(running_state(), phase="Failed", conditions=[condition("DisruptionTarget", reason="DeletionByPodGC")])
+    world.store.put_job(open_job())
+    world.store.put_pod(gone)
+    await world.reconciler.reconcile(UID)
+    world.store.remove_pod(gone)
+    world.store.put_job(job(startTime=STARTED, conditions=[condition("Failed")], failed=1, version=101))
+    await world.until_told()
+    event = json.loads((await world.client.xrange(world.ledger.keys.events))[-1][1][b"event"])
+    assert (event["exit_code"], event["log"]["reason"]) == (None, "pod-gone")
+
+
 # The finalizer.
 
 
