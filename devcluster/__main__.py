@@ -21,6 +21,8 @@ def main() -> None:
         "--backoff-seconds", type=float, default=0.5, help="what the real first back-off of 10 s becomes"
     )
     parser.add_argument("--bookmark-seconds", type=float, default=60.0, help="between the bookmarks of a watch")
+    parser.add_argument("--notice-seconds", type=float, default=0.0, help="how late the kubelet notices")
+    parser.add_argument("--end-seconds", type=float, default=0.0, help="from its containers' end to a Pod's own")
     parser.add_argument(
         "--log-rotate-bytes", type=int, help="a log that has grown beyond loses what it had; default: never"
     )
@@ -40,6 +42,8 @@ async def _run(asked: argparse.Namespace) -> None:
         data=asked.data,
         backoff_seconds=asked.backoff_seconds,
         bookmark_seconds=asked.bookmark_seconds,
+        notice_seconds=asked.notice_seconds,
+        end_seconds=asked.end_seconds,
         log_rotate_bytes=asked.log_rotate_bytes,
         log_rotate_seconds=asked.log_rotate_seconds,
     )

@@ -45,6 +45,7 @@ class DevCluster:
         bookmark_seconds: float = 60.0,
         backoff_seconds: float = 0.5,
         notice_seconds: float = 0.0,
+        end_seconds: float = 0.0,
         log_rotate_bytes: int | None = None,
         log_rotate_seconds: float = 10.0,
     ) -> None:
@@ -54,6 +55,7 @@ class DevCluster:
         `bookmark_seconds`: between bookmarks; 60 on a real server.
         `backoff_seconds`: what a real cluster's first back-off of 10 s shrinks to, for retries and restarts alike.
         `notice_seconds`: how late the kubelet notices; 1 on a real node, where a short container is never seen running.
+        `end_seconds`: from its containers' end to a Pod's own; 1 on a real node.
         `log_rotate_bytes`: a log that has grown beyond loses what it had; 10 MiB on a real node, None: never.
         `log_rotate_seconds`: between the looks at how long a log has become.
         """
@@ -64,6 +66,7 @@ class DevCluster:
         self._bookmark_seconds = bookmark_seconds
         self._backoff_seconds = backoff_seconds
         self._notice_seconds = notice_seconds
+        self._end_seconds = end_seconds
         self._log_rotate_bytes = log_rotate_bytes
         self._log_rotate_seconds = log_rotate_seconds
         self._written = 0
@@ -85,6 +88,7 @@ class DevCluster:
                 self.data,
                 self._backoff_seconds,
                 self._notice_seconds,
+                self._end_seconds,
                 self._log_rotate_bytes,
                 self._log_rotate_seconds,
             ),

@@ -38,6 +38,8 @@ class JobController:
         self._queue: dict[Key, None] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._ends: dict[str, float] = {}
+        self._failures: dict[str, dict[str, tuple[float, int | None]]] = {}
+        """By Job uid and its failed Pods', when they ended and of which index: the back-off outlives the Pod."""
         self._draining: asyncio.Handle | None = None
         self._unsubscribe = self._store.subscribe(self._notice)
 
@@ -52,6 +54,7 @@ class JobController:
         if event.resource is JOBS:
             self._enqueue(key_of(event.new))
             if event.type == "DELETED":
+                self._failures.pop(event.new["metadata"]["uid"], None)
                 for resource, pod in self._store.owned(event.new["metadata"]["uid"]):
                     if resource is PODS:
                         self._loop.call_soon(self._release, pod)
@@ -188,7 +191,7 @@ class JobController:
             return
         if r.indexed:
             self._fill_indexes(r, missing)
-        elif (left := self._backoff_left(r.pods)) > 0:
+        elif (left := self._backoff_left(r, r.pods)) > 0:
             self._enqueue_after(key_of(r.job), left)
         else:
             for _ in range(missing):
@@ -206,7 +209,7 @@ class JobController:
                 continue
             before = [pod for pod in r.pods if index_of(pod) == index and pods_.is_failed(r.job, pod)]
             relevant = before if r.per_index is not None else r.pods
-            if (left := self._backoff_left(relevant)) > 0:
+            if (left := self._backoff_left(r, relevant, index if r.per_index is not None else None)) > 0:
                 soonest.append(left)
                 continue
             counted = [pod for pod in before if failure_action(r.job, pod)[0] != "Ignore"]
@@ -216,16 +219,22 @@ class JobController:
         if soonest:
             self._enqueue_after(key_of(r.job), min(soonest))
 
-    def _backoff_left(self, pods: list[Obj]) -> float:
+    def _backoff_left(self, r: Round, pods: list[Obj], index: int | None = None) -> float:
         """Seconds until the next attempt may start: doubles with each failure since the last success."""
-        ended = sorted((p for p in pods if pods_.phase(p) in ("Succeeded", "Failed")), key=self._end_of)
+        known = self._failures.get(r.job["metadata"]["uid"], {})
+        ends = {uid: (end, True) for uid, (end, of) in known.items() if index in (None, of)}
+        for pod in pods:
+            failed = pods_.phase(pod) == "Failed" or (pods_.is_tracked(pod) and pods_.is_failed(r.job, pod))
+            if failed or pods_.phase(pod) == "Succeeded":
+                ends[pod["metadata"]["uid"]] = (self._end_of(pod), failed)
         failures = 0
-        for pod in ended:
-            failures = failures + 1 if pods_.phase(pod) == "Failed" else 0
+        for _, failed in sorted(ends.values()):
+            failures = failures + 1 if failed else 0
         if failures == 0:
             return 0.0
+        last = max(end for end, _ in ends.values())
         delay: float = self._backoff_seconds * min(2 ** (failures - 1), MAX_BACKOFF)
-        return self._end_of(ended[-1]) + delay - time.time()
+        return last + delay - time.time()
 
     def _end_of(self, pod: Obj) -> float:
         """The Pod's end, finer than the whole seconds of the API where we saw it ourselves."""
@@ -252,6 +261,9 @@ class JobController:
         self._write(r)
         for pod in released:
             self._release(pod)
+            if pods_.phase(pod) != "Succeeded" and not r.job["spec"]["suspend"]:
+                failures = self._failures.setdefault(r.job["metadata"]["uid"], {})
+                failures[pod["metadata"]["uid"]] = (self._end_of(pod), index_of(pod))
         settle(r)
         ended = r.verdict is not None and not status["terminating"] and not status.get("active")
         if ended and r.verdict is not None:

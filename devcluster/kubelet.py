@@ -43,6 +43,8 @@ class Settings:
     """Before the first delayed restart; a real kubelet takes 10. Doubles, up to thirty times as much."""
     notice_seconds: float
     """How long a change in a container goes unnoticed; a real kubelet looks once a second."""
+    end_seconds: float
+    """From the last container's end to the end of its Pod; a real kubelet takes one, and has said by then how it ended."""
     log_rotate_bytes: int | None
     log_rotate_seconds: float
 
@@ -258,7 +260,7 @@ class Runner:
         self._sandbox = True
         rotation = Rotation(self._settings.log_rotate_bytes, self._settings.log_rotate_seconds)
         log = LogFile(self._folder / container.name / f"{container.restarts}.log", rotation)
-        self._kubelet.logs.add(self._uid, container.name, log)
+        self._kubelet.logs.add(self._uid, container.name, log, container.id)
         mounts = Mounts(self._pod, container.spec, self._folder)
         mounts.prepare()
         container.last_words = lambda code: mounts.last_words(code, log)
@@ -283,12 +285,12 @@ class Runner:
         return code
 
     async def _watch(self, process: Process, spec: Obj) -> int:
-        """The exit code, once it has one; its running is reported unless it ends before that is noticed."""
+        """The exit code, once it has one and that is noticed; its running is reported unless it ends before."""
         limit = (spec["resources"].get("limits") or {}).get("memory")
         keeper = asyncio.create_task(process.keep_below(quantity(limit))) if limit else None
         wait = asyncio.ensure_future(process.wait())
         try:
-            await asyncio.wait({wait}, timeout=self._settings.notice_seconds)
+            await asyncio.sleep(self._settings.notice_seconds)
             if not wait.done():
                 self._report()
             return await wait
@@ -311,6 +313,7 @@ class Runner:
         """The first restart is at once, later ones wait."""
         if container.restarts == 0:
             return
+        await asyncio.sleep(self._settings.notice_seconds)
         nominal = min(10 * 2 ** (container.restarts - 1), 300)
         namespace, name = key_of(self._pod)
         where = f"container={container.name} pod={name}_{namespace}({self._uid})"
@@ -349,11 +352,12 @@ class Runner:
         for sidecar in reversed([c for c in self._inits if c.role == "sidecar"]):
             await self._stop([sidecar], deadline)
         for container in self._containers:
-            if "terminated" not in container.state:
-                container.state = podstatus.UNKNOWN
+            if "terminated" not in container.state:  # it waits, for its first start or for another
+                container.state, container.last_state = container.last_state or podstatus.UNKNOWN, {}
         ended = "PodFailed" if any(c.exit_code for c in self._containers if c.role != "sidecar") else "PodCompleted"
         if ended_by_itself:
             self._report(ended=ended)
+            await asyncio.sleep(self._settings.end_seconds)
         elif self.deleted.is_set():
             await asyncio.sleep(TEAR_DOWN_SECONDS)
         self._sandbox = False

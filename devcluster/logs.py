@@ -26,18 +26,18 @@ class Logs:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._files: dict[tuple[str, str], list[LogFile]] = {}
+        self._files: dict[tuple[str, str], dict[str, LogFile]] = {}
 
-    def add(self, pod_uid: str, container: str, log: LogFile) -> None:
+    def add(self, pod_uid: str, container: str, log: LogFile, container_id: str = "") -> None:
         """A container (re)started. Its last log but one goes, as on a real node."""
-        files = self._files.setdefault((pod_uid, container), [])
-        files.append(log)
+        files = self._files.setdefault((pod_uid, container), {})
+        files[container_id or f"by hand {len(files)}"] = log
         while len(files) > 2:
-            files.pop(0).path.unlink(missing_ok=True)
+            files.pop(next(iter(files))).path.unlink(missing_ok=True)
 
     def forget(self, pod_uid: str) -> None:
         for key in [key for key in self._files if key[0] == pod_uid]:
-            for log in self._files.pop(key):
+            for log in self._files.pop(key).values():
                 log.close()
                 log.path.unlink(missing_ok=True)
 
@@ -84,16 +84,17 @@ class Logs:
 
     def _of_container(self, pod: Obj, container: str, previous: bool) -> LogFile | None:
         name = pod["metadata"]["name"]
-        files = self._files.get((pod["metadata"]["uid"], container), [])
+        files = self._files.get((pod["metadata"]["uid"], container), {})
         statuses = [
             *(pod["status"].get("initContainerStatuses") or []),
             *(pod["status"].get("containerStatuses") or []),
         ]
         status = next((s for s in statuses if s["name"] == container), None)
+        last = ((status or {}).get("lastState", {}).get("terminated") or {}).get("containerID", "")
         if previous:
             if len(files) < 2:
                 raise bad_request(f'previous terminated container "{container}" in pod "{name}" not found')
-            return files[-2]
+            return files.get(last, list(files.values())[-2])
         state = status["state"] if status else {}
         if "waiting" in state and not (status or {}).get("lastState"):
             reason = state["waiting"].get("reason", "ContainerCreating")
@@ -102,7 +103,9 @@ class Logs:
                 "ImagePullBackOff": "trying and failing to pull image",
             }.get(reason, reason)
             raise bad_request(f'container "{container}" in pod "{name}" is waiting to start: {why}')
-        return files[-1] if files else None
+        # The one that the status tells of, which may have been followed by another already.
+        wanted = last if "waiting" in state else (status or {}).get("containerID", "")
+        return files.get(wanted, list(files.values())[-1]) if files else None
 
 
 class Options:

@@ -26,7 +26,11 @@ async def dev(devcluster: DevCluster) -> AsyncIterator[Api]:
 async def api(request: pytest.FixtureRequest) -> AsyncIterator[Api]:
     """The API server under test, with a fresh namespace."""
     if request.param == "devcluster":
-        async with DevCluster(backoff_seconds=0.05) as cluster, client(cluster.url, None, {}, cluster) as api:
+        # A container that ends at once is not seen running, as on a real node.
+        async with (
+            DevCluster(backoff_seconds=0.05, notice_seconds=0.05) as cluster,
+            client(cluster.url, None, {}, cluster) as api,
+        ):
             yield api
     else:
         async with client(*connection()) as api:

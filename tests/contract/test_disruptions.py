@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.api import Api, Obj, is_running, make_job, on_ghost_node, running_by_hand
@@ -26,6 +28,16 @@ async def test_an_eviction_marks_the_pod_and_deletes_it_as_usual(api: Api) -> No
     assert gone["object"]["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 5
     job = await api.ended("a")
     assert job["status"]["failed"] == 1
+
+
+async def test_after_an_eviction_the_next_attempt_waits(api: Api) -> None:
+    async with api.recording(api.pods) as pods:
+        await api.create(make_job("a", "trap 'exit 5' TERM; sleep 100 & wait", backoffLimit=6))
+        first = (await api.pod_of("a", is_running))["metadata"]["name"]
+        asked = time.monotonic()
+        await api.evict(first)
+        await pods.until(lambda e: e["type"] == "ADDED" and e["object"]["metadata"]["name"] != first)
+    assert time.monotonic() - asked >= (0.05 if api.devcluster else 9)
 
 
 async def test_an_eviction_of_nothing(api: Api) -> None:

@@ -101,7 +101,10 @@ async def test_restarts_in_place_count_against_the_limit_and_the_pod_goes(api: A
         gone = await pods.until(lambda event: event["type"] == "DELETED")
     assert conditions(job)[-1] == ("Failed", BACKOFF)
     assert counted(job["status"]) == {"failed": 1, "terminating": 0, "ready": 0}
-    assert gone["object"]["status"]["containerStatuses"][0]["restartCount"] >= 1
+    (told,) = gone["object"]["status"]["containerStatuses"]
+    assert told["restartCount"] >= 1
+    ended = told["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (5, "Error")
     assert (await api.get(api.pods))["items"] == [], "and its log with it"
 
 
