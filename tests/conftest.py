@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
+pytest_plugins = ["tests.fates.table"]
+
 
 def free_port() -> int:
     with socket.socket() as probe:

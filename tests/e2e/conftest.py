@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from jobcast.kube import Access
+from tests.api import Api, client, connection
 from tests.conftest import ValkeyServer
-from tests.e2e.cluster import Cluster
-from tests.e2e.parts import Parts, Told
+from tests.parts import Parts, Told
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,14 +18,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    async with Cluster(await Access.find()) as found:
-        yield found
+async def cluster() -> AsyncIterator[Api]:
+    async with client(*connection()) as api:
+        await api.can_run_pods()
+        yield api
 
 
 @pytest.fixture
-def parts(cluster: Cluster, own_valkey: ValkeyServer, tmp_path: Path) -> Iterator[Parts]:
-    made = Parts(cluster.namespace, own_valkey.url, tmp_path)
+def parts(cluster: Api, own_valkey: ValkeyServer, tmp_path: Path) -> Iterator[Parts]:
+    made = Parts({"REDIS_URL": own_valkey.url, "NAMESPACES": cluster.namespace}, tmp_path)
     yield made
     made.stop()
 

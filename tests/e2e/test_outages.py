@@ -5,17 +5,15 @@ import asyncio
 import pytest
 import redis
 
+from tests.api import Api, evaluation
 from tests.conftest import ValkeyServer, eventually
-from tests.e2e.cluster import Cluster, manifest
-from tests.e2e.parts import TERMINAL, Parts, Told
+from tests.parts import TERMINAL, Parts, Told
 
 MANY = 200
 
 
 @pytest.mark.must_survive(31, 32)
-async def test_two_controllers_a_sweep_and_a_kill_tell_each_fact_once(
-    cluster: Cluster, parts: Parts, told: Told
-) -> None:
+async def test_two_controllers_a_sweep_and_a_kill_tell_each_fact_once(cluster: Api, parts: Parts, told: Told) -> None:
     first = await parts.controller()
     await parts.controller()
     await parts.worker(SWEEP_SECONDS="2")
@@ -24,7 +22,8 @@ async def test_two_controllers_a_sweep_and_a_kill_tell_each_fact_once(
     async def create(number: int) -> str:
         async with slots:
             command = f"echo {number}; exit {number % 4 // 3}"
-            return await cluster.create(manifest(f"many-{number}", command))
+            created = await cluster.create(evaluation(f"many-{number}", command))
+            return str(created["metadata"]["uid"])
 
     creating = asyncio.gather(*(create(number) for number in range(MANY)))
     await eventually(lambda: len(told.heard) > MANY // 4, 120)
@@ -51,15 +50,13 @@ async def test_two_controllers_a_sweep_and_a_kill_tell_each_fact_once(
             assert (event["exit_code"], event["output"]) == (number % 4 // 3, f"{number}\n"), event
 
 
-async def test_with_the_controller_off_the_sweep_alone_tells_everything(
-    cluster: Cluster, parts: Parts, told: Told
-) -> None:
+async def test_with_the_controller_off_the_sweep_alone_tells_everything(cluster: Api, parts: Parts, told: Told) -> None:
     await parts.worker(SWEEP_SECONDS="1")
-    await cluster.create(manifest("good", """echo '{"score": 0.5}'"""))
-    await cluster.create(manifest("bad", "exit 3"))
-    await cluster.create(manifest("gone", "sleep 300"))
+    await cluster.create(evaluation("good", """echo '{"score": 0.5}'"""))
+    await cluster.create(evaluation("bad", "exit 3"))
+    await cluster.create(evaluation("gone", "sleep 300"))
     await eventually(lambda: told.of("gone"), 60)
-    await cluster.delete("gone")
+    await cluster.delete(f"{cluster.jobs}/gone")
     good, bad, gone = [await told.end_of(name) for name in ("good", "bad", "gone")]
     assert (good["status"], good["output"], good["exit_code"]) == ("completed", '{"score": 0.5}\n', 0)
     assert (bad["status"], bad["reason"], bad["exit_code"]) == ("failed", "BackoffLimitExceeded", 3)
@@ -70,17 +67,17 @@ async def test_with_the_controller_off_the_sweep_alone_tells_everything(
 
 @pytest.mark.must_survive(9, 10)
 async def test_what_happened_while_nobody_looked_is_told_once_after_the_start(
-    cluster: Cluster, parts: Parts, told: Told
+    cluster: Api, parts: Parts, told: Told
 ) -> None:
     controller = await parts.controller()
-    await cluster.create(manifest("early", "echo early"))
+    await cluster.create(evaluation("early", "echo early"))
     await told.end_of("early")
-    await cluster.create(manifest("gone", "sleep 300"))
+    await cluster.create(evaluation("gone", "sleep 300"))
     await eventually(lambda: told.of("gone"), 60)
     assert controller.stop() == 0
-    await cluster.delete("gone")
-    await cluster.create(manifest("missed", "echo missed; exit 5"))
-    await eventually(lambda: cluster.is_finished("missed"), 60)
+    await cluster.delete(f"{cluster.jobs}/gone")
+    await cluster.create(evaluation("missed", "echo missed; exit 5"))
+    await cluster.ended("missed")
     assert told.of("missed") == []
     await parts.controller()
     assert (await told.end_of("gone"))["status"] == "cancelled"
@@ -92,12 +89,12 @@ async def test_what_happened_while_nobody_looked_is_told_once_after_the_start(
 
 @pytest.mark.must_survive(24)
 async def test_what_ends_while_redis_is_down_is_told_when_it_is_back(
-    cluster: Cluster, parts: Parts, own_valkey: ValkeyServer
+    cluster: Api, parts: Parts, own_valkey: ValkeyServer
 ) -> None:
     controller = await parts.controller()
     own_valkey.stop(kill=True)
-    await cluster.create(manifest("meanwhile", "echo meanwhile"))
-    await eventually(lambda: cluster.is_finished("meanwhile"), 60)
+    await cluster.create(evaluation("meanwhile", "echo meanwhile"))
+    await cluster.ended("meanwhile")
     assert not controller.answers("/readyz")
     assert controller.answers("/livez")
     own_valkey.start()
@@ -112,11 +109,11 @@ async def test_what_ends_while_redis_is_down_is_told_when_it_is_back(
 
 
 async def test_a_handler_of_the_worker_gets_what_the_controller_told(
-    cluster: Cluster, parts: Parts, told: Told, own_valkey: ValkeyServer
+    cluster: Api, parts: Parts, told: Told, own_valkey: ValkeyServer
 ) -> None:
     await parts.controller()
     await parts.worker(HANDLERS="demo.handlers", SWEEP_SECONDS="0")
-    await cluster.create(manifest("scored", """echo '{"score": 0.25}'"""))
+    await cluster.create(evaluation("scored", """echo '{"score": 0.25}'"""))
     await told.end_of("scored")
     with redis.Redis.from_url(own_valkey.url, decode_responses=True) as client:
         assert await eventually(lambda: client.hget("demo:scores", "scored"), 20) == "0.25"

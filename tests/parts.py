@@ -4,9 +4,11 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,22 @@ import redis.asyncio
 
 from tests.conftest import eventually, free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 TERMINAL = {"completed", "failed", "cancelled"}
+START_SECONDS = 30
+"""For a process to be ready: an import of everything on a busy machine takes some."""
 
 
 class Part:
     """One process, its log and its probes."""
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], port: int, folder: Path) -> None:
+    def __init__(
+        self, name: str, command: list[str], environment: Mapping[str, str], port: int, folder: Path, ready: str
+    ) -> None:
         self.name = name
         self.port = port
         self.log = folder / f"{name}-{port}.log"
+        self._ready = ready
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=ROOT, env={**os.environ, **environment}, start_new_session=True
@@ -38,6 +45,13 @@ class Part:
                 return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+    def wait(self) -> None:
+        """Until it is ready; blocks."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers(self._ready):
+            assert time.monotonic() < deadline, f"{self.name} is not ready:\n{self.log.read_text()[-3000:]}"
+            time.sleep(0.05)
 
     def kill(self) -> None:
         self.process.kill()
@@ -54,29 +68,38 @@ class Part:
 
 
 class Parts:
-    """Starts parts for one namespace and one Redis, and ends all of them."""
+    """Starts parts with a common environment, and ends all of them."""
 
-    def __init__(self, namespace: str, redis_url: str, folder: Path) -> None:
-        self._environment = {"REDIS_URL": redis_url, "NAMESPACES": namespace, "HTTP_HOST": "127.0.0.1"}
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        self.environment = {**environment, "HTTP_HOST": "127.0.0.1"}
         self._folder = folder
         self._parts: list[Part] = []
 
-    async def controller(self, **settings: str) -> Part:
+    def start_controller(self, **settings: str) -> Part:
+        """Does not wait for it."""
         port = free_port()
-        environment = {**self._environment, "HTTP_PORT": str(port), **settings}
-        part = Part("controller", [sys.executable, "-m", "controller"], environment, port, self._folder)
-        self._parts.append(part)
-        await eventually(lambda: part.answers("/readyz"), 30)
+        environment = {**self.environment, "HTTP_PORT": str(port), **settings}
+        command = [sys.executable, "-m", "controller"]
+        self._parts.append(Part("controller", command, environment, port, self._folder, "/readyz"))
+        return self._parts[-1]
+
+    def start_worker(self, **settings: str) -> Part:
+        """Does not wait for it."""
+        port = free_port()
+        environment = {**self.environment, "WORKER_HTTP_PORT": str(port), **settings}
+        command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-P", "threads", "-c", "2"]
+        command += ["-n", f"worker-{port}@e2e"]
+        self._parts.append(Part("worker", command, environment, port, self._folder, "/livez"))
+        return self._parts[-1]
+
+    async def controller(self, **settings: str) -> Part:
+        part = self.start_controller(**settings)
+        await asyncio.to_thread(part.wait)
         return part
 
     async def worker(self, **settings: str) -> Part:
-        port = free_port()
-        environment = {**self._environment, "WORKER_HTTP_PORT": str(port), **settings}
-        command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-P", "threads", "-c", "2"]
-        command += ["-n", f"worker-{port}@e2e"]
-        part = Part("worker", command, environment, port, self._folder)
-        self._parts.append(part)
-        await eventually(lambda: part.answers("/livez"), 30)
+        part = self.start_worker(**settings)
+        await asyncio.to_thread(part.wait)
         return part
 
     def stop(self) -> None:
@@ -91,6 +114,11 @@ class Told:
     def __init__(self, url: str) -> None:
         self._client = redis.asyncio.Redis.from_url(url)
         self.heard: list[dict[str, Any]] = []
+        """Events of all evaluations."""
+        self.progress: list[dict[str, Any]] = []
+        self.everything: list[dict[str, Any]] = []
+        """Both, in the order in which they came."""
+        self.mistakes: list[str] = []
 
     async def __aenter__(self) -> "Told":
         self._pubsub = self._client.pubsub()
@@ -127,7 +155,16 @@ class Told:
 
     async def _listen(self) -> None:
         async for message in self._pubsub.listen():
-            if message["type"] == "pmessage":
-                event = msgspec.json.decode(message["data"])
-                assert message["channel"].decode() == f"evaluation:{event['status']}"
-                self.heard.append(event)
+            if message["type"] != "pmessage":
+                continue
+            channel = message["channel"].decode().removeprefix("evaluation:")
+            if channel.endswith(":logs"):
+                continue
+            event = msgspec.json.decode(message["data"])
+            self.everything.append(event)
+            if channel == "progress":
+                self.progress.append(event)
+                continue
+            if channel != event["status"]:
+                self.mistakes.append(f"{event['status']} was told on the channel {channel}")
+            self.heard.append(event)
