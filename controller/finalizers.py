@@ -24,6 +24,8 @@ log = structlog.get_logger()
 LOOK_SECONDS = 1.0
 LIST_SECONDS = 15.0
 """How often we list for ourselves while the reflectors' own lists wait for Redis. For a wait of minutes, often enough."""
+HOLD_AGAIN_SECONDS = 10.0
+"""After a Job could not be held: it may say nothing more until it ends."""
 PAUSE_SECONDS = (1.0, 60.0)
 """After a release that failed, first and longest: what stands in its way is a missing rule or a server that is away."""
 SILENCE_SECONDS = 60.0
@@ -79,7 +81,7 @@ class Finalizers:
         return self._cluster.now()
 
     async def hold(self, namespace: str, name: str, uid: str) -> None:
-        """Raises KubeError: reconcile tries again when it looks at the Job again."""
+        """Raises KubeError, and reconcile tells the Job all the same; see `cannot_hold`."""
         await self._cluster.hold(namespace, name, uid)
 
     async def release(self, namespace: str, name: str, uid: str) -> None:
@@ -92,6 +94,7 @@ class Finalizers:
 
     def cannot_hold(self, job: Job, error: KubeError) -> None:
         metrics.errors.labels("hold").inc()
+        self._queue.add_after(job.uid, HOLD_AGAIN_SECONDS)
         self._complain("the finalizer cannot be put on", (job.namespace, job.name), error)
 
     async def run(self) -> None:

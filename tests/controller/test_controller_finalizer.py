@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,10 @@ async def bare(world: World, name: str) -> None:
         return await finalizers(world, name) == []
 
     await eventually(is_bare)
+
+
+def _both(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return lines if len(lines) == 2 else []
 
 
 def gated(tmp_path: Path, name: str, **spec: object) -> dict[str, object]:
@@ -187,7 +192,7 @@ async def test_while_redis_is_away_a_job_is_held_for_so_long_and_told_when_it_is
         (tmp_path / "go").touch()
         for name in ("brief", "dropped"):
             await gone(world, name)
-        let_go = process.lines("let go of a job that is not told yet")
+        let_go = await eventually(lambda: _both(process.lines("let go of a job that is not told yet")))
         assert {line["job"] for line in let_go} == {f"{world.namespace}/brief", f"{world.namespace}/dropped"}
         assert all(line["why"] and line["seconds"] >= 1 for line in let_go)
         _, text = await process.get("/metrics")
@@ -256,6 +261,19 @@ async def test_without_the_permission_jobs_are_told_all_the_same_and_the_missing
         (line,) = process.lines("the finalizer cannot be put on")
         assert f'cannot patch resource "jobs" in API group "batch" in the namespace "{world.namespace}"' in line["why"]
         assert line["needed"] == "verb patch on jobs in its Role, see k8s/components/finalizer"
+
+
+async def test_a_job_that_cannot_be_held_at_first_is_held_later(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.finalizers.HOLD_AGAIN_SECONDS", 0.1)
+    fault = world.fault("status", code=503, verb="patch", times=3)
+    async with world.controller(finalizer=True):
+        await world.run("quiet", managedBy="example.com/nobody")
+        await held(world, "quiet")
+        assert fault.times == 0
+        await world.delete("quiet")
+        await gone(world, "quiet")
 
 
 async def test_a_release_that_is_refused_is_tried_until_it_succeeds(world: World, tmp_path: Path) -> None:

@@ -228,7 +228,8 @@ async def test_a_check_of_something_that_is_no_cluster_says_so(world: World, tmp
 
 
 METRICS = """events_total event_latency_seconds watch_last_byte_age_seconds watch_restarts_total jobs queue_depth
-reconcile_seconds reconcile_errors_total log_bytes_total log_reads_total redis_up ledger_answers_total build_info"""
+reconcile_seconds reconcile_errors_total log_bytes_total log_reads_total redis_up ledger_answers_total
+finalizers_held finalizers_released_untold_total build_info"""
 
 
 async def test_it_shows_what_it_promises_to_and_no_secret(world: World, tmp_path: Path, valkey: Any) -> None:

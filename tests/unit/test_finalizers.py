@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller import metrics
-from controller.finalizers import LIST_SECONDS, PAUSE_SECONDS, SILENCE_SECONDS, Finalizers
+from controller.finalizers import HOLD_AGAIN_SECONDS, LIST_SECONDS, PAUSE_SECONDS, SILENCE_SECONDS, Finalizers
 from controller.store import Store
 from jobcast.job import FINALIZER, Job
 from jobcast.kube import Forbidden, Invalid, KubeError, Page, Throttled, Unreachable
@@ -57,7 +57,10 @@ class World:
         self.store, self.cluster, self.reflector = Store(), FakeCluster(), FakeReflector()
         self.queue: list[str] = []
         cluster: Any = self.cluster
-        queue: Any = SimpleNamespace(add=self.queue.append)
+        self.later: list[tuple[str, float]] = []
+        queue: Any = SimpleNamespace(
+            add=self.queue.append, add_after=lambda uid, seconds: self.later.append((uid, seconds))
+        )
         scope: Any = SimpleNamespace(jobs=self.reflector)
         self.trouble: str | None = None
         self.finalizers = Finalizers(
@@ -94,6 +97,10 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+def test_the_finalizer_is_never_renamed() -> None:
+    assert FINALIZER == "jobcast.dev/outcome", "Jobs that bear the old name would be held for ever"
 
 
 async def test_a_job_in_deletion_is_let_go_after_so_long_and_once(world: World) -> None:
@@ -180,6 +187,13 @@ async def test_a_missing_rule_is_told_once_a_minute_and_not_for_each_job(world: 
         await world.finalizers.release("evals", names[0], f"uid-{names[0]}")
     assert [(line["event"], line["others"]) for line in lines] == [(TAKE_OFF, 0), (TAKE_OFF, 49)]
     assert all("patch on jobs" in line["needed"] for line in lines)
+
+
+async def test_a_job_that_could_not_be_held_is_looked_at_again(world: World) -> None:
+    with capture_logs() as lines:
+        world.finalizers.cannot_hold(held("a"), Throttled("too many requests"))
+    assert world.later == [("uid-a", HOLD_AGAIN_SECONDS)]
+    assert [(line["event"], line["why"]) for line in lines] == [("the finalizer cannot be put on", "too many requests")]
 
 
 async def test_what_is_held_is_counted(world: World) -> None:
