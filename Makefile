@@ -39,7 +39,7 @@ check: setup
 	$(BIN)/python docs/generate.py --check
 
 e2e: setup
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m cluster
 
 bench: setup
 	@$(BIN)/python -m benchmarks

@@ -1,6 +1,8 @@
 """Fixtures for every ring: a real Valkey, loopback ports, clusters. Whatever is started here is stopped here."""
 
 import asyncio
+import contextlib
+import secrets
 import socket
 import subprocess
 import tempfile
@@ -15,10 +17,12 @@ pytest_plugins = ["tests.fates.table"]
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below those that the system gives to connections: one of them would take it before our process does."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ValkeyServer:

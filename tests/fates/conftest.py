@@ -1,6 +1,5 @@
 """Two stages, devcluster and (marked `cluster`) the one of the current context; each test in a fresh namespace."""
 
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -67,7 +66,7 @@ async def _fate(stage: Stage, request: pytest.FixtureRequest) -> AsyncIterator[F
             yield fate
         finally:
             line = {name: _cell(cell) for name, cell in asdict(fate.line).items()}
-            line |= {"fate": _words(request.node.originalname), "stage": stage.name, "bytes equal": line.pop("bytes")}
+            line |= {"fate": _name(request.node), "stage": stage.name, "bytes equal": line.pop("bytes")}
             request.node.user_properties.append((table.PROPERTY, line))
 
 
@@ -75,5 +74,8 @@ def _cell(words: list[str]) -> str:
     return " | ".join(dict.fromkeys(words)) or "-"
 
 
-def _words(test: str) -> str:
-    return re.sub("_", " ", test.removeprefix("test_"))
+def _name(test: pytest.Function) -> str:
+    """The test's, in words, with what tells it from its likes."""
+    words = test.originalname.removeprefix("test_").replace("_", " ")
+    _, _, variant = test.callspec.id.partition("-")
+    return f"{words} ({variant})" if variant else words
