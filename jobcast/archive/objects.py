@@ -71,8 +71,13 @@ class ObjectSink:
         self._part = bytearray()
         self._size = 0
         self._writer: AsyncWritableFile | None = None
+        self._has_failed = False
+        """Why is known to the outage, or came from it."""
 
     async def write(self, chunk: bytes) -> None:
+        if not self._size and (error := self._archive.outage.away()) is not None:
+            self._has_failed = True
+            raise error  # now, not when there is a part to send: what nobody will take need not be held
         self._size += len(chunk)
         rest = memoryview(chunk)
         while rest:
@@ -92,7 +97,7 @@ class ObjectSink:
         return Kept(self._url.text, size)
 
     async def abort(self, because: ArchiveError | None = None) -> None:
-        if because is not None:
+        if because is not None and not self._has_failed:
             self._archive.outage.note(because)
         self._forget()
 
@@ -124,11 +129,16 @@ class ObjectSink:
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         outage = self._archive.outage
-        if self._writer is None:  # one that is under way is not to suffer from another's bad luck
-            outage.check()
         try:
-            yield
+            if self._writer is None:  # one that is under way is not to suffer from another's bad luck
+                outage.check()
+            with outage.asking():
+                yield
+        except ArchiveError:
+            self._has_failed = True
+            raise
         except errors() as error:
+            self._has_failed = True
             failure = explain(error, self._archive.url)
             outage.note(failure)
             raise failure from None  # what obstore raises may show signed URLs

@@ -88,6 +88,24 @@ async def test_a_server_that_comes_back_is_used_again(own_s3: S3Server, monkeypa
     await archive.aclose()
 
 
+async def test_logs_that_are_turned_away_do_not_put_off_the_next_try(
+    hanging: Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobcast.archive.outage.TRY_AGAIN_SECONDS", 0.5)
+    archive, calls = opened(STORE), 0
+    for n in range(300):
+        keeper = Keeper(archive, place(f"pod-{n}"))
+        await keeper.feed(b"abc")
+        assert isinstance(await keeper.finish(limit=0.2), ArchiveError)
+        await asyncio.sleep(0.01)
+        calls += hanging.callers()
+        if calls > 1:
+            break
+    else:
+        pytest.fail("it was never tried again")
+    await archive.aclose()
+
+
 @pytest.mark.parametrize("size", [3, 4 * PART_BYTES])
 async def test_a_server_that_hangs_holds_nobody_up(hanging: Hanging, size: int) -> None:
     archive = opened(STORE)
@@ -109,6 +127,23 @@ async def test_while_it_is_away_the_next_log_does_not_wait_for_it(hanging: Hangi
             assert_plain(await keeper.finish(limit=0.5), UNAVAILABLE, "0.5 s")
     await archive.aclose()
     assert hanging.callers() == 1
+
+
+async def test_a_burst_does_not_wait_for_a_server_that_hangs(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobcast.archive.outage.SILENT_SECONDS", 0.2)
+    archive = opened(STORE)
+    first = asyncio.create_task(keep(archive, place("first"), b"abc"))
+    await asyncio.sleep(0.3)
+    with pytest.raises(ArchiveError, match="has not answered"):
+        await archive.sink(place("early")).write(b"abc")  # it is not even held
+    async with asyncio.timeout(SOON):
+        burst = await asyncio.gather(*(keep(archive, place(f"pod-{n}"), b"abc") for n in range(50)))
+    for error in burst:
+        assert_plain(error, UNAVAILABLE, "has not answered for 0.2 s")
+    assert hanging.callers() == 1 and not first.done()
+    first.cancel()
+    await asyncio.wait([first])
+    await archive.aclose()
 
 
 async def test_an_upload_under_way_does_not_suffer_from_another_ones_bad_luck(s3: S3Server) -> None:
