@@ -95,7 +95,7 @@ class Controller:
                 self._queue,
                 self._scopes,
                 longest=settings.finalizer_max_seconds,
-                trouble=lambda: ledger.trouble,
+                trouble=lambda: ledger.trouble if ledger.is_away else None,
             )
             reconciler = self._reconciler = Reconciler(
                 self._store,

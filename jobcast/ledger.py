@@ -146,6 +146,11 @@ class Ledger:
         """Why Redis cannot be used now; None while it can."""
         return self._link.trouble
 
+    @property
+    def is_away(self) -> bool:
+        """Redis did not take what it was sent last: whoever asks it something waits."""
+        return self._link.is_away
+
     async def step(self, step: Step) -> Told:
         """Tell what is new. Waits while Redis is away. Raises LedgerError."""
         keys = self.keys

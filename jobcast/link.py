@@ -69,7 +69,7 @@ class Link:
         self._wake = asyncio.Event()
         self._is_busy = False
         """An exchange is under way."""
-        self._is_away = False
+        self.is_away = False
         """Redis did not take what it was sent last: it is to be probed before it is sent anything else."""
         self._is_closed = False
 
@@ -104,7 +104,7 @@ class Link:
             try:
                 if await self._send([call]):
                     self._calls.append(call)
-                    self._is_away = True
+                    self.is_away = True
             finally:
                 self._is_busy = False
                 if self._is_closed:
@@ -122,7 +122,7 @@ class Link:
             self._is_busy = True
             try:
                 while self._calls:
-                    if self._is_away:
+                    if self.is_away:
                         await self._wait_until_back()
                     await self._send_together()
             finally:
@@ -141,7 +141,7 @@ class Link:
             raise
         if again:
             self._calls.extendleft(reversed(again))
-            self._is_away = True
+            self.is_away = True
 
     async def _send(self, batch: list[_Call]) -> list[_Call]:
         """Send the batch and hand out its answers; returns the calls that Redis could not take."""
@@ -182,7 +182,7 @@ class Link:
             except ERRORS as error:
                 answer = error
             if not isinstance(answer, Exception):
-                self._is_away = False
+                self.is_away = False
                 self._back()
                 return
             self._set_trouble(explain(answer))

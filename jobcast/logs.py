@@ -14,14 +14,15 @@ from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from jobcast.archive.base import Archive, ArchiveError, Kept, LogPlace
-from jobcast.archive.keeper import FINISH_SECONDS, Keeper
+from jobcast.archive.base import UNAVAILABLE, Archive, ArchiveError, Kept, LogPlace
+from jobcast.archive.keeper import FINISH_SECONDS, STALL_SECONDS
 from jobcast.event import Log
-from jobcast.excerpt import Excerpt, LogRead, unavailable
+from jobcast.excerpt import LogRead
 from jobcast.kube.errors import KubeError, NotFound, Throttled, Unauthorized, Unreachable
 from jobcast.link import LedgerError
 from jobcast.logbook import LogBook
 from jobcast.rotation import Key, Rotation
+from jobcast.tries import Tries, Turn
 
 RETRY_SECONDS = (0.2, 2.0)
 """First and longest pause between tries: a kubelet that is busy answers within a second or two."""
@@ -29,10 +30,12 @@ KEPT_BYTES = 64 * 1024 * 1024
 """Excerpts kept for Jobs that are not told yet; the oldest go first and are read again when they are needed."""
 LONGEST_READ_SECONDS = 300.0
 """A log of any size that is still not read after this is given up: the kubelet sends 50 MB/s and more."""
-HANG_SECONDS = 2.0
-"""A read that has brought nothing for so long lets others go on in its place: a node that answers nobody would take all of them."""
 STORE_SECONDS = 2.0
 """The longest that an event waits for the log store once the log is read; what the store takes later is in the record."""
+MOST_SLOW = 16
+"""Logs that may wait for a slow store at the same time, once their events have left: each holds up to 6 MB."""
+BRING_SECONDS = 60.0
+"""The patience with a store when nothing waits for it but the log itself."""
 GONE_MARK = b"unable to retrieve container logs for "
 """The kubelet's answer, with status 200, for a container whose log is no longer on the node."""
 
@@ -92,6 +95,8 @@ class LogReads:
         """Reads that have ended and that wait for the store."""
         self._left: set[Key] = set()
         """Reads under way that no event waits for any more."""
+        self._slow_count = 0
+        """Logs that the store is slow to take."""
         self._kept = 0
 
     async def __aenter__(self) -> "LogReads":
@@ -118,19 +123,24 @@ class LogReads:
             task.add_done_callback(lambda _: self._tasks.pop(key, None))
         return None
 
-    async def bring(self, wanted: Wanted) -> bool:
-        """Read a log again for the store alone, which did not take it before. False when it still does not; true when it did,
-        and when there is no log to bring any more. Raises LedgerError."""
-        async with _Turn(self._slots) as turn:
-            read, keeping = await self._read_and_keep(wanted, turn)
+    @property
+    def under_way(self) -> int:
+        """Reads that have not ended, those that wait for the store among them."""
+        return len(self._tasks)
+
+    async def bring(self, wanted: Wanted) -> ArchiveError | None:
+        """Read a log again for the store alone, which did not take it before, with more patience. Returns why it still does
+        not; None when it did, and when there is no log to bring any more. Raises LedgerError."""
+        async with Turn(self._slots) as turn:
+            read, keeping = await self._read_and_keep(wanted, turn, BRING_SECONDS)
         if keeping is None:
-            return True
+            return None
         kept = await keeping
         if isinstance(kept, ArchiveError):
-            return False
+            return kept
         if self._book is not None:
             await self._book.attach(wanted.place, wanted.eval_id, _with(read.log, kept))
-        return True
+        return None
 
     def is_storing(self, key: Key) -> bool:
         """The read has ended and is held back until the store has taken it. Where the store is slow, it is not."""
@@ -154,7 +164,7 @@ class LogReads:
         key, place = wanted.key, wanted.place
         keeping: asyncio.Task[Kept | ArchiveError] | None = None
         try:
-            async with _Turn(self._slots) as turn:
+            async with Turn(self._slots) as turn:
                 read, keeping = await self._read_and_keep(wanted, turn)
                 # The event does not wait for a store that is slow.
                 self._storing.add(key)
@@ -167,7 +177,7 @@ class LogReads:
                 self._seen(read.log)
                 self._done(place.uid)
             if keeping is not None:
-                read = await self._with_kept(wanted, read, await keeping)
+                read = await self._with_kept(wanted, read, await self._slowly(keeping))
             if self._book is not None and read.log.ref is not None:
                 await self._book.attach(place, wanted.eval_id, read.log)
         except LedgerError:
@@ -186,10 +196,10 @@ class LogReads:
             self._kept -= len(oldest.output)
 
     async def _read_and_keep(
-        self, wanted: Wanted, turn: "_Turn"
+        self, wanted: Wanted, turn: Turn, patience: float | None = None
     ) -> tuple[LogRead, "asyncio.Task[Kept | ArchiveError] | None"]:
         """The read, and the store's word on it, which may be long in coming; None where there is nothing to store."""
-        tries = _Tries(self._archive, wanted.place, self._excerpt_bytes)
+        tries = Tries(self._archive, wanted.place, self._excerpt_bytes, patience or STALL_SECONDS)
         try:
             async with asyncio.timeout(LONGEST_READ_SECONDS):
                 reason = await self._try_until_read(wanted, tries, turn)
@@ -203,7 +213,7 @@ class LogReads:
         if log.state == "complete" and await self._is_rotated(wanted):
             log = replace(log, state="truncated", reason="rotated")
         read = LogRead(log, tries.best.text(), tries.best.is_cut)
-        limit = None if self._store_seconds is None else FINISH_SECONDS
+        limit = None if self._store_seconds is None else patience or FINISH_SECONDS
         return read, asyncio.create_task(keeper.finish(limit), name="store log") if keeper is not None else None
 
     async def _with_kept(self, wanted: Wanted, read: LogRead, kept: Kept | ArchiveError) -> LogRead:
@@ -212,6 +222,17 @@ class LogReads:
             await self._owe(wanted)
             return LogRead(replace(log, reason=log.reason or kept.reason), read.output, read.is_cut)
         return LogRead(_with(log, kept), read.output, read.is_cut)
+
+    async def _slowly(self, keeping: "asyncio.Task[Kept | ArchiveError]") -> Kept | ArchiveError:
+        """The store's word, for which no event waits. Each of these holds a part of its log: those that are too many are owed."""
+        if self._slow_count >= MOST_SLOW:
+            keeping.cancel()
+            return ArchiveError(UNAVAILABLE, "too many logs wait for it")
+        self._slow_count += 1
+        try:
+            return await keeping
+        finally:
+            self._slow_count -= 1
 
     async def _owe(self, wanted: Wanted) -> None:
         if self._book is not None:
@@ -223,7 +244,7 @@ class LogReads:
             return False
         return await self.rotation.is_rotated(wanted.key, wanted.place, previous=wanted.previous)
 
-    async def _try_until_read(self, wanted: Wanted, tries: "_Tries", turn: "_Turn") -> str | None:
+    async def _try_until_read(self, wanted: Wanted, tries: Tries, turn: Turn) -> str | None:
         """Returns why it is not all of the log; None when it is."""
         pause, longest = RETRY_SECONDS
         was_refused = False
@@ -244,7 +265,7 @@ class LogReads:
                 # 400: the API server says that the container waits to start. Anything else refuses us.
                 return "never-started" if error.code == 400 else "refused"
 
-    async def _read_once(self, wanted: Wanted, tries: "_Tries", turn: "_Turn") -> str | None:
+    async def _read_once(self, wanted: Wanted, tries: Tries, turn: Turn) -> str | None:
         place = wanted.place
         excerpt, keeper = await tries.begin()
         async with self._source.log(
@@ -259,106 +280,6 @@ class LogReads:
             await tries.forget()
             return "container-gone"
         return None
-
-
-class _Turn:
-    """One of the places for reads at the same time. Whoever hangs gives it up, and takes one again when it can go on."""
-
-    def __init__(self, slots: asyncio.Semaphore) -> None:
-        self._slots = slots
-        self._loop = asyncio.get_running_loop()
-        self._has_place = False
-
-    async def __aenter__(self) -> "_Turn":
-        await self._take()
-        self._timer = self._loop.call_later(HANG_SECONDS, self._look)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._timer.cancel()
-        if self._has_place:
-            self._slots.release()
-
-    async def go_on(self) -> None:
-        """There is something to do."""
-        self._moved = self._loop.time()
-        if not self._has_place:
-            await self._take()
-
-    async def _take(self) -> None:
-        await self._slots.acquire()
-        self._has_place = True
-        self._moved = self._loop.time()
-
-    def _look(self) -> None:
-        left = self._moved + HANG_SECONDS - self._loop.time()
-        if left <= 0 and self._has_place:
-            self._has_place = False
-            self._slots.release()
-        self._timer = self._loop.call_later(left if left > 0 else HANG_SECONDS, self._look)
-
-
-class _Tries:
-    """The reads of one log, of which the longest counts: its excerpt, and what the store got of it."""
-
-    def __init__(self, archive: Archive | None, place: LogPlace, excerpt_bytes: int) -> None:
-        self.best = Excerpt(excerpt_bytes)
-        self._archive = archive
-        self._place = place
-        self._excerpt_bytes = excerpt_bytes
-        self._best_keeper: Keeper | None = None
-        self._excerpt = self.best
-        self._keeper: Keeper | None = None
-
-    async def begin(self) -> tuple[Excerpt, Keeper | None]:
-        """A read begins anew; the one before it ended too early."""
-        await self._settle()
-        self._excerpt = Excerpt(self._excerpt_bytes)
-        self._keeper = Keeper(self._archive, self._place) if self._archive is not None else None
-        return self._excerpt, self._keeper
-
-    async def _settle(self) -> None:
-        """The longer one stays."""
-        if self._excerpt is not self.best and self._excerpt.size >= self.best.size:
-            self.best, self._excerpt = self._excerpt, self.best
-            self._best_keeper, self._keeper = self._keeper, self._best_keeper
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            await keeper.abort()
-        self._excerpt = self.best
-
-    async def forget(self) -> None:
-        """What came was no log."""
-        await self.abort()
-        self.best = self._excerpt = Excerpt(self._excerpt_bytes)
-
-    async def abort(self) -> None:
-        for keeper in (self._keeper, self._best_keeper):
-            if keeper is not None:
-                await keeper.abort()
-        self._keeper = self._best_keeper = None
-
-    def log(self, reason: str | None) -> Log:
-        """What is known of the log, before it is kept; after `end`."""
-        if reason is not None and not self.best.size:
-            return replace(unavailable(reason, self._place.source).log, instance=self._place.instance)
-        return Log(
-            state="truncated" if reason else "complete",
-            reason=reason,
-            bytes=self.best.size,
-            source=self._place.source,
-            sha256=self.best.sha256,
-            instance=self._place.instance,
-        )
-
-    async def end(self) -> Keeper | None:
-        """No read follows. Returns what is to be finished; None where there is no store, and for no log at all."""
-        await self._settle()
-        keeper, self._best_keeper = self._best_keeper, None
-        if keeper is not None and not self.best.size:
-            await keeper.abort()
-            return None
-        return keeper
 
 
 async def _is_done(task: "asyncio.Task[Kept | ArchiveError]", seconds: float | None) -> bool:

@@ -76,6 +76,11 @@ class Readings:
         """Its log was read, and waits for Redis to take it."""
         return self._reads.is_storing((of.pod.uid, of.container.name, of.container.restarts))
 
+    @property
+    def under_way(self) -> int:
+        """Reads that have not ended, those that wait for the store among them."""
+        return self._reads.under_way
+
     def start(self, wanted: Wanted) -> None:
         """Read this, unless it was read or is being read."""
         self._reads.want(wanted)

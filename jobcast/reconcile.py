@@ -17,20 +17,22 @@ import msgspec
 from jobcast.attempts import deciding, word
 from jobcast.event import PENDING, Event, Status
 from jobcast.excerpt import LogRead, unavailable
-from jobcast.job import JOB_NAME_LABEL, Job, Pod, unix
+from jobcast.job import JOB_NAME_LABEL, Job, Pod
 from jobcast.kube.errors import KubeError
-from jobcast.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Step, Telling
+from jobcast.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Telling
 from jobcast.logs import LogReads
 from jobcast.progress import NOTHING, Note, life, notes, progress, summary
 from jobcast.readings import Readings
 from jobcast.status import Standing, concluded, standing
 from jobcast.telling import Context, Due, Teller, due
-from jobcast.view import Cluster, View, remembered
+from jobcast.view import Cluster, View, remembered, step_of
 from jobcast.wire import encode
 
 PODLESS_SECONDS = 1.0
 """When a Job that ended turns out to have no Pods at all, others of its namespace that end within this are taken to have
 none either: a platform that runs Jobs without Pods, or deletes them at once, must not cost a request for each."""
+READS_WHILE_AWAY = 64
+"""Logs read, or waiting for their store, while Redis is away: what they hold must not grow with the outage."""
 STORING_SECONDS = 0.02
 """Until an end is looked at again whose log is read, when Redis is back and takes what has waited for it."""
 OTHER_SECONDS = CLAIM_SECONDS / 4
@@ -146,6 +148,8 @@ class Reconciler:
             return await self._tell_progress(job, pods, now)
         if gone and seen.end is None and not await self._is_really_gone(job):
             # A watch with a selector says DELETED of a Job that merely lost its label: it is not ours any more.
+            if seen.held:
+                await self._cluster.release(seen.namespace, seen.name, uid)
             self._view.drop(uid)
             self.forget(uid)
             return DONE
@@ -185,7 +189,7 @@ class Reconciler:
         noted = self._new_notes(job, pods)
         at = len(tellings) - 1 if now.is_terminal else len(tellings)  # nothing is told after an end
         tellings[at:at] = [self._progress(job, pods, note, status) for note in noted]
-        told = await self._ledger.step(_step(job, now.status, tellings, life(job, pods, now, self._logs.of)))
+        told = await self._ledger.step(step_of(job, now.status, tellings, life(job, pods, now, self._logs.of)))
         self._answered(told.answer)
         count = events[-told.count :] if told.count else ()
         if told.answer is Answer.ENDED or now.is_terminal:
@@ -205,7 +209,7 @@ class Reconciler:
         """Nobody waits for it: it serves the Jobs that are deleted while no replica looks."""
         if self._told.get(job.uid) is not None:
             return await self._tell_progress(job, pods, now)
-        told = await self._ledger.step(_step(job, PENDING, (), life(job, pods, now, self._logs.of)))
+        told = await self._ledger.step(step_of(job, PENDING, (), life(job, pods, now, self._logs.of)))
         self._answered(told.answer)
         self._told[job.uid] = ENDED if told.answer is Answer.ENDED else PENDING
         self._note(job, pods, ())
@@ -216,7 +220,7 @@ class Reconciler:
         noted = self._new_notes(job, pods)
         if noted or summary(job, pods) != self._summaries.get(job.uid, NOTHING):
             tellings = [self._progress(job, pods, note, now.status) for note in noted]
-            told = await self._ledger.step(_step(job, now.status, tellings, life(job, pods, now, self._logs.of)))
+            told = await self._ledger.step(step_of(job, now.status, tellings, life(job, pods, now, self._logs.of)))
             self._answered(told.answer)
             if told.answer is Answer.ENDED:
                 self._told[job.uid] = ENDED
@@ -343,6 +347,10 @@ class Reconciler:
     async def _claim(self, uid: str) -> bool:
         if uid in self._claims:
             return True
+        if self._ledger.is_away and self._logs.under_way < READS_WHILE_AWAY:
+            # Nobody can claim anything now: better that two replicas read a log than that none does, and the Pod is gone when
+            # Redis is back.
+            return True
         if uid in self._others:
             row = await self._ledger.row(uid)
             if row is not None and row.is_ended:
@@ -374,24 +382,6 @@ class Reconciler:
         self._holding.discard(uid)
         self._claims.discard(uid)
         self._others.discard(uid)
-
-
-def _step(job: Job, status: str, tellings: Sequence[Telling], life: dict[str, bytes]) -> Step:
-    try:
-        created = unix(job.created)
-    except ValueError:
-        created = 0.0
-    return Step(
-        uid=job.uid,
-        version=job.version,
-        created=created,
-        eval_id=job.eval_id,
-        namespace=job.namespace,
-        name=job.name,
-        status=status,
-        tellings=tuple(tellings),
-        life=life,
-    )
 
 
 def _has_no_end(job: Job, pod: Pod) -> bool:

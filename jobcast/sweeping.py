@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import redis.asyncio
 
+from jobcast.archive.base import UNAVAILABLE
 from jobcast.connection import connect
 from jobcast.event import PENDING, Event
 from jobcast.job import JOB_NAME_LABEL, JOB_UID_LABEL, Job, Pod
@@ -179,9 +180,11 @@ class Sweep:
                 continue
             pods = await self._api.pods_of(place.namespace, f"{JOB_UID_LABEL}={place.uid}")
             wanted = _as_it_is_now(owed, pods)
-            if wanted is not None and not await logs.bring(wanted):
+            error = await logs.bring(wanted) if wanted is not None else None
+            if error is None:
+                await book.settle(place)
+            elif error.reason == UNAVAILABLE:
                 return  # it would not take the next one either
-            await book.settle(place)
 
     async def _keep(self, reconciler: Reconciler) -> None:
         """Rows of ended Jobs that the API server still shows must not expire before the Jobs do."""

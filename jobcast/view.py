@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from jobcast.job import Job, Pod
-from jobcast.ledger import Row
+from jobcast.job import Job, Pod, unix
+from jobcast.ledger import Row, Step, Telling
 
 
 class View(Protocol):
@@ -65,4 +65,23 @@ def remembered(row: Row) -> Job:
         end=None,
         suspended=None,
         was_suspended=False,
+    )
+
+
+def step_of(job: Job, status: str, tellings: Sequence[Telling], life: dict[str, bytes]) -> Step:
+    """What the ledger is asked to tell of this Job."""
+    try:
+        created = unix(job.created)
+    except ValueError:
+        created = 0.0
+    return Step(
+        uid=job.uid,
+        version=job.version,
+        created=created,
+        eval_id=job.eval_id,
+        namespace=job.namespace,
+        name=job.name,
+        status=status,
+        tellings=tuple(tellings),
+        life=life,
     )

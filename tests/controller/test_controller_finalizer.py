@@ -323,7 +323,6 @@ async def test_a_sweep_holds_and_releases_too(world: World, tmp_path: Path) -> N
     assert await finalizers(world, "a") == []
 
 
-@pytest.mark.xfail(strict=True, reason="reconcile drops such a Job without releasing it")
 async def test_a_job_that_loses_its_label_is_let_go(world: World, tmp_path: Path) -> None:
     with Process(world, tmp_path, **HOLDS) as process:
         await process.ready()

@@ -294,7 +294,7 @@ async def test_a_claim_has_one_holder_until_it_is_given_back(make_client: Callab
 
 @pytest.mark.must_survive(31)
 async def test_a_claim_lapses_with_who_held_it(world: World) -> None:
-    await world.client.set(world.keys.claim(UID), "a replica that died", px=30)
+    await world.client.set(world.keys.claim(UID), "a replica that died", px=1000)
     assert not await world.ledger.claim(UID)
     await eventually(lambda: world.ledger.claim(UID), timeout=5)
     assert 0 < await world.client.pttl(world.keys.claim(UID)) <= CLAIM_SECONDS * 1000

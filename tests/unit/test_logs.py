@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from jobcast import logs
+from jobcast import logs, tries
 from jobcast.archive.base import REFUSED, UNAVAILABLE, Archive, ArchiveError, Kept, LogPlace
 from jobcast.event import Log
 from jobcast.excerpt import LogRead
@@ -254,7 +254,7 @@ async def test_no_more_reads_at_a_time_than_allowed() -> None:
 
 @pytest.mark.must_survive(22)
 async def test_reads_that_all_hang_give_their_places_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "HANG_SECONDS", 0.01)
+    monkeypatch.setattr(tries, "HANG_SECONDS", 0.01)
     let_go = asyncio.Event()
     async with room(concurrency=2, one=[let_go], two=[let_go], other=[b"x"]) as one:
         one.want("one")
@@ -404,6 +404,20 @@ async def test_a_slow_store_does_not_hold_up_the_event_and_gets_the_log_all_the_
     assert archive.kept == {PATH: b"what it said"}
 
 
+async def test_logs_that_wait_for_a_slow_store_are_owed_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_SLOW", 2)
+    archive = MemoryArchive()
+    archive.is_back.clear()
+    names = [f"pod{n}" for n in range(5)]
+    async with room(archive=archive, **{name: [b"x"] for name in names}) as one:
+        for name in names:
+            assert (await one.read(name)).log.reason == UNAVAILABLE
+        await eventually(lambda: one.reads.under_way == 2)
+        archive.is_back.set()
+        await eventually(lambda: not one.reads.under_way)
+    assert len(archive.kept) == 2
+
+
 async def test_a_read_whose_job_is_told_goes_on_for_the_store() -> None:
     archive, let_go = MemoryArchive(), asyncio.Event()
     async with room(archive=archive, pod=[let_go]) as one:
@@ -420,5 +434,6 @@ async def test_a_log_is_brought_to_a_store_that_did_not_take_it() -> None:
     archive = MemoryArchive(ArchiveError(UNAVAILABLE, "no"), ArchiveError(UNAVAILABLE, "no"))
     async with room(archive=archive, pod=[b"x", b"x", b"x", NotFound("gone", code=404)]) as one:
         assert (await one.read("pod")).log.ref is None
-        assert [await one.reads.bring(wanted("pod")) for _ in range(3)] == [False, True, True]
+        answers = [await one.reads.bring(wanted("pod")) for _ in range(3)]
+        assert [answer and answer.reason for answer in answers] == [UNAVAILABLE, None, None]
     assert archive.kept == {PATH: b"x"}
