@@ -9,7 +9,7 @@ All keys share the hash tag `{prefix}`, so that one script may touch them all, a
 | `{prefix}:job:<uid>` | hash: the ledger's row | retention after the end |
 | `{prefix}:open` | sorted set of uids not yet ended, by the second in which they were first seen | with the row |
 | `{prefix}:eval:<eval_id>` | hash: latest record of an evaluation | retention after the end |
-| `{prefix}:log:<uid>:<pod>:<container>` | string: a whole log; after a restart of the container `:<restarts>` follows | with the record |
+| `{prefix}:log:<uid>:<pod>:<container>` | string: a whole log; after a restart of the container `:<restarts>` follows | retention from when it was stored |
 | `{prefix}:unstored` | hash: logs that the store did not take, to be brought later | until they are |
 | `{prefix}:epoch` | string: random, written once | none |
 | `{prefix}:claim:<uid>` | string: who reads this Job's logs | seconds |

@@ -61,7 +61,7 @@ class LogBook:
         self._retention = retention
 
     async def put(self, place: LogPlace, blob: bytes, size: int) -> Kept:
-        """Keep a log's bytes, compressed, as long as the record; `size` is theirs before. A fuller one that is there stays.
+        """Keep a log's bytes, compressed, for the retention; `size` is theirs before. A fuller one that is there stays.
         Raises ArchiveError, as a log store does."""
         key = self._keys.log(place.uid, place.pod, place.container, place.instance)
         ref = f"redis:{key}"

@@ -18,16 +18,22 @@ class LogNotFound(LookupError):
     """Nothing is kept there, or not any more."""
 
 
+LARGEST_BYTES = 268_435_456
+"""The largest LOG_STORE_LIMIT_BYTES that there is. What is more was written by somebody else, to fill a reader's memory."""
+
+
 def decompressed(blob: bytes) -> bytes:
     """A log as it was, from what Redis keeps of it. Raises ValueError for what is damaged, ImportError without zstandard."""
     try:
         from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
     except ImportError:
         return _decompressed(blob)
+    stream = zstd.ZstdDecompressor()
     try:
-        whole: bytes = zstd.decompress(blob)
+        whole: bytes = stream.decompress(blob, max_length=LARGEST_BYTES + 1)
     except zstd.ZstdError as error:
         raise ValueError(f"the log that is kept is damaged: {error}") from None
+    _check(len(whole), stream.eof)
     return whole
 
 
@@ -36,14 +42,26 @@ def _decompressed(blob: bytes) -> bytes:
         import zstandard
     except ImportError:
         raise ImportError("zstandard is missing; whole logs need: pip install 'jobcast[archive]'") from None
-    stream = zstandard.ZstdDecompressor().decompressobj()
+    decompressor = zstandard.ZstdDecompressor()
     try:
+        # Counted before it is kept: fifteen kilobytes may become half a gigabyte.
+        reader, size = decompressor.stream_reader(blob), 0
+        while size <= LARGEST_BYTES and (piece := reader.read(PIECE_BYTES)):
+            size += len(piece)
+        _check(size, True)
+        stream = decompressor.decompressobj()
         whole = bytes(stream.decompress(blob))
     except zstandard.ZstdError as error:
         raise ValueError(f"the log that is kept is damaged: {error}") from None
-    if not stream.eof:
-        raise ValueError("the log that is kept is damaged: its end is missing")
+    _check(len(whole), stream.eof)
     return whole
+
+
+def _check(size: int, is_whole: bool) -> None:
+    if size > LARGEST_BYTES:
+        raise ValueError("the log that is kept is damaged: it is larger than any that Jobcast keeps in Redis")
+    if not is_whole:
+        raise ValueError("the log that is kept is damaged: its end is missing")
 
 
 def read_object(ref: str) -> Generator[bytes, None, None]:

@@ -5,7 +5,7 @@ import random
 import pytest
 import zstandard
 
-from jobcast.archive import UNAVAILABLE, ArchiveError, Keeper, Kept, LogPlace, RedisArchive
+from jobcast.archive import UNAVAILABLE, ArchiveError, Keeper, Kept, LogPlace, RedisArchive, fetch
 from jobcast.archive.fetch import decompressed
 from tests.archive.conftest import keep, place
 
@@ -69,3 +69,11 @@ def test_a_damaged_log_is_an_error_and_never_a_shorter_log() -> None:
     for blob in (b"", b"not zstd at all", whole[:-1], whole[:1000], b"x" + whole[1:]):
         with pytest.raises(ValueError, match="damaged"):
             decompressed(blob)
+
+
+def test_what_would_fill_the_readers_memory_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "LARGEST_BYTES", 1000)
+    blob = zstandard.compress(bytes(1001))
+    with pytest.raises(ValueError, match="larger than any"):
+        decompressed(blob)
+    assert decompressed(zstandard.compress(bytes(1000))) == bytes(1000)
