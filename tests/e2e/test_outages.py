@@ -17,10 +17,10 @@ async def test_two_controllers_a_sweep_and_a_kill_tell_each_fact_once(cluster: A
     first = await parts.controller()
     await parts.controller()
     await parts.worker(SWEEP_SECONDS="2")
-    slots = asyncio.Semaphore(30)
+    slots = asyncio.Semaphore(12)
 
     async def create(number: int) -> str:
-        async with slots:  # until it has ended: a node takes 110 Pods, and other tests run on it too
+        async with slots:  # until it has ended: other tests run on the same node
             command = f"echo {number}; exit {number % 4 // 3}"
             created = await cluster.create(evaluation(f"many-{number}", command))
             await cluster.ended(f"many-{number}")

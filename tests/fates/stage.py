@@ -44,6 +44,11 @@ class Stage:
     def is_real(self) -> bool:
         return self.name == "cluster"
 
+    @property
+    def a_while(self) -> int:
+        """Seconds within which one sees what runs, and does something about it; a busy node says so late."""
+        return 8 if self.is_real else 2
+
 
 @contextmanager
 def staged(name: str, folder: Path, kubeconfig: Path | None = None) -> Iterator[Stage]:

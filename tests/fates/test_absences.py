@@ -63,7 +63,7 @@ async def test_is_complete_and_stuck_in_deletion_before_anybody_looks(own_fate: 
 async def test_is_held_until_its_end_is_told(own_fate: Fate) -> None:
     fate = own_fate
     controller = await fate.stage.parts.controller(FINALIZER="true")
-    job = await fate.run("trap 'exit 3' TERM; echo hi; sleep 2 & wait; echo done", ttlSecondsAfterFinished=0)
+    job = await fate.run(f"sleep {fate.stage.a_while}; echo done", ttlSecondsAfterFinished=0)
     await fate.until(job, "running")
     await fate.api.job_of(job.name, lambda seen: "jobcast" in str(seen["metadata"].get("finalizers")))
     controller.kill()

@@ -70,7 +70,7 @@ async def test_has_a_native_sidecar_and_fails(fate: Fate) -> None:
 @pytest.mark.must_survive(14)
 @pytest.mark.parametrize(("code", "status"), [(0, "completed 0"), (9, f"failed 0 {BACKOFF}")])
 async def test_has_an_ordinary_sidecar_that_outlives_it(fate: Fate, code: int, status: str) -> None:
-    side = container("side", f"sleep 4; exit {code}")
+    side = container("side", f"sleep {fate.stage.a_while}; exit {code}")
     manifest = fate.manifest("echo done")
     manifest["spec"]["template"]["spec"]["containers"].append(side)
     job = await fate.create(manifest)

@@ -72,25 +72,31 @@ async def test_fails_once_and_then_succeeds(fate: Fate) -> None:
 
 
 async def test_runs_into_its_deadline(fate: Fate) -> None:
-    job = await fate.run(f"echo waiting; {WAITING}", activeDeadlineSeconds=3)
+    job = await fate.run(f"echo waiting; {WAITING}", activeDeadlineSeconds=600)
+    await fate.until(job, "running")
+    await fate.patch(job, {"spec": {"activeDeadlineSeconds": 1}})
     end = await fate.ends(job, "running", "failed 7 DeadlineExceeded")
     await fate.is_log(end["log"], b"waiting\n")
-    assert fate.events(job)[0]["timeout"] == 3.0
+    assert fate.events(job)[0]["timeout"] == 600.0
 
 
 @pytest.mark.must_survive(13)
 async def test_has_failed_for_all_but_the_condition(fate: Fate) -> None:
     script = "trap 'sleep 2; exit 7' TERM; sleep 300 & wait"
-    job = await fate.run(script, activeDeadlineSeconds=3, pod={"terminationGracePeriodSeconds": 10})
+    job = await fate.run(script, pod={"terminationGracePeriodSeconds": 10})
+    await fate.until(job, "running")
+    await fate.api.evict((await fate.api.pod_of(job.name))["metadata"]["name"])
     target = await fate.api.job_of(job.name, lambda seen: condition(seen, "FailureTarget") is not None)
     assert not is_finished(target)
     await stays(lambda: fate.told_of(job) == ["running"])
-    await fate.ends(job, "running", "failed 7 DeadlineExceeded")
+    await fate.ends(job, "running", "failed 7 BackoffLimitExceeded")
 
 
 @pytest.mark.must_survive(13)
 async def test_has_succeeded_for_all_but_the_condition(fate: Fate) -> None:
-    script = f"{{ [ {INDEX} = 0 ] && sleep 1 && exit 0; }}; trap 'sleep 2; exit 7' TERM; sleep 300 & wait"
+    script = (
+        f"{{ [ {INDEX} = 0 ] && sleep {fate.stage.a_while} && exit 0; }}; trap 'sleep 2; exit 7' TERM; sleep 300 & wait"
+    )
     spec = {"completions": 2, "parallelism": 2, "completionMode": "Indexed"}
     rules = {"rules": [{"succeededIndexes": "0"}]}
     job = await fate.run(script, successPolicy=rules, pod={"terminationGracePeriodSeconds": 10}, **spec)
@@ -116,7 +122,7 @@ async def test_fails_at_once_by_its_pod_failure_policy(fate: Fate) -> None:
 @pytest.mark.must_survive(12)
 async def test_has_a_failure_ignored_by_its_pod_failure_policy(fate: Fate) -> None:
     rule = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
-    script = "trap 'exit 9' TERM; echo $HOSTNAME; sleep 3 & wait"
+    script = f"trap 'exit 9' TERM; echo $HOSTNAME; sleep {fate.stage.a_while} & wait"
     job = await fate.run(script, podFailurePolicy={"rules": [rule]})
     first = (await fate.api.pod_of(job.name, is_running))["metadata"]["name"]
     await fate.api.evict(first)
@@ -146,7 +152,7 @@ async def test_has_an_index_that_fails(fate: Fate) -> None:
 
 @pytest.mark.must_survive(12)
 async def test_has_too_many_indexes_that_fail(fate: Fate) -> None:
-    script = f"{{ [ {INDEX} = 1 ] && sleep 1 && exit 9; }}; {WAITING}"
+    script = f"{{ [ {INDEX} = 1 ] && sleep {fate.stage.a_while} && exit 9; }}; {WAITING}"
     spec = {"completions": 2, "parallelism": 2, "completionMode": "Indexed", "backoffLimit": 6}
     job = await fate.run(script, backoffLimitPerIndex=0, maxFailedIndexes=0, **spec)
     end = await fate.ends(

@@ -13,11 +13,12 @@ REASONS = ("ErrImagePull", "ImagePullBackOff")
 
 
 async def test_has_an_image_that_cannot_be_pulled_until_its_deadline(fate: Fate) -> None:
-    job = await fate.run(main=NOWHERE, activeDeadlineSeconds=8 if fate.stage.is_real else 2)
+    job = await fate.run(main=NOWHERE, activeDeadlineSeconds=600)
     waiting = await fate.says(job, "waiting")
     assert waiting["reason"] in REASONS
     assert NOWHERE["image"] in waiting["message"]
     assert waiting["pod"].startswith(f"{job.name}-")
+    await fate.patch(job, {"spec": {"activeDeadlineSeconds": 1}})
     end = await fate.ends(job, "failed - DeadlineExceeded")
     assert (end["log"]["state"], end["log"]["reason"], end["container"]) == ("unavailable", "never-started", None)
     assert "waiting" not in await fate.record(job)
@@ -55,7 +56,7 @@ async def test_is_suspended_when_it_is_made_and_resumed(fate: Fate) -> None:
 
 @pytest.mark.must_survive(12)
 async def test_is_suspended_while_it_runs_and_resumed(fate: Fate) -> None:
-    job = await fate.run("trap 'exit 7' TERM; sleep 3 & wait; echo done")
+    job = await fate.run(f"trap 'exit 7' TERM; sleep {fate.stage.a_while} & wait; echo done")
     started = (await fate.until(job, "running"))["started_at"]
     # A start is known by its second.
     while time.time() < unix(started) + 1:
