@@ -31,6 +31,8 @@ CONNECT_SECONDS = 5.0
 PAGE_SIZE = 500
 """client-go's page size: 3.3 MB of JSON, 0.2 MB on the wire."""
 LOG_CHUNK_BYTES = 64 * 1024
+REFUSAL_BYTES = 64 * 1024
+"""Of a refusal, and of whatever page a proxy has put in its place."""
 FIRST_LINE_BYTES = 64
 """Enough of a log for the time that the kubelet writes before its first line: 30 to 35 bytes and a space."""
 
@@ -259,7 +261,7 @@ class Api:
             self._set_skew(response)
             if not 200 <= response.status < 300:
                 with _as_unreachable():
-                    text = await response.content.read(64 * 1024)
+                    text = await _beginning(response.content)
                 error = from_response(response.status, text, response.headers.get("Retry-After"))
                 if isinstance(error, Unauthorized):
                     await self._refresh()
@@ -292,6 +294,14 @@ def _object(body: bytes) -> dict[str, Any]:
         return msgspec.json.decode(body, type=dict[str, Any])
     except UNREADABLE as error:
         raise Unreachable(f"the answer is not an API server's: {error}") from error
+
+
+async def _beginning(content: aiohttp.StreamReader) -> bytes:
+    """All of it, if it is no longer than a refusal may be: one read returns what has come so far."""
+    found = b""
+    while len(found) < REFUSAL_BYTES and (part := await content.read(REFUSAL_BYTES - len(found))):
+        found += part
+    return found
 
 
 @contextmanager
