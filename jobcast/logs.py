@@ -90,6 +90,9 @@ class LogReads:
         self._store_seconds = store_seconds
         self._seen = seen
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._former: set[Key] = set()
+        """Reads under way of instances that have been followed by another, be it since they were asked for: what waits for
+        its turn, or is tried again, must not come back with the next one's log."""
         self._reads: OrderedDict[Key, LogRead] = OrderedDict()
         self._storing: set[Key] = set()
         """Reads that have ended and that wait for the store."""
@@ -117,11 +120,17 @@ class LogReads:
         key = wanted.key
         if (read := self._reads.get(key)) is not None:
             return read
+        if wanted.previous:
+            self._former.add(key)
         if key not in self._tasks:
             task = asyncio.create_task(self._read(wanted), name=f"log {wanted.place.namespace}/{wanted.place.source}")
             self._tasks[key] = task
-            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+            task.add_done_callback(lambda _: self._forget(key))
         return None
+
+    def _forget(self, key: Key) -> None:
+        self._tasks.pop(key, None)
+        self._former.discard(key)
 
     @property
     def under_way(self) -> int:
@@ -242,7 +251,10 @@ class LogReads:
     async def _is_rotated(self, wanted: Wanted) -> bool:
         if self.rotation is None or wanted.follow:
             return False
-        return await self.rotation.is_rotated(wanted.key, wanted.place, previous=wanted.previous)
+        return await self.rotation.is_rotated(wanted.key, wanted.place, previous=self._is_former(wanted))
+
+    def _is_former(self, wanted: Wanted) -> bool:
+        return wanted.previous or wanted.key in self._former
 
     async def _try_until_read(self, wanted: Wanted, tries: Tries, turn: Turn) -> str | None:
         """Returns why it is not all of the log; None when it is."""
@@ -269,7 +281,7 @@ class LogReads:
         place = wanted.place
         excerpt, keeper = await tries.begin()
         async with self._source.log(
-            place.namespace, place.pod, place.container, previous=wanted.previous, follow=wanted.follow
+            place.namespace, place.pod, place.container, previous=self._is_former(wanted), follow=wanted.follow
         ) as chunks:
             async for chunk in chunks:
                 await turn.go_on()

@@ -332,6 +332,19 @@ class MemorySink:
 PATH = "evals/eval-42/job/pod/main.0.log"
 
 
+@pytest.mark.must_survive(20)
+async def test_a_read_that_had_to_wait_is_of_the_instance_it_was_asked_for() -> None:
+    let_go = asyncio.Event()
+    async with room(concurrency=1, first=[let_go], restarts=[b"x"]) as one:
+        one.want("first")
+        one.want("restarts")
+        await asyncio.sleep(0)
+        one.reads.want(wanted("restarts", previous=True))  # its container was started again meanwhile
+        let_go.set()
+        await one.read("restarts")
+        assert one.source.asked == [("main", False), ("main", True)]
+
+
 @pytest.mark.must_survive(17)
 async def test_the_exact_bytes_are_stored_and_the_event_leads_to_them() -> None:
     archive, data = MemoryArchive(), b"\xff{'a': 1}\n" * 90
