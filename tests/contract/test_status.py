@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 from tests.api import Api, Obj, Recording, condition, container, is_over, is_running, make_job
+from tests.conftest import eventually
 
 
 def conditions(job: Obj) -> list[tuple[str, str]]:
@@ -115,7 +116,11 @@ async def test_a_deadline_takes_the_pod_first(api: Api) -> None:
     assert counted(job["status"]) == {"failed": 1, "terminating": 0, "ready": 0}
     announced = next(event["object"] for event in seen.of("a") if condition(event["object"], "FailureTarget"))
     assert announced["status"]["terminating"] == 1, "FailureTarget comes while the Pod is still being stopped"
-    assert (await api.get(api.pods))["items"] == []
+
+    async def has_no_pods() -> bool:
+        return (await api.get(api.pods))["items"] == []
+
+    await eventually(has_no_pods, 30)
 
 
 async def test_a_container_that_never_started_is_told_as_unknown(api: Api) -> None:
