@@ -48,8 +48,9 @@ async def test_prints_one_line_of_fifty_megabytes(fate: Fate) -> None:
     for number in range(4):
         job = await fate.run(f"head -c {size} /dev/zero | tr '\\0' x", name=f"job-{number}")
         end = await fate.ends(job, "running", "completed 0")
-        # A kubelet that looks at that very moment takes most of it away.
-        if end["log"]["reason"] != "rotated":
+        # A kubelet that looks at that very moment takes most of it away, and of a container that lives so shortly nobody
+        # can tell (docs/known-flaws.md).
+        if end["log"]["bytes"] == size:
             break
     await fate.is_log(end["log"], b"x" * size, "truncated", "store-limit")
     assert end["output_truncated"]
