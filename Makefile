@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
 
-.PHONY: setup demo test check e2e bench docs lock format clean
+.PHONY: setup demo test check e2e bench chaos docs lock format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make e2e     the end-to-end tests against the current kubeconfig context"
 	@echo "make bench   the benchmark table"
+	@echo "make chaos   the fault run against the current kubeconfig context; JOBS=500 FAULTS=40 SEED=1"
 
 setup: $(READY)
 
@@ -43,6 +44,14 @@ e2e: setup
 
 bench: setup
 	@$(BIN)/python -m benchmarks
+
+# More in CHAOS, for example CHAOS="--devcluster", or the commands that only the owner of a cluster knows:
+# CHAOS="--restart-apiserver 'systemctl restart kube-apiserver'".
+JOBS ?= 500
+FAULTS ?= 40
+SEED ?= 1
+chaos: setup
+	@$(BIN)/python -m chaos --jobs $(JOBS) --faults $(FAULTS) --seed $(SEED) $(CHAOS)
 
 docs: setup
 	$(BIN)/python docs/generate.py

@@ -1,0 +1,66 @@
+"""`python -m chaos`: the fault run against the current kubeconfig's cluster, or devcluster. Exit code 0: nothing lost, nothing
+told twice; 1: something was; 2: it makes no sense."""
+
+import argparse
+import asyncio
+import shutil
+import signal
+import sys
+
+from chaos.plan import KINDS, Plan, plan
+from chaos.report import lines
+from chaos.run import Run
+from chaos.world import Means, World
+
+
+def main() -> int:
+    asked = _arguments()
+    means = Means(asked.restart_apiserver, asked.compact, shutil.which("faketime"))
+    kinds = set(asked.only.split(",")) if asked.only else set(KINDS)
+    if unknown := kinds - set(KINDS):
+        print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}", file=sys.stderr)
+        return 2
+    missing = {"server-restarted": means.restart_server, "compacted": means.compact, "clock": means.faketime}
+    left_out = {kind for kind, mean in missing.items() if mean is None}
+    planned = plan(asked.seed, asked.jobs, asked.faults, asked.rate, kinds - left_out)
+    if asked.plan:
+        print("\n".join(map(str, planned.faults)))
+        return 0
+    if left_out & kinds:
+        print(f"left out, for there are no means: {', '.join(sorted(left_out & kinds))}", flush=True)
+    try:
+        return asyncio.run(_run(planned, means, asked))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 1
+
+
+async def _run(planned: Plan, means: Means, asked: argparse.Namespace) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    async with World(means, devcluster=asked.devcluster) as world:
+        result = await Run(planned, world).carry_out()
+        world.keep_logs = asked.keep or not result.verdict.is_green
+        print("\n".join(lines(result, str(world.folder))), flush=True)
+        return 0 if result.verdict.is_green else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=500)
+    parser.add_argument("--faults", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=25.0, help="the most Jobs that arrive in a second")
+    parser.add_argument("--devcluster", action="store_true", help="instead of the current kubeconfig's cluster")
+    parser.add_argument("--restart-apiserver", metavar="CMD", help="restarts the API server, returns when it is back")
+    parser.add_argument("--compact", metavar="CMD", help="has etcd forget the history of all watches")
+    parser.add_argument("--only", metavar="KINDS", help=f"comma list of {', '.join(KINDS)}")
+    parser.add_argument("--plan", action="store_true", help="print the faults of this seed and do nothing")
+    parser.add_argument("--keep", action="store_true", help="keep the logs of the parts, also when all is well")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""Between each part and the API server: one door a part, plain HTTP on our side, TLS and credentials on the other."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+
+from jobcast.kube.access import Access
+
+PASSED = ("Accept", "Accept-Encoding", "Content-Type")
+RETURNED = ("Content-Type", "Content-Encoding", "Content-Length", "Retry-After", "Date")
+MESSAGES = {
+    401: "Unauthorized",
+    403: 'jobs.batch is forbidden: User "chaos" cannot watch resource "jobs" in API group "batch"',
+    410: "The resourceVersion for the provided watch is too old.",
+    429: "Too many requests, please try again later.",
+    500: "Internal error occurred: chaos",
+    503: "the server is currently unable to handle the request",
+}
+
+
+def refusal(code: int) -> bytes:
+    reason = {401: "Unauthorized", 403: "Forbidden", 410: "Expired", 429: "TooManyRequests"}.get(code, "InternalError")
+    status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code}
+    return json.dumps({**status, "message": MESSAGES[code], "reason": reason}).encode()
+
+
+class Severed(Exception):
+    """This answer goes no further: the client sees its connection reset."""
+
+
+@dataclass(eq=False)
+class Stream:
+    """A watch that is under way."""
+
+    request: web.Request
+    flowing: asyncio.Event = field(default_factory=asyncio.Event)
+    told: bytes = b""
+    """What it is to be told next, and last."""
+
+    def cut(self) -> None:
+        if self.request.transport is not None:
+            self.request.transport.abort()
+
+
+class Door:
+    """One part's way to the API server."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.port = 0
+        self.code: int | None = None
+        """What every list and watch is answered with; 200 is an answer without a byte."""
+        self.is_shut = False
+        """Every connection is reset."""
+        self.streams: set[Stream] = set()
+        self.requests = 0
+
+    def cut(self) -> int:
+        """Reset the watches that are open now; how many."""
+        streams = list(self.streams)
+        for stream in streams:
+            stream.cut()
+        return len(streams)
+
+    def stall(self) -> None:
+        """The open watches stop in the middle of their next line."""
+        for stream in self.streams:
+            stream.flowing.clear()
+
+    def flow(self) -> None:
+        for stream in self.streams:
+            stream.flowing.set()
+
+    def expire(self) -> None:
+        """Tell the open watches, each in its next line, that their resourceVersion is too old."""
+        for stream in self.streams:
+            stream.told = b'{"type":"ERROR","object":' + refusal(410) + b"}\n"
+
+
+class ApiProxy:
+    def __init__(self, access: Access, names: tuple[str, ...]) -> None:
+        self._access = access
+        self.doors = {name: Door(name) for name in names}
+        self._by_port: dict[int, Door] = {}
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._access.ssl(), limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        app = web.Application(client_max_size=4 * 1024 * 1024)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        for door in self.doors.values():
+            site = web.TCPSite(self._runner, "127.0.0.1", 0)
+            await site.start()
+            door.port = self._runner.addresses[-1][1]
+            self._by_port[door.port] = door
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
+
+    def write_kubeconfig(self, name: str, namespace: str, path: Path) -> None:
+        """For that part, by its door."""
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "chaos",
+            "clusters": [{"name": "chaos", "cluster": {"server": f"http://127.0.0.1:{self.doors[name].port}"}}],
+            "users": [{"name": "chaos", "user": {"token": "chaos"}}],
+            "contexts": [{"name": "chaos", "context": {"cluster": "chaos", "user": "chaos", "namespace": namespace}}],
+        }
+        path.write_text(json.dumps(config))
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        transport = request.transport
+        if transport is None:
+            return web.Response()
+        door = self._by_port[transport.get_extra_info("sockname")[1]]
+        door.requests += 1
+        if door.is_shut:
+            transport.abort()
+            return web.Response()
+        is_watch = "watch" in request.query
+        # 410 is for those who come with a resourceVersion: a list would be told to go on for ever.
+        if door.code is not None and (is_watch or door.code != 410):
+            return _spoiled(door.code)
+        try:
+            return await self._pass_on(request, door, is_watch)
+        except (aiohttp.ClientError, OSError, Severed):
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
+
+    async def _pass_on(self, request: web.Request, door: Door, is_watch: bool) -> web.StreamResponse:
+        headers = CIMultiDict({name: request.headers[name] for name in PASSED if name in request.headers})
+        headers.update(await self._access.headers())
+        url = self._access.host + request.path_qs
+        async with self._session.request(
+            request.method, url, headers=headers, data=await request.read(), allow_redirects=False
+        ) as answer:
+            returned = {name: answer.headers[name] for name in RETURNED if name in answer.headers}
+            response = web.StreamResponse(status=answer.status, headers=returned)
+            await response.prepare(request)
+            if not is_watch:
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+            else:
+                await self._stream(request, door, answer, response)
+            await response.write_eof()
+            return response
+
+    async def _stream(
+        self, request: web.Request, door: Door, answer: aiohttp.ClientResponse, response: web.StreamResponse
+    ) -> None:
+        stream = Stream(request)
+        stream.flowing.set()
+        door.streams.add(stream)
+        try:
+            async for chunk in answer.content.iter_any():
+                if stream.told:
+                    await response.write(stream.told)
+                    return
+                if not stream.flowing.is_set():
+                    half = len(chunk) // 2
+                    await response.write(chunk[:half])
+                    await stream.flowing.wait()
+                    chunk = chunk[half:]
+                await response.write(chunk)
+        finally:
+            door.streams.discard(stream)
+
+
+def _spoiled(code: int) -> web.Response:
+    if code == 200:
+        return web.Response(content_type="application/json")
+    if code == 429:
+        return web.Response(status=code, text=MESSAGES[code] + "\n", headers={"Retry-After": "1"})
+    return web.Response(status=code, body=refusal(code), content_type="application/json")

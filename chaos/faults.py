@@ -1,0 +1,304 @@
+"""What goes wrong. Each fault has a begin and an end; after its end nothing of it is left."""
+
+import asyncio
+import shlex
+import signal
+import time
+from typing import ClassVar
+
+import redis
+
+from chaos.parts import Part
+from chaos.plan import FaultPlan
+from chaos.valkey import Valkey
+from chaos.world import World
+
+CLOCKS = ("+5h", "-7h", "+400d")
+"""By which a process' clock is wrong."""
+
+
+class Fault:
+    """`kinds` are the names in the plan that it stands for."""
+
+    kinds: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, world: World, plan: FaultPlan) -> None:
+        self.world = world
+        self.plan = plan
+
+    async def begin(self) -> None: ...
+
+    async def end(self) -> None: ...
+
+    @property
+    def part(self) -> Part:
+        return self.world.parts[self.plan.targets[0]]
+
+
+class Killed(Fault):
+    kinds = ("kill",)
+
+    async def begin(self) -> None:
+        await self.part.kill()
+
+    async def end(self) -> None:
+        self.part.start()
+
+
+class Terminated(Fault):
+    kinds = ("terminate",)
+
+    async def begin(self) -> None:
+        if not await self.part.terminate():
+            self.world.notes.append(f"{self.part.name} did not end on SIGTERM")
+
+    async def end(self) -> None:
+        self.part.start()
+
+
+class Stopped(Fault):
+    kinds = ("stop",)
+
+    async def begin(self) -> None:
+        self.part.send(signal.SIGSTOP)
+
+    async def end(self) -> None:
+        self.part.send(signal.SIGCONT)
+
+
+class WrongClock(Fault):
+    """The process' own, as of a node whose clock is wrong; monotonic clocks are right everywhere."""
+
+    kinds = ("clock",)
+
+    async def begin(self) -> None:
+        program = self.world.means.faketime
+        assert program is not None, "drawn only where there is one"
+        await self.part.kill()
+        by = CLOCKS[self.plan.number % len(CLOCKS)]
+        self.part.start((program, "-f", by), FAKETIME_DONT_FAKE_MONOTONIC="1", DONT_FAKE_MONOTONIC="1")
+
+    async def end(self) -> None:
+        await self.part.kill()
+        self.part.start()
+
+
+class WatchCut(Fault):
+    kinds = ("watch-cut",)
+
+    async def begin(self) -> None:
+        for name in self.plan.targets:
+            self.world.api.doors[name].cut()
+
+
+class WatchStalled(Fault):
+    """In the middle of a line; it goes on, or is cut there."""
+
+    kinds = ("watch-stalled",)
+
+    async def begin(self) -> None:
+        for name in self.plan.targets:
+            self.world.api.doors[name].stall()
+
+    async def end(self) -> None:
+        for name in self.plan.targets:
+            door = self.world.api.doors[name]
+            if self.plan.number % 2:
+                door.cut()
+            door.flow()
+
+
+class WatchExpired(Fault):
+    kinds = ("watch-410",)
+
+    async def begin(self) -> None:
+        for name in self.plan.targets:
+            self.world.api.doors[name].expire()
+
+
+class Answered(Fault):
+    """The open watches are cut, and whoever comes is answered so."""
+
+    kinds = (*("answer-410", "answer-429", "answer-500", "answer-503", "answer-empty", "answer-401", "answer-403"),)
+
+    async def begin(self) -> None:
+        word = self.plan.kind.removeprefix("answer-")
+        for name in self.plan.targets:
+            door = self.world.api.doors[name]
+            door.code = 200 if word == "empty" else int(word)
+            door.cut()
+
+    async def end(self) -> None:
+        for name in self.plan.targets:
+            self.world.api.doors[name].code = None
+
+
+class ApiAway(Fault):
+    kinds = ("api-away",)
+
+    async def begin(self) -> None:
+        for name in self.plan.targets:
+            door = self.world.api.doors[name]
+            door.is_shut = True
+            door.cut()
+
+    async def end(self) -> None:
+        for name in self.plan.targets:
+            self.world.api.doors[name].is_shut = False
+
+
+class ServerCommand(Fault):
+    kinds = ("server-restarted", "compacted")
+
+    async def begin(self) -> None:
+        means = self.world.means
+        command = means.restart_server if self.plan.kind == "server-restarted" else means.compact
+        assert command is not None, "drawn only where there is one"
+        process = await asyncio.create_subprocess_exec(
+            *shlex.split(command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        said, _ = await process.communicate()
+        if process.returncode:
+            self.world.notes.append(f"{command}: {process.returncode} {said[-300:].decode(errors='replace')}")
+        if self.plan.kind == "compacted":  # felt by those who come back with a version that is gone
+            for door in self.world.api.doors.values():
+                door.cut()
+
+
+class RedisKilled(Fault):
+    """And started again with all it had acknowledged."""
+
+    kinds = ("redis-killed",)
+
+    async def begin(self) -> None:
+        await self.world.redis.kill()
+
+    async def end(self) -> None:
+        await self.world.redis.start()
+
+
+class RedisStopped(Fault):
+    kinds = ("redis-stopped",)
+
+    async def begin(self) -> None:
+        self.world.redis.send(signal.SIGSTOP)
+
+    async def end(self) -> None:
+        self.world.redis.send(signal.SIGCONT)
+
+
+class RedisFull(Fault):
+    kinds = ("redis-full",)
+
+    async def begin(self) -> None:
+        await self.world.redis.client.config_set("maxmemory", "1mb")
+
+    async def end(self) -> None:
+        await self.world.redis.client.config_set("maxmemory", "0")
+
+
+class RedisReadOnly(Fault):
+    """It takes itself for the replica of a primary that is not there."""
+
+    kinds = ("redis-readonly",)
+
+    async def begin(self) -> None:
+        await self.world.redis.client.replicaof("127.0.0.1", "1")
+
+    async def end(self) -> None:
+        await self.world.redis.client.replicaof("NO", "ONE")
+
+
+class RedisEmptied(Fault):
+    """Killed, and started again without its data."""
+
+    kinds = ("redis-emptied",)
+
+    async def begin(self) -> None:
+        world = self.world
+        self._since = time.monotonic()
+        await world.doors.lead_to(None)
+        await world.remember()
+        await world.redis.kill()
+        world.redis.empty()
+
+    async def end(self) -> None:
+        await self.world.redis.start()
+        await self.world.doors.lead_to(self.world.redis.port)
+        self.world.forgot(self._since)
+
+
+class RedisFailover(Fault):
+    """To a replica that lacks what was acknowledged since it was cut off."""
+
+    kinds = ("redis-failover",)
+
+    async def begin(self) -> None:
+        world = self.world
+        self._replica = Valkey(world.folder / f"redis-{self.plan.number}")
+        await self._replica.start()
+        await self._replica.client.replicaof("127.0.0.1", str(world.redis.port))
+        async with asyncio.timeout(60):
+            while (await self._replica.client.info("replication")).get("master_link_status") != "up":
+                await asyncio.sleep(0.05)
+        self._since = time.monotonic()
+        await self._replica.client.replicaof("NO", "ONE")
+
+    async def end(self) -> None:
+        world = self.world
+        await world.doors.lead_to(None)
+        await world.remember()
+        await world.replace_redis(self._replica)
+        world.forgot(self._since)
+
+
+class ReplyLost(Fault):
+    kinds = ("reply-lost",)
+
+    async def begin(self) -> None:
+        self.world.doors.doors[self.plan.targets[0]].lose_reply()
+
+
+class ConnectionReset(Fault):
+    kinds = ("connection-reset",)
+
+    async def begin(self) -> None:
+        await self.world.doors.doors[self.plan.targets[0]].cut()
+
+
+class ReaderCrash(Fault):
+    """Between its work and the word that it is done."""
+
+    kinds = ("reader-crash",)
+
+    async def begin(self) -> None:
+        await self.world.reader.stop()
+
+    async def end(self) -> None:
+        self.world.reader.start()
+
+
+FAULTS: dict[str, type[Fault]] = {kind: fault for fault in Fault.__subclasses__() for kind in fault.kinds}
+
+
+async def heal(world: World) -> None:
+    """Whatever is still wrong, also after a fault that itself failed."""
+    for door in world.api.doors.values():
+        door.code, door.is_shut = None, False
+        door.flow()
+    for link in world.doors.doors.values():
+        link.forgive()
+    for part in world.parts.values():
+        if part.process is None or part.process.poll() is not None:
+            part.start()
+        part.send(signal.SIGCONT)
+    if world.redis.process is None:
+        await world.redis.start()
+    world.redis.send(signal.SIGCONT)
+    try:
+        await world.redis.client.config_set("maxmemory", "0")
+        await world.redis.client.replicaof("NO", "ONE")
+    except redis.RedisError as error:
+        world.notes.append(f"redis could not be healed: {error}")
+    if world.doors.target != world.redis.port:
+        await world.doors.lead_to(world.redis.port)

@@ -1,0 +1,184 @@
+"""Jobs driven through their lives by their status, as the platform does that `spec.managedBy` names; and what was written."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+from chaos.access import MERGE, Cluster, Obj
+from chaos.plan import JobPlan
+from chaos.truth import Truth
+
+MANAGER = "chaos.jobcast.dev/harness"
+"""Kubernetes' own Job controller leaves these alone."""
+WAIT_SECONDS = 90.0
+"""For the ledger to know a Job, or for its end to be told: the longest that faults which overlap keep it from that."""
+
+Waits = Callable[[str, float], Awaitable[bool]]
+"""Until it is so of this Job's uid, or so many seconds are over; which of the two."""
+
+
+def template(name: str) -> Obj:
+    container = {"name": "evaluation", "image": "busybox", "command": ["true"]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "labels": {"app": "evaluation", "eval-id": name}},
+        "spec": {
+            "managedBy": MANAGER,
+            "backoffLimit": 3,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
+        },
+    }
+
+
+class Driver:
+    """Lives all lives of a plan. `truths` is what happened, as far as it has."""
+
+    def __init__(self, cluster: Cluster, *, known: Waits, told: Waits) -> None:
+        self.truths: dict[str, Truth] = {}
+        """By the Job's name."""
+        self._cluster = cluster
+        self._known = known
+        self._told = told
+
+    async def live(self, plan: JobPlan) -> None:
+        """One life. Raises what the API server refuses: then the harness is wrong."""
+        name = f"job-{plan.number:05}"
+        truth = self.truths[name] = Truth(name, plan.fate.name)
+        life = Life(self._cluster, truth, self._known, self._told)
+        for step in plan.fate.steps:
+            await asyncio.sleep(step.after)
+            await life.act(step.action)
+
+
+class Life:
+    def __init__(self, cluster: Cluster, truth: Truth, known: Waits, told: Waits) -> None:
+        self._cluster = cluster
+        self._truth = truth
+        self._known = known
+        self._told = told
+        self._path = f"{cluster.jobs}/{truth.name}"
+        self._conditions: list[Obj] = []
+        self._started: str | None = None
+        self._suspended: str | None = None
+        self._last = datetime.min.replace(tzinfo=UTC)
+        self._failed = 0
+
+    async def act(self, action: str) -> None:
+        match action:
+            case "create" | "create-suspended":
+                await self._create(is_suspended=action == "create-suspended")
+            case "start":
+                self._started = self._moment()
+                await self._write(startTime=self._started, active=1, ready=0)
+            case "ready":
+                await self._write(active=1, ready=1)
+                self._note("running", self._started)
+            case "retry":
+                self._failed += 1
+                await self._write(active=1, ready=0, failed=self._failed)
+            case "criteria":
+                self._condition("SuccessCriteriaMet", "CompletionsReached")
+                await self._write(active=0, ready=0, succeeded=1)
+            case "target":
+                self._condition("FailureTarget", "BackoffLimitExceeded")
+                await self._write(active=0, ready=0, failed=self._failed + 1)
+            case "complete":
+                await self._complete()
+            case "fail":
+                await self._fail()
+            case "suspend":
+                await self._spec(suspend=True)
+                await self._suspend()
+            case "hold":
+                await self._suspend()
+            case "resume":
+                await self._resume()
+            case "known":
+                self._truth.is_known = await self._known(self._truth.uid, WAIT_SECONDS)
+            case "told":
+                self._truth.is_known = await self._told(self._truth.uid, WAIT_SECONDS)
+            case "delete":
+                await self._delete()
+            case _:
+                raise ValueError(action)
+
+    async def _create(self, *, is_suspended: bool) -> None:
+        job = template(self._truth.name)
+        if is_suspended:
+            job["spec"]["suspend"] = True
+        status, made = await self._cluster.ask("POST", self._cluster.jobs, job, passing=(409,))
+        if status == 409:
+            _, made = await self._cluster.ask("GET", self._path)
+        self._version = made["metadata"]["resourceVersion"]
+        self._truth.uid = made["metadata"]["uid"]
+        self._truth.created = time.monotonic()
+
+    async def _complete(self) -> None:
+        self._condition("SuccessCriteriaMet", "CompletionsReached")
+        self._condition("Complete", "CompletionsReached")
+        await self._write(active=0, ready=0, succeeded=1, completionTime=self._moment())
+        self._end("completed")
+
+    async def _fail(self) -> None:
+        self._condition("FailureTarget", "BackoffLimitExceeded")
+        self._condition("Failed", "BackoffLimitExceeded")
+        await self._write(active=0, ready=0, failed=self._failed + 1)
+        self._end("failed")
+
+    def _end(self, status: str) -> None:
+        """Told with its last start, if that was not told before."""
+        truth = self._truth
+        truth.due.add(self._note("running", self._started))
+        truth.ends = {self._note(status)}
+
+    async def _suspend(self) -> None:
+        self._suspended = self._moment()
+        self._condition("Suspended", "JobSuspended", at=self._suspended)
+        await self._write(active=0, ready=0)
+        self._note("suspended", self._suspended)
+
+    async def _resume(self) -> None:
+        await self._spec(suspend=False)
+        self._started = self._moment()
+        self._condition("Suspended", "JobResumed", status="False", at=self._started)
+        await self._write(startTime=self._started, active=1, ready=0)
+
+    async def _delete(self) -> None:
+        await self._cluster.ask("DELETE", self._path, {"propagationPolicy": "Background"}, passing=(404,))
+        truth = self._truth
+        truth.gone = time.monotonic()
+        if truth.ends:
+            if not truth.is_known:  # its end was not told in time, and may now be taken for a cancellation
+                self._note("cancelled")
+                truth.ends, truth.due = set(), set()
+            return
+        cancelled = self._note("cancelled")
+        if truth.is_known:
+            truth.ends = {cancelled}
+
+    async def _spec(self, **change: bool) -> None:
+        await self._cluster.ask("PATCH", self._path, {"spec": change}, kind=MERGE)
+
+    async def _write(self, **status: object) -> None:
+        change = {"status": {**status, "conditions": self._conditions}}
+        _, job = await self._cluster.ask("PATCH", f"{self._path}/status", change, kind=MERGE)
+        self._version = job["metadata"]["resourceVersion"]
+
+    def _note(self, status: str, key: str | None = "") -> str:
+        return self._truth.note(status, time.monotonic(), self._version, key or "").id
+
+    def _condition(self, kind: str, reason: str, *, status: str = "True", at: str | None = None) -> None:
+        if any(known["type"] == kind and known["status"] == status for known in self._conditions):
+            return
+        moment = at or self._moment()
+        new = {"type": kind, "status": status, "reason": reason, "lastProbeTime": moment, "lastTransitionTime": moment}
+        self._conditions = [known for known in self._conditions if known["type"] != kind] + [new]
+
+    def _moment(self) -> str:
+        """Now, to the second, and a second later than the one before: two starts, or suspensions, within one second have one
+        id (docs/known-flaws.md)."""
+        now = datetime.now(UTC).replace(microsecond=0)
+        self._last = max(now, self._last + timedelta(seconds=1))
+        return self._last.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,114 @@
+"""Controllers and workers as the processes that operators run. One that ends by itself is started again, and counted."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+READY_SECONDS = 60.0
+"""For all of them at once on a busy machine."""
+END_SECONDS = 40.0
+"""From SIGTERM on; a part has 25 s of grace."""
+AGAIN_SECONDS = 0.5
+"""Before a part that ended by itself is started again, as its Deployment would."""
+
+
+def free_port() -> int:
+    """Below those that the system gives to connections: one of them would take it before our process does."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class Part:
+    def __init__(self, name: str, environment: Mapping[str, str], folder: Path) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self.port = free_port()
+        self.is_down = False
+        """On purpose."""
+        self.deaths: list[int] = []
+        """Exit codes with which it ended by itself."""
+        self.process: subprocess.Popen[bytes] | None = None
+        setting = "HTTP_PORT" if self.is_controller else "WORKER_HTTP_PORT"
+        self._environment = {**os.environ, **environment, "HTTP_HOST": "127.0.0.1", setting: str(self.port)}
+
+    @property
+    def is_controller(self) -> bool:
+        return self.name.startswith("controller")
+
+    def start(self, prefix: tuple[str, ...] = (), **environment: str) -> None:
+        """`prefix` is a command that runs it."""
+        command = [*prefix, sys.executable, "-m"]
+        if self.is_controller:
+            command += ["controller"]
+        else:
+            command += ["celery", "-A", "worker", "worker", "-P", "threads", "-c", "2", "-l", "info"]
+            command += ["-n", f"{self.name}@chaos"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env={**self._environment, **environment},
+                start_new_session=True,
+            )
+        self.is_down = False
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    async def kill(self) -> None:
+        self.is_down = True
+        if self.process is not None:
+            self.process.kill()
+            await asyncio.to_thread(self.process.wait)
+
+    async def terminate(self) -> bool:
+        """SIGTERM; False when it had to be killed in the end."""
+        self.is_down = True
+        if self.process is None:
+            return True
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        try:
+            await asyncio.to_thread(self.process.wait, END_SECONDS)
+        except subprocess.TimeoutExpired:
+            await self.kill()
+            return False
+        return True
+
+    async def keep_up(self) -> None:
+        """Never ends; to be run as a task."""
+        while True:
+            await asyncio.sleep(AGAIN_SECONDS)
+            if not self.is_down and self.process is not None and (code := self.process.poll()) is not None:
+                self.deaths.append(code)
+                self.start()
+
+    async def ready(self) -> None:
+        """Raises TimeoutError."""
+        async with asyncio.timeout(READY_SECONDS):
+            while not await asyncio.to_thread(self._answers, "/readyz" if self.is_controller else "/livez"):
+                await asyncio.sleep(0.1)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as response:
+                return bool(response.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False

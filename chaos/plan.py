@@ -1,0 +1,153 @@
+"""From a seed to what happens when: the Jobs and their fates, the faults and their times. Pure.
+
+Jobs and faults are drawn apart, so the same seed gives the same faults to however many Jobs.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from chaos.fates import Fate, draw
+
+CONTROLLERS = ("controller-0", "controller-1", "controller-2")
+WORKERS = ("worker-0", "worker-1")
+PARTS = (*CONTROLLERS, *WORKERS)
+FAULT_SECONDS = 2.0
+"""On average between two faults. A process takes 2 s of a busy machine's time to start again."""
+REST_SECONDS = 1.0
+"""Between two faults of the same thing, so that the second finds it working."""
+LONGEST_STOP_SECONDS = 30.0
+ALL_SHARE = 0.3
+"""Of the faults between a part and the API server, those that fall on all parts: as in front of a load balancer."""
+FORGETTING_SHARE = 40
+"""One in so many faults at most makes Redis forget: all that the API server shows is told again each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of fault: what it falls upon, and for how long."""
+
+    lane: str
+    """`part`: one process; `api`: the way of one part, or of all, to the API server; `watch`: the same, of
+    those that watch; `server`: the
+    API server itself; `redis`; `link`: one part's way to Redis; `reader`."""
+    shortest: float
+    longest: float
+    weight: int = 4
+    forgets: bool = False
+    """Redis loses what it had acknowledged."""
+
+
+KINDS: dict[str, Kind] = {
+    "kill": Kind("part", 0.0, 2.0, 10),
+    "terminate": Kind("part", 0.0, 1.0, 6),
+    "stop": Kind("part", 1.0, LONGEST_STOP_SECONDS, 6),
+    "clock": Kind("part", 3.0, 15.0, 3),
+    "watch-cut": Kind("watch", 0.0, 0.0, 6),
+    "watch-stalled": Kind("watch", 1.0, 12.0, 5),
+    "watch-410": Kind("watch", 0.0, 0.0, 4),
+    "answer-410": Kind("watch", 0.5, 3.0),
+    "answer-429": Kind("api", 0.5, 5.0),
+    "answer-500": Kind("api", 0.5, 5.0),
+    "answer-503": Kind("api", 0.5, 5.0),
+    "answer-empty": Kind("api", 0.5, 5.0),
+    "answer-401": Kind("api", 0.5, 5.0),
+    "answer-403": Kind("api", 0.5, 5.0),
+    "api-away": Kind("api", 0.5, 8.0),
+    "server-restarted": Kind("server", 0.0, 0.0, 2),
+    "compacted": Kind("server", 0.0, 0.0, 3),
+    "redis-killed": Kind("redis", 0.0, 3.0),
+    "redis-stopped": Kind("redis", 1.0, 10.0),
+    "redis-full": Kind("redis", 0.5, 6.0),
+    "redis-readonly": Kind("redis", 0.5, 6.0),
+    "redis-emptied": Kind("redis", 0.0, 2.0, 2, forgets=True),
+    "redis-failover": Kind("redis", 1.0, 1.0, 2, forgets=True),
+    "reply-lost": Kind("link", 0.0, 0.0, 8),
+    "connection-reset": Kind("link", 0.0, 0.0, 6),
+    "reader-crash": Kind("reader", 0.0, 1.0, 3),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    number: int
+    at: float
+    """Seconds from the beginning."""
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    number: int
+    at: float
+    kind: str
+    targets: tuple[str, ...]
+    """Parts; empty for what is there only once."""
+    seconds: float
+
+    def __str__(self) -> str:
+        where = "all" if len(self.targets) > 1 else "".join(self.targets)
+        return f"{self.at:7.2f} s  {self.kind:18}{where:14}{self.seconds:6.2f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    seed: int
+    seconds: float
+    """In which Jobs come and faults begin."""
+    jobs: tuple[JobPlan, ...]
+    faults: tuple[FaultPlan, ...]
+
+
+def plan(seed: int, jobs: int, faults: int, rate: float, kinds: Collection[str] = tuple(KINDS)) -> Plan:
+    """`rate` is the most Jobs in a second: with many faults they take longer to arrive."""
+    seconds = max(jobs / rate, faults * FAULT_SECONDS)
+    rng = Random(f"jobs {seed}")
+    arrivals = sorted(rng.uniform(0, seconds) for _ in range(jobs))
+    planned = tuple(JobPlan(number, round(at, 3), draw(rng)) for number, at in enumerate(arrivals))
+    return Plan(seed, seconds, planned, _faults(seed, faults, seconds, kinds))
+
+
+def _faults(seed: int, count: int, seconds: float, kinds: Collection[str]) -> tuple[FaultPlan, ...]:
+    rng = Random(f"faults {seed}")
+    names = [name for name in KINDS if name in kinds]
+    weights = [KINDS[name].weight for name in names]
+    may_forget = count // FORGETTING_SHARE + 1
+    if all(KINDS[name].forgets for name in names):
+        may_forget = count  # that is what was asked for
+    free: dict[str, float] = {}
+    planned: list[FaultPlan] = []
+    for number, at in enumerate(sorted(rng.uniform(1, max(seconds, 2)) for _ in range(count))):
+        while True:
+            name = rng.choices(names, weights)[0]
+            kind = KINDS[name]
+            targets = _targets(rng, kind.lane)
+            longest = max(kind.shortest, min(kind.longest, seconds / 8))
+            lasts = round(rng.uniform(kind.shortest, longest), 3)
+            lanes = _lanes(kind.lane, targets)
+            if kind.forgets and may_forget == 0:
+                continue
+            if all(free.get(lane, 0.0) <= at for lane in lanes):
+                break
+            at += 0.05  # everything may be busy: then this fault is late
+        may_forget -= kind.forgets
+        for lane in lanes:
+            free[lane] = at + lasts + REST_SECONDS
+        planned.append(FaultPlan(number, round(at, 3), name, targets, lasts))
+    return tuple(planned)
+
+
+def _targets(rng: Random, lane: str) -> tuple[str, ...]:
+    some: Sequence[str] = {"part": PARTS, "link": PARTS, "api": PARTS, "watch": CONTROLLERS}.get(lane, ())
+    if not some:
+        return ()
+    if lane in ("api", "watch") and rng.random() < ALL_SHARE:
+        return tuple(some)
+    return (rng.choice(some),)
+
+
+def _lanes(lane: str, targets: tuple[str, ...]) -> list[str]:
+    """What has to be free for it, and is taken by it."""
+    if lane in ("api", "watch", "link"):
+        return [f"{'link' if lane == 'link' else 'api'} {target}" for target in targets]
+    return list(targets) or [lane]

@@ -1,0 +1,71 @@
+"""The figures, and of each Job that was told wrongly all that is known. Pure."""
+
+from collections.abc import Iterator
+
+from chaos.run import Result
+from chaos.verdict import FIGURES
+
+SHOWN = 20
+"""Wrong Jobs that are shown at length."""
+
+
+def lines(result: Result, folder: str) -> Iterator[str]:
+    """What is printed, the figures last."""
+    verdict = result.verdict
+    if not verdict.is_green:
+        yield from _wrong(result)
+        yield f"logs of the parts: {folder}"
+        yield ""
+    for note in result.notes:
+        yield f"note: {note}"
+    for name, codes in result.deaths.items():
+        yield f"note: {name} ended by itself, with code {', '.join(map(str, codes))}"
+    plan = result.plan
+    yield f"seed {plan.seed} · {len(plan.jobs)} Jobs · {sum(result.faults.values())} faults · {result.seconds:.0f} s"
+    for kind, count in sorted(result.faults.items()):
+        yield f"  {kind:40}{count:8}"
+    rows = {
+        "Jobs": len(plan.jobs),
+        "faults": sum(result.faults.values()),
+        "faults that made Redis forget": len(result.observed.forgettings),
+        "writes to the API server": result.writes,
+        "unique events told": verdict.told,
+        "entries the consumer got": result.entries,
+        "ends that Redis forgot, of Jobs that are gone": verdict.forgotten,
+    }
+    for name, number in rows.items():
+        yield f"{name:48}{number:8}"
+    yield f"{'longest delay (s)':48}{verdict.longest_delay:8.1f}"
+    yield f"{'at rest after the last fault (s)':48}{result.rest_seconds:8.1f}"
+    for figure, name in FIGURES.items():
+        yield f"{name:48}{verdict.counts[figure]:8}"
+
+
+def _wrong(result: Result) -> Iterator[str]:
+    verdict, observed = result.verdict, result.observed
+    by_uid = {truth.uid: truth for truth in result.driver.truths.values()}
+    by_job: dict[str, list[str]] = {}
+    for number, life in enumerate(observed.lives):
+        for told in life:
+            by_job.setdefault(told.uid, []).append(f"life {number}  {told.entry:20}{told.status:10}{told.id}")
+    shown: dict[str, list[str]] = {}
+    for figure, uids in verdict.wrong.items():
+        for uid in uids:
+            shown.setdefault(uid, []).append(FIGURES[figure])
+    for uid, figures in list(shown.items())[:SHOWN]:
+        truth = by_uid.get(uid)
+        yield f"{', '.join(figures)}: {truth.name if truth else '?'} {uid}"
+        if truth is not None:
+            gone = "" if truth.gone is None else f", gone at {truth.gone:.2f}"
+            yield f"  fate {truth.fate}, created at {truth.created:.2f}{gone}"
+            for fact in truth.facts:
+                due = "due" if fact.id in truth.due | truth.ends else "   "
+                got = observed.received.get(fact.id)
+                when = "never received" if got is None else f"received after {got - fact.at:.2f} s"
+                yield f"  was   {fact.at:12.2f}  {fact.version:>8}  {fact.status:10}{fact.id} {due} {when}"
+            if record := observed.records.get(truth.name):
+                yield f"  record {record.status} {record.event}"
+        for line in by_job.get(uid, ["nothing"]):
+            yield f"  told  {line}"
+    if len(shown) > SHOWN:
+        yield f"… and {len(shown) - SHOWN} more"

@@ -1,0 +1,124 @@
+"""One run: the plan is carried out, everything is healed, what is told comes to rest, and is compared."""
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from chaos import reader as looks
+from chaos.access import Refused
+from chaos.faults import FAULTS, heal
+from chaos.handlers import handled
+from chaos.jobs import Driver
+from chaos.plan import FaultPlan, JobPlan, Plan
+from chaos.reader import until
+from chaos.verdict import Observed, Verdict, judge
+from chaos.world import World
+
+REST_SECONDS = 180.0
+"""The longest that is waited for what is still to be told when everything is well again."""
+QUIET_SECONDS = 12.0
+"""Nothing more is told for so long: longer than a sweep is away, so that what a sweep tells too often is told by then."""
+
+
+@dataclass
+class Result:
+    plan: Plan
+    verdict: Verdict
+    driver: Driver
+    observed: Observed
+    faults: Counter[str]
+    """Begun, by kind."""
+    seconds: float
+    rest_seconds: float
+    """From the last fault's end until all was told."""
+    writes: int
+    entries: int
+    redelivered: int
+    deaths: dict[str, list[int]]
+    """Of the parts that ended by themselves, the exit codes."""
+    notes: list[str]
+
+
+class Run:
+    def __init__(self, plan: Plan, world: World) -> None:
+        self._plan = plan
+        self._world = world
+        self._driver = Driver(world.cluster, known=world.known, told=world.told)
+        self._faults: Counter[str] = Counter()
+
+    async def carry_out(self) -> Result:
+        begun = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._live_all(begun))
+            for fault in self._plan.faults:
+                group.create_task(self._fail(fault, begun))
+        await heal(self._world)
+        healed = time.monotonic()
+        observed = await self._rest()
+        world = self._world
+        return Result(
+            plan=self._plan,
+            verdict=judge(self._driver.truths.values(), observed),
+            driver=self._driver,
+            observed=observed,
+            faults=self._faults,
+            seconds=time.monotonic() - begun,
+            rest_seconds=time.monotonic() - healed,
+            writes=world.cluster.writes,
+            entries=world.reader.entries,
+            redelivered=world.reader.redelivered,
+            deaths={part.name: part.deaths for part in world.parts.values() if part.deaths},
+            notes=[*world.notes, *(f"the reader ended: {error}" for error in world.reader.errors)],
+        )
+
+    async def _live_all(self, begun: float) -> None:
+        async with asyncio.TaskGroup() as group:
+            for plan in self._plan.jobs:
+                await asyncio.sleep(max(0.0, begun + plan.at - time.monotonic()))
+                group.create_task(self._live(plan))
+
+    async def _live(self, plan: JobPlan) -> None:
+        try:
+            await self._driver.live(plan)
+        except (Refused, TimeoutError) as error:
+            self._world.notes.append(f"job {plan.number} ({plan.fate.name}): {error}")
+
+    async def _fail(self, plan: FaultPlan, begun: float) -> None:
+        await asyncio.sleep(max(0.0, begun + plan.at - time.monotonic()))
+        fault = FAULTS[plan.kind](self._world, plan)
+        self._faults[plan.kind] += 1
+        try:
+            await fault.begin()
+            await asyncio.sleep(plan.seconds)
+            await fault.end()
+        except Exception as error:  # a fault that fails must not end the run: it is said, and healed at the end
+            self._world.notes.append(f"fault {plan.number} ({plan.kind}): {type(error).__name__}: {error}")
+
+    async def _rest(self) -> Observed:
+        """When nothing is left to be told; or what there is by then."""
+        deadline = time.monotonic() + REST_SECONDS
+        await until(self._is_done, REST_SECONDS, every=1.0)
+        length, since = -1, time.monotonic()
+        while time.monotonic() - since < QUIET_SECONDS and time.monotonic() < deadline + QUIET_SECONDS:
+            now = await self._world.redis.client.xlen(looks.KEYS.events)
+            if now != length:
+                length, since = now, time.monotonic()
+            await asyncio.sleep(0.5)
+        return await self._observe()
+
+    async def _is_done(self) -> bool:
+        if await looks.behind(self._world.redis.client) or await looks.open_uids(self._world.redis.client):
+            return False
+        return judge(self._driver.truths.values(), await self._observe()).is_green
+
+    async def _observe(self) -> Observed:
+        world, client = self._world, self._world.redis.client
+        return Observed(
+            lives=[*world.lives, await looks.life(client)],
+            forgettings=world.forgettings,
+            received=world.reader.received,
+            handled=handled(world.handled),
+            records=await looks.records(client, self._driver.truths),
+            open=await looks.open_uids(client),
+        )

@@ -1,0 +1,64 @@
+"""From a seed to a schedule."""
+
+from chaos.fates import FATES
+from chaos.faults import FAULTS
+from chaos.plan import KINDS, PARTS, REST_SECONDS, plan
+
+
+def test_the_same_seed_plans_the_same():
+    assert plan(7, 100, 60, 25) == plan(7, 100, 60, 25)
+    assert plan(7, 100, 60, 25) != plan(8, 100, 60, 25)
+
+
+def test_the_faults_do_not_depend_on_the_jobs():
+    assert plan(3, 10, 50, 25).faults == plan(3, 400, 50, 25).faults
+
+
+def test_there_are_as_many_as_were_asked_for():
+    planned = plan(1, 500, 40, 25)
+    assert len(planned.jobs) == 500
+    assert len(planned.faults) == 40
+    assert planned.seconds == 80
+
+
+def test_jobs_arrive_no_faster_than_the_rate():
+    assert plan(1, 1000, 0, 25).seconds == 40
+
+
+def test_one_thing_suffers_one_fault_at_a_time():
+    free: dict[str, float] = {}
+    for fault in plan(5, 0, 500, 25).faults:
+        lane = KINDS[fault.kind].lane.replace("watch", "api")
+        for target in fault.targets or ("",):
+            at = free.get(f"{lane} {target}", 0.0)
+            assert fault.at >= at - 0.002, fault
+            free[f"{lane} {target}"] = fault.at + fault.seconds + REST_SECONDS
+
+
+def test_few_faults_make_redis_forget():
+    for seed in range(20):
+        assert sum(KINDS[fault.kind].forgets for fault in plan(seed, 0, 80, 25).faults) <= 3
+
+
+def test_only_those_kinds_are_drawn_that_were_asked_for():
+    assert {fault.kind for fault in plan(1, 0, 30, 25, {"kill", "stop"}).faults} == {"kill", "stop"}
+
+
+def test_every_kind_is_drawn_and_every_kind_is_a_fault():
+    assert {fault.kind for fault in plan(1, 0, 800, 25).faults} == set(KINDS)
+    assert set(FAULTS) == set(KINDS)
+
+
+def test_stops_are_shorter_in_a_short_run():
+    longest = max(fault.seconds for fault in plan(1, 0, 40, 25).faults)
+    assert longest <= 10
+    assert max(fault.seconds for fault in plan(1, 0, 400, 25).faults if fault.kind == "stop") > 20
+
+
+def test_a_fault_falls_on_one_part_or_on_all():
+    for fault in plan(2, 0, 300, 25).faults:
+        assert set(fault.targets) <= set(PARTS)
+
+
+def test_every_fate_happens():
+    assert {job.fate.name for job in plan(1, 1000, 0, 25).jobs} == set(FATES)

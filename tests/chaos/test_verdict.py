@@ -1,0 +1,135 @@
+"""What counts as lost, told twice, out of order and after the end; each figure is made to say so once."""
+
+from typing import Any
+
+from chaos.truth import Truth
+from chaos.verdict import Forgetting, Observed, Recorded, Told, Verdict, judge
+
+
+def a_truth(*statuses: str, gone: float | None = None, promised: bool = True) -> Truth:
+    """A Job that went through these, at 10, 11, … seconds."""
+    truth = Truth("job-0", "any", uid="u", gone=gone)
+    for number, status in enumerate(statuses):
+        fact = truth.note(
+            status, 10.0 + number, str(number), "" if status in ("completed", "cancelled") else str(number)
+        )
+        if promised and status in ("completed", "failed", "cancelled"):
+            truth.ends = {fact.id}
+        elif promised and status == "running" and "completed" in statuses:
+            truth.due = {fact.id}
+    return truth
+
+
+def stream(truth: Truth, *ranks: int) -> list[Told]:
+    return [
+        Told(f"{place}-0", truth.facts[rank].id, truth.facts[rank].status, truth.uid)
+        for place, rank in enumerate(ranks)
+    ]
+
+
+def verdict(truth: Truth, *lives: list[Told], **more: Any) -> Verdict:
+    """Everything told was received, handled and recorded, unless `more` says otherwise."""
+    told = [entry for life in lives for entry in life]
+    last = lives[-1][-1] if lives[-1] else None
+    known: dict[str, Any] = {
+        "received": {entry.id: 20.0 for entry in told},
+        "handled": frozenset(entry.id for entry in told),
+        "records": {truth.name: Recorded(truth.uid, last.status, last.id)} if last else {},
+    }
+    return judge([truth], Observed(lives=lives, **(known | more)))
+
+
+def test_everything_told_once_and_in_order_is_green():
+    truth = a_truth("running", "completed")
+    found = verdict(truth, stream(truth, 0, 1))
+    assert found.is_green
+    assert found.told == 2
+    assert found.longest_delay == 10.0
+
+
+def test_an_end_that_was_not_told_is_lost():
+    truth = a_truth("running", "completed")
+    assert verdict(truth, stream(truth, 0)).counts == {"lost": 1}
+
+
+def test_an_end_without_the_running_before_it_is_lost_too():
+    truth = a_truth("running", "completed")
+    assert verdict(truth, stream(truth, 1)).counts == {"lost": 1}
+
+
+def test_a_suspension_that_nobody_saw_is_not_lost():
+    truth = a_truth("running", "suspended", "running", "completed")
+    truth.due = {truth.facts[2].id}
+    assert verdict(truth, stream(truth, 2, 3)).is_green
+
+
+def test_twice_is_counted():
+    truth = a_truth("running", "completed")
+    assert verdict(truth, stream(truth, 0, 0, 1)).counts == {"twice": 1}
+
+
+def test_a_past_that_follows_is_out_of_order():
+    truth = a_truth("running", "suspended", "running")
+    assert verdict(truth, stream(truth, 2, 1)).counts["order"] == 1
+
+
+def test_what_follows_an_end_is_counted():
+    truth = a_truth("running", "completed")
+    found = verdict(truth, stream(truth, 1, 0), records={"job-0": Recorded("u", "completed", truth.facts[1].id)})
+    assert found.counts == {"after": 1, "order": 1}
+
+
+def test_what_was_never_true_is_counted():
+    truth = a_truth("running", "completed")
+    stranger = Told("9-0", "another", "running", "u")
+    assert verdict(truth, [stranger, *stream(truth, 0, 1)]).counts == {"invented": 1}
+
+
+def test_what_the_consumer_or_a_worker_lacks_is_counted():
+    truth = a_truth("running", "completed")
+    life = stream(truth, 0, 1)
+    first = truth.facts[0].id
+    assert verdict(truth, life, received={first: 20.0}).counts == {"missing": 1}
+    assert verdict(truth, life, handled=frozenset({first})).counts == {"unhandled": 1}
+
+
+def test_a_record_that_says_something_else_is_counted():
+    truth = a_truth("running", "completed")
+    wrong = {"job-0": Recorded("u", "running", truth.facts[0].id)}
+    assert verdict(truth, stream(truth, 0, 1), records=wrong).counts == {"record": 1}
+
+
+def test_what_the_ledger_holds_open_is_counted():
+    truth = a_truth("running", "completed")
+    assert verdict(truth, stream(truth, 0, 1), open=["u"]).counts == {"open": 1}
+
+
+def test_told_again_after_redis_forgot_is_neither_twice_nor_out_of_order():
+    truth = a_truth("running", "completed")
+    found = verdict(truth, stream(truth, 0, 1), stream(truth, 0, 1), forgettings=[Forgetting(15.0, 16.0)])
+    assert found.is_green
+    assert found.told == 2
+
+
+def test_a_job_that_is_still_there_must_be_told_again_after_redis_forgot():
+    truth = a_truth("running", "completed")
+    found = verdict(truth, stream(truth, 0, 1), [], forgettings=[Forgetting(15.0, 16.0)])
+    assert found.counts == {"lost": 1}
+
+
+def test_a_job_that_is_gone_need_not_be_told_again():
+    truth = a_truth("running", "cancelled", gone=11.0)
+    assert verdict(truth, stream(truth, 0, 1), [], forgettings=[Forgetting(200.0, 201.0)]).is_green
+
+
+def test_an_end_that_redis_forgot_with_its_job_is_said_and_not_counted_as_lost():
+    truth = a_truth("running", "cancelled", gone=11.0)
+    found = verdict(truth, stream(truth, 0), [], forgettings=[Forgetting(15.0, 16.0)])
+    assert found.is_green
+    assert found.forgotten == 1
+    assert verdict(truth, stream(truth, 0), [], forgettings=[Forgetting(115.0, 116.0)]).counts == {"lost": 1}
+
+
+def test_a_job_that_went_before_anybody_knew_it_is_promised_nothing():
+    truth = a_truth("running", "cancelled", gone=11.0, promised=False)
+    assert verdict(truth, []).is_green
