@@ -18,6 +18,7 @@ import structlog
 from controller import memory, metrics
 from controller.finalizers import Finalizers
 from controller.health import Health
+from controller.hearing import Hearing
 from controller.scope import Scope
 from controller.settings import ControllerSettings
 from controller.store import Store
@@ -60,6 +61,7 @@ class Controller:
         self._ledger: Ledger | None = None
         self._reconciler: Reconciler | None = None
         self._turned = time.monotonic()
+        self._hearing: Hearing | None = None
         self.health: Health | None = None
 
     def stop(self) -> None:
@@ -130,10 +132,11 @@ class Controller:
                 redis=masked(settings.redis_url),
                 http=self.health.port,
             )
-            await self._work(reconciler, ledger, finalizers)
+            self._hearing = Hearing(self._reflectors, api.version)
+            await self._work(reconciler, ledger, finalizers, self._hearing)
         log.info("controller stopped")
 
-    async def _work(self, reconciler: Reconciler, ledger: Ledger, finalizers: Finalizers) -> None:
+    async def _work(self, reconciler: Reconciler, ledger: Ledger, finalizers: Finalizers, hearing: Hearing) -> None:
         workers = Supervisor()
         for number in range(WORKERS):
             workers.start(f"reconcile {number}", self._reconcile_forever)
@@ -146,6 +149,7 @@ class Controller:
         self._supervisor.start("claims", lambda: self._renew_claims(reconciler))
         self._supervisor.start("finalizers", finalizers.run)
         self._supervisor.start("keep", lambda: self._keep_rows(reconciler, ledger))
+        self._supervisor.start("hearing", hearing.run)
         self._supervisor.start("pulse", self._pulse)
         await self._stopping.wait()
         log.info("controller stopping")
@@ -267,7 +271,7 @@ class Controller:
         stuck = time.monotonic() - self._turned
         if stuck > STUCK_SECONDS:
             return f"the event loop has not turned for {stuck:.0f} s"
-        return self._supervisor.hopeless()
+        return self._supervisor.hopeless() or (self._hearing.ailment() if self._hearing else None)
 
     def ready(self) -> str | None:
         if self._stopping.is_set():

@@ -75,6 +75,8 @@ class Reflector(Generic[T]):
         """How often it has listed to the end."""
         self.last_byte = time.monotonic()
         """When the API server was heard last, on this machine's monotonic clock."""
+        self.in_vain_since: float | None = None
+        """Since when it has asked and got no answer at all, on the monotonic clock; None while it gets answers."""
         self._api = api
         self._selector = selector
         self._sink: Sink[T] = sink
@@ -164,6 +166,7 @@ class Reflector(Generic[T]):
                         await coming
         self._sink.end(version)
         self.lists += 1
+        self._heard()
         self._well()
         return version
 
@@ -180,20 +183,24 @@ class Reflector(Generic[T]):
 
     def _heard(self) -> None:
         self.last_byte = time.monotonic()
+        self.in_vain_since = None
 
     def _begin(self) -> None:
-        self._opened = time.monotonic()
+        self._opened = self.last_byte = time.monotonic()
         self.is_watching = True
         self._well()
 
     def _well(self) -> None:
-        self._heard()
         if self.trouble is not None:
             self.trouble = None
             log.info("watching", resource=self.resource.name, namespace=self.namespace or "*")
 
     async def _pause(self, error: KubeError) -> None:
         self._failures += 1
+        if error.code:
+            self.in_vain_since = None  # a refusal is an answer
+        elif self.in_vain_since is None:
+            self.in_vain_since = time.monotonic()
         self._restarted(type(error).__name__.lower())
         is_asked = isinstance(error, Throttled | Forbidden)
         pause = self._backoff(ASKED_SECONDS if is_asked else PAUSE_SECONDS)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 import controller.manager
+from controller import hearing
 from jobcast.kube import Api
 from tests.conftest import eventually
-from tests.controller.world import Request, World, make_job
+from tests.controller.world import Replica, Request, World, make_job
 
 JOBS = "/jobs"
 
@@ -292,3 +293,46 @@ async def test_a_job_that_ends_while_the_watch_of_pods_is_mute_is_told_with_exit
         (tmp_path / "go").touch()
         event = await world.until("half-seen", "failed")
     assert (event["exit_code"], event["output"]) == (6, "all\n")
+
+
+@pytest.mark.must_survive(35)
+async def test_liveness_is_false_while_a_watch_is_in_vain_and_the_server_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearing, "DEAF_SECONDS", 0.5)
+    monkeypatch.setattr(hearing, "LOOK_SECONDS", 0.05)
+
+    async def liveness(replica: Replica, code: int) -> bool:
+        return (await replica.get("/livez"))[0] == code
+
+    async with world.controller() as replica:
+        assert (await replica.get("/livez"))[0] == 200
+        for verb in ("list", "watch"):
+            world.fault("cut", verb=verb, resource="jobs", after_bytes=0, times=None)
+        world.strike("cut", resource="jobs")
+        await eventually(lambda: liveness(replica, 503))
+        assert "jobs in " in (await replica.get("/livez"))[1]
+        world.cluster.faults.clear()
+        await eventually(lambda: liveness(replica, 200))
+        await _life(world, "after")
+
+
+@pytest.mark.must_survive(35)
+@pytest.mark.parametrize("code", [403, 500])
+async def test_liveness_is_true_while_the_server_refuses(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(hearing, "DEAF_SECONDS", 0.2)
+    monkeypatch.setattr(hearing, "LOOK_SECONDS", 0.05)
+    async with world.controller() as replica:
+        reason = "forbidden" if code == 403 else "throttled"
+        before = await replica.metric("jobcast_watch_restarts_total", reason=reason)
+        world.fault("status", resource="jobs", code=code, times=None)
+        world.strike("cut", resource="jobs")
+
+        async def is_refused_again() -> bool:
+            return await replica.metric("jobcast_watch_restarts_total", reason=reason) >= before + 4
+
+        await eventually(is_refused_again)
+        assert (await replica.get("/livez"))[0] == 200, "a restart would not help"
+        world.cluster.faults.clear()
