@@ -20,6 +20,7 @@ The room's law: what is said to Redis and what its answers mean is written once,
 """
 
 from jobcast.client.aio import AsyncClient, AsyncFeed, AsyncLogFeed
+from jobcast.client.deduplicator import Deduplicator
 from jobcast.client.entry import Entry
 from jobcast.client.errors import ClientError, Damaged, NotKept, Refused, Unavailable
 from jobcast.client.plain import Client, Feed, LogFeed
@@ -32,6 +33,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Damaged",
+    "Deduplicator",
     "Entry",
     "Feed",
     "LogFeed",
