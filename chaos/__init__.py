@@ -2,7 +2,7 @@
 was told is compared with what was. Same seed, same faults and same fates.
 
     plan · fates · truth · verdict · report                    pure: from a seed to a schedule, from what was told to figures
-    access · jobs                                               the API server: Jobs are written, and what was written is kept
+    access · pods · jobs                                        the API server: Jobs are written, and what was written is kept
     parts · valkey · redisproxy · apiproxy · reader · handlers  what runs, and what stands between
     faults                                                      what goes wrong: each has a begin and an end
     world · run                                                 all of it, started in order and ended in reverse

@@ -42,7 +42,7 @@ async def _run(planned: Plan, means: Means, asked: argparse.Namespace) -> int:
         loop.add_signal_handler(number, task.cancel)
     async with World(means, devcluster=asked.devcluster) as world:
         result = await Run(planned, world).carry_out()
-        world.keep_logs = asked.keep or not result.verdict.is_green
+        world.keep_logs = asked.keep or bool(result.deaths) or not result.verdict.is_green
         print("\n".join(lines(result, str(world.folder))), flush=True)
         return 0 if result.verdict.is_green else 1
 

@@ -52,6 +52,10 @@ class Cluster:
     def jobs(self) -> str:
         return f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
 
+    @property
+    def pods(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/pods"
+
     async def ask(
         self,
         method: str,

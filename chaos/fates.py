@@ -43,7 +43,13 @@ FATES: dict[str, tuple[int, Steps]] = {
         (("create", 0), ("start", 1), ("ready", 1), ("complete", 4), ("told", 0), ("delete", 3)),
     ),
 }
-"""By name, how often of a hundred, and its steps."""
+"""By name, how often among the others, and its steps."""
+WITH_PODS: dict[str, tuple[int, Steps]] = {
+    **FATES,
+    "never-starts": (5, (("create", 0), ("start", 1), ("cannot-start", 1), ("fail", 3))),
+}
+"""Of Jobs that have Pods."""
+PODS_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +63,13 @@ class Step:
 class Fate:
     name: str
     steps: tuple[Step, ...]
+    has_pods: bool
 
 
 def draw(rng: Random) -> Fate:
     """One fate, with its pauses drawn."""
-    names = list(FATES)
-    name = rng.choices(names, [FATES[name][0] for name in names])[0]
-    return Fate(
-        name, tuple(Step(action, round(rng.uniform(longest / 8, longest), 3)) for action, longest in FATES[name][1])
-    )
+    has_pods = rng.random() < PODS_SHARE
+    fates = WITH_PODS if has_pods else FATES
+    name = rng.choices(list(fates), [often for often, _ in fates.values()])[0]
+    steps = tuple(Step(action, round(rng.uniform(longest / 8, longest), 3)) for action, longest in fates[name][1])
+    return Fate(name, steps, has_pods)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from chaos.access import MERGE, Cluster, Obj
 from chaos.plan import JobPlan
+from chaos.pods import Pods
 from chaos.truth import Truth
 
 MANAGER = "chaos.jobcast.dev/harness"
@@ -35,10 +36,14 @@ def template(name: str) -> Obj:
 class Driver:
     """Lives all lives of a plan. `truths` is what happened, as far as it has."""
 
-    def __init__(self, cluster: Cluster, *, known: Waits, told: Waits) -> None:
+    def __init__(self, bare: Cluster, with_pods: Cluster, *, on_node: bool, known: Waits, told: Waits) -> None:
+        """Jobs with and without Pods live in two namespaces: in one, they are known to be taken for each other
+        (docs/known-flaws.md)."""
         self.truths: dict[str, Truth] = {}
         """By the Job's name."""
-        self._cluster = cluster
+        self._bare = bare
+        self._with_pods = with_pods
+        self._on_node = on_node
         self._known = known
         self._told = told
 
@@ -46,15 +51,20 @@ class Driver:
         """One life. Raises what the API server refuses: then the harness is wrong."""
         name = f"job-{plan.number:05}"
         truth = self.truths[name] = Truth(name, plan.fate.name)
-        life = Life(self._cluster, truth, self._known, self._told)
+        cluster = self._with_pods if plan.fate.has_pods else self._bare
+        pods = Pods(cluster, name, on_node=self._on_node) if plan.fate.has_pods else None
+        life = Life(cluster, truth, pods, self._known, self._told)
         for step in plan.fate.steps:
             await asyncio.sleep(step.after)
             await life.act(step.action)
 
 
 class Life:
-    def __init__(self, cluster: Cluster, truth: Truth, known: Waits, told: Waits) -> None:
+    def __init__(self, cluster: Cluster, truth: Truth, pods: Pods | None, known: Waits, told: Waits) -> None:
         self._cluster = cluster
+        self._pods = pods
+        self._has_run = False
+        """Since its last start."""
         self._truth = truth
         self._known = known
         self._told = told
@@ -64,24 +74,30 @@ class Life:
         self._suspended: str | None = None
         self._last = datetime.min.replace(tzinfo=UTC)
         self._failed = 0
+        self._is_pod_up = False
 
     async def act(self, action: str) -> None:
         match action:
             case "create" | "create-suspended":
                 await self._create(is_suspended=action == "create-suspended")
             case "start":
-                self._started = self._moment()
-                await self._write(startTime=self._started, active=1, ready=0)
+                await self._start()
             case "ready":
-                await self._write(active=1, ready=1)
-                self._note("running", self._started)
+                await self._run()
+            case "cannot-start":
+                assert self._pods is not None, "without Pods nobody can say so"
+                await self._pods.create(self._truth.uid)
+                await self._pods.wait("ImagePullBackOff")
             case "retry":
+                await self._end_pod(1)
                 self._failed += 1
                 await self._write(active=1, ready=0, failed=self._failed)
             case "criteria":
                 self._condition("SuccessCriteriaMet", "CompletionsReached")
+                await self._end_pod(0)
                 await self._write(active=0, ready=0, succeeded=1)
             case "target":
+                await self._end_pod(3)
                 self._condition("FailureTarget", "BackoffLimitExceeded")
                 await self._write(active=0, ready=0, failed=self._failed + 1)
             case "complete":
@@ -115,13 +131,40 @@ class Life:
         self._truth.uid = made["metadata"]["uid"]
         self._truth.created = time.monotonic()
 
+    async def _start(self) -> None:
+        self._started, self._has_run = self._moment(), False
+        await self._write(startTime=self._started, active=1, ready=0)
+
+    async def _run(self) -> None:
+        """A Pod says it first, where there is one."""
+        if self._pods is not None:
+            await self._pods.create(self._truth.uid)
+            self._version = await self._pods.run(self._moment())
+            self._has_run, self._is_pod_up = True, True
+            self._note("running", self._started)
+        await self._write(active=1, ready=1)
+        self._has_run = True
+        self._note("running", self._started)
+
+    async def _end_pod(self, code: int) -> None:
+        if self._pods is not None and self._is_pod_up:
+            await self._pods.end(code, self._moment())
+            self._is_pod_up = False
+            self._truth.exit_code = code
+
     async def _complete(self) -> None:
+        if self._pods is not None and not self._has_run:  # it was too short for anybody to see it run
+            await self._pods.create(self._truth.uid)
+            await self._pods.run(self._moment())
+            self._is_pod_up = self._has_run = True
+        await self._end_pod(0)
         self._condition("SuccessCriteriaMet", "CompletionsReached")
         self._condition("Complete", "CompletionsReached")
         await self._write(active=0, ready=0, succeeded=1, completionTime=self._moment())
         self._end("completed")
 
     async def _fail(self) -> None:
+        await self._end_pod(3)
         self._condition("FailureTarget", "BackoffLimitExceeded")
         self._condition("Failed", "BackoffLimitExceeded")
         await self._write(active=0, ready=0, failed=self._failed + 1)
@@ -130,7 +173,9 @@ class Life:
     def _end(self, status: str) -> None:
         """Told with its last start, if that was not told before."""
         truth = self._truth
-        truth.due.add(self._note("running", self._started))
+        # Without Pods, a Job that had started is taken to have run.
+        if self._has_run or self._pods is None:
+            truth.due.add(self._note("running", self._started))
         truth.ends = {self._note(status)}
 
     async def _suspend(self) -> None:
@@ -138,10 +183,13 @@ class Life:
         self._condition("Suspended", "JobSuspended", at=self._suspended)
         await self._write(active=0, ready=0)
         self._note("suspended", self._suspended)
+        if self._pods is not None and self._is_pod_up:
+            await self._pods.delete()
+            self._is_pod_up = False
 
     async def _resume(self) -> None:
         await self._spec(suspend=False)
-        self._started = self._moment()
+        self._started, self._has_run = self._moment(), False
         self._condition("Suspended", "JobResumed", status="False", at=self._started)
         await self._write(startTime=self._started, active=1, ready=0)
 

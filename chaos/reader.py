@@ -32,6 +32,7 @@ class _Job(msgspec.Struct):
     id: str
     status: str
     job: _Ref
+    exit_code: int | None = None
 
 
 class Reader:
@@ -84,7 +85,7 @@ async def life(client: Any) -> list[Told]:
         page = await client.xrange(KEYS.events, after, "+", count=1000)
         for entry, fields in page:
             event = msgspec.json.decode(fields[b"event"], type=_Job)
-            found.append(Told(entry.decode(), event.id, event.status, event.job.uid))
+            found.append(Told(entry.decode(), event.id, event.status, event.job.uid, event.exit_code))
         if not page:
             return found
         after = f"({page[-1][0].decode()}"

@@ -14,8 +14,9 @@ def lines(result: Result, folder: str) -> Iterator[str]:
     verdict = result.verdict
     if not verdict.is_green:
         yield from _wrong(result)
-        yield f"logs of the parts: {folder}"
         yield ""
+    if result.deaths or not verdict.is_green:
+        yield f"note: the logs of the parts are kept in {folder}"
     for note in result.notes:
         yield f"note: {note}"
     for name, codes in result.deaths.items():
@@ -31,6 +32,7 @@ def lines(result: Result, folder: str) -> Iterator[str]:
         "writes to the API server": result.writes,
         "unique events told": verdict.told,
         "entries the consumer got": result.entries,
+        "ends told without the exit code": verdict.unknown_codes,
         "ends that Redis forgot, of Jobs that are gone": verdict.forgotten,
     }
     for name, number in rows.items():

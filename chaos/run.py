@@ -44,7 +44,7 @@ class Run:
     def __init__(self, plan: Plan, world: World) -> None:
         self._plan = plan
         self._world = world
-        self._driver = Driver(world.cluster, known=world.known, told=world.told)
+        self._driver = Driver(world.bare, world.with_pods, on_node=world.devcluster, known=world.known, told=world.told)
         self._faults: Counter[str] = Counter()
 
     async def carry_out(self) -> Result:
@@ -65,7 +65,7 @@ class Run:
             faults=self._faults,
             seconds=time.monotonic() - begun,
             rest_seconds=time.monotonic() - healed,
-            writes=world.cluster.writes,
+            writes=world.bare.writes + world.with_pods.writes,
             entries=world.reader.entries,
             redelivered=world.reader.redelivered,
             deaths={part.name: part.deaths for part in world.parts.values() if part.deaths},

@@ -39,6 +39,8 @@ class Truth:
     created: float = 0.0
     gone: float | None = None
     """When it went; None while the API server shows it."""
+    exit_code: int | None = None
+    """Of the main container that ended last; None where none did, or the Job has no Pods."""
     is_known: bool = False
     """The ledger had it before it was deleted."""
 

@@ -24,6 +24,7 @@ class Told:
     id: str
     status: str
     uid: str
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Verdict:
     """Unique ids, over all lives."""
     forgotten: int = 0
     """Ends that nobody can tell any more: the Job is gone, and Redis was made to forget."""
+    unknown_codes: int = 0
+    """Ends told without the exit code that the Pod had shown: nobody had seen it in time, which is said and no mistake."""
     longest_delay: float = 0.0
     slowest: str = ""
     """The id of the event that took it."""
@@ -89,6 +92,7 @@ FIGURES = {
     "invented": "told and never true",
     "missing": "consumer's unique events missing",
     "unhandled": "worker's unique events missing",
+    "code": "exit codes that are wrong",
     "record": "records that do not say so",
     "open": "left open in the ledger",
 }
@@ -114,6 +118,7 @@ def judge(truths: Iterable[Truth], observed: Observed) -> Verdict:
     for told in {told.id: told for told in last}.values():
         if told.id not in observed.received:
             verdict.add("missing", told.uid)
+        _judge_code(told, by_uid.get(told.uid), verdict)
         if observed.handled is not None and told.id not in observed.handled:
             verdict.add("unhandled", told.uid)
     for uid in observed.open:
@@ -145,6 +150,15 @@ def _judge_life(life: Sequence[Told], by_uid: Mapping[str, Truth], observed: Obs
         if rank < highest.get(told.uid, -1):
             verdict.add("order", told.uid)
         highest[told.uid] = max(rank, highest.get(told.uid, -1))
+
+
+def _judge_code(told: Told, truth: Truth | None, verdict: Verdict) -> None:
+    if truth is None or told.status not in ("completed", "failed"):
+        return
+    if told.exit_code is None:
+        verdict.unknown_codes += truth.exit_code is not None
+    elif told.exit_code != truth.exit_code:
+        verdict.add("code", told.uid)
 
 
 def _judge_lost(truth: Truth, told: set[str], observed: Observed, verdict: Verdict) -> None:

@@ -78,7 +78,8 @@ class World:
             await self._start_devcluster()
         access = await Access.find()
         namespace = f"chaos-{os.urandom(4).hex()}"
-        self.cluster = await stack.enter_async_context(Cluster(access, namespace))
+        self.bare = await stack.enter_async_context(Cluster(access, namespace))
+        self.with_pods = await stack.enter_async_context(Cluster(access, f"{namespace}-pods"))
         self.redis = Valkey(self.folder / "redis-0")
         stack.push_async_callback(lambda: self.redis.close())
         await self.redis.start()
@@ -128,13 +129,13 @@ class World:
 
     def _part(self, name: str) -> Part:
         kubeconfig = self.folder / f"{name}.kubeconfig"
-        self.api.write_kubeconfig(name, self.cluster.namespace, kubeconfig)
+        self.api.write_kubeconfig(name, self.bare.namespace, kubeconfig)
         environment = {
             **SETTINGS,
             **self.settings,
             "KUBECONFIG": str(kubeconfig),
             "REDIS_URL": self._redis_url(name),
-            "NAMESPACES": self.cluster.namespace,
+            "NAMESPACES": f"{self.bare.namespace},{self.with_pods.namespace}",
             "CHAOS_HANDLED": str(self.handled),
         }
         return Part(name, environment, self.folder)

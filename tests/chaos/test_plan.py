@@ -1,6 +1,6 @@
 """From a seed to a schedule."""
 
-from chaos.fates import FATES
+from chaos.fates import WITH_PODS
 from chaos.faults import FAULTS
 from chaos.plan import KINDS, PARTS, REST_SECONDS, plan
 
@@ -61,4 +61,4 @@ def test_a_fault_falls_on_one_part_or_on_all():
 
 
 def test_every_fate_happens():
-    assert {job.fate.name for job in plan(1, 1000, 0, 25).jobs} == set(FATES)
+    assert {job.fate.name for job in plan(1, 1000, 0, 25).jobs} == set(WITH_PODS)

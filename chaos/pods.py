@@ -1,0 +1,63 @@
+"""Pods that nobody runs: their status is written by the harness, as a kubelet would."""
+
+from chaos.access import MERGE, Cluster, Obj
+
+NODE = "chaos"
+SCHEDULER = "chaos.jobcast.dev/nobody"
+"""Where there is a scheduler it leaves such Pods alone, and no kubelet ever sees them."""
+
+
+class Pods:
+    """The Pods of one Job, one after the other."""
+
+    def __init__(self, cluster: Cluster, job: str, *, on_node: bool) -> None:
+        """`on_node`: they name a node that there is not. devcluster's own kubelet takes every other Pod; a real cluster
+        collects Pods whose node is not there, and leaves those alone that wait for their scheduler."""
+        self._cluster = cluster
+        self._job = job
+        self._on_node = on_node
+        self._count = 0
+        self._started = ""
+
+    @property
+    def path(self) -> str:
+        return f"{self._cluster.pods}/{self._job}-{self._count}"
+
+    async def create(self, uid: str) -> None:
+        self._count += 1
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": self._job, "uid": uid, "controller": True}
+        labels = {"batch.kubernetes.io/job-name": self._job, "batch.kubernetes.io/controller-uid": uid}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"{self._job}-{self._count}", "labels": labels, "ownerReferences": [owner]},
+            "spec": {
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "evaluation", "image": "busybox"}],
+                **({"nodeName": NODE} if self._on_node else {"schedulerName": SCHEDULER}),
+            },
+        }
+        await self._cluster.ask("POST", self._cluster.pods, pod, passing=(409,))
+
+    async def wait(self, reason: str) -> None:
+        await self._write("Pending", {"waiting": {"reason": reason}}, ready=False)
+
+    async def run(self, at: str) -> str:
+        """The resourceVersion from which on it ran."""
+        self._started = at
+        return await self._write("Running", {"running": {"startedAt": at}}, ready=True)
+
+    async def end(self, code: int, at: str) -> None:
+        reason = "Error" if code else "Completed"
+        ended = {"exitCode": code, "reason": reason, "startedAt": self._started, "finishedAt": at}
+        await self._write("Failed" if code else "Succeeded", {"terminated": ended}, ready=False)
+
+    async def delete(self) -> None:
+        await self._cluster.ask("DELETE", self.path, {"gracePeriodSeconds": 0}, passing=(404,))
+
+    async def _write(self, phase: str, state: Obj, *, ready: bool) -> str:
+        container = {"name": "evaluation", "image": "busybox", "imageID": "", "restartCount": 0, "ready": ready}
+        status = {"phase": phase, "containerStatuses": [{**container, "state": state}]}
+        _, pod = await self._cluster.ask("PATCH", f"{self.path}/status", {"status": status}, kind=MERGE)
+        return str(pod["metadata"]["resourceVersion"])
