@@ -40,8 +40,9 @@ async def _run(planned: Plan, means: Means, asked: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
-    async with World(means, devcluster=asked.devcluster) as world:
-        result = await Run(planned, world).carry_out()
+    settings = dict(setting.split("=", 1) for setting in asked.env)
+    async with World(means, devcluster=asked.devcluster, settings=settings) as world:
+        result = await Run(planned, world, asked.patience).carry_out()
         world.keep_logs = asked.keep or bool(result.deaths) or not result.verdict.is_green
         print("\n".join(lines(result, str(world.folder))), flush=True)
         return 0 if result.verdict.is_green else 1
@@ -56,6 +57,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--devcluster", action="store_true", help="instead of the current kubeconfig's cluster")
     parser.add_argument("--restart-apiserver", metavar="CMD", help="restarts the API server, returns when it is back")
     parser.add_argument("--compact", metavar="CMD", help="has etcd forget the history of all watches")
+    parser.add_argument("--patience", type=float, default=180.0, help="seconds that what is due may take in the end")
+    parser.add_argument("--env", metavar="NAME=VALUE", action="append", default=[], help="a setting of the parts")
     parser.add_argument("--only", metavar="KINDS", help=f"comma list of {', '.join(KINDS)}")
     parser.add_argument("--plan", action="store_true", help="print the faults of this seed and do nothing")
     parser.add_argument("--keep", action="store_true", help="keep the logs of the parts, also when all is well")

@@ -15,8 +15,6 @@ from chaos.reader import until
 from chaos.verdict import Observed, Verdict, judge
 from chaos.world import World
 
-REST_SECONDS = 180.0
-"""The longest that is waited for what is still to be told when everything is well again."""
 QUIET_SECONDS = 12.0
 """Nothing more is told for so long: longer than a sweep is away, so that what a sweep tells too often is told by then."""
 
@@ -41,7 +39,9 @@ class Result:
 
 
 class Run:
-    def __init__(self, plan: Plan, world: World) -> None:
+    def __init__(self, plan: Plan, world: World, patience: float) -> None:
+        """`patience`: the longest (s) that is waited for what is still to be told when everything is well again."""
+        self._patience = patience
         self._plan = plan
         self._world = world
         self._driver = Driver(world.bare, world.with_pods, on_node=world.devcluster, known=world.known, told=world.told)
@@ -97,8 +97,8 @@ class Run:
 
     async def _rest(self) -> Observed:
         """When nothing is left to be told; or what there is by then."""
-        deadline = time.monotonic() + REST_SECONDS
-        await until(self._is_done, REST_SECONDS, every=1.0)
+        deadline = time.monotonic() + self._patience
+        await until(self._is_done, self._patience, every=1.0)
         length, since = -1, time.monotonic()
         while time.monotonic() - since < QUIET_SECONDS and time.monotonic() < deadline + QUIET_SECONDS:
             now = await self._world.redis.client.xlen(looks.KEYS.events)

@@ -1,0 +1,101 @@
+"""Mistakes that the fault run has to find. On the PYTHONPATH of a part, CHAOS_SABOTAGE names the one that it makes:
+
+    python -m chaos --devcluster --env PYTHONPATH=tests/chaos/sabotage --env CHAOS_SABOTAGE=acks-before-task
+
+Each is a line or two of the product, changed as somebody might change them.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+
+def records_before_telling() -> None:
+    """The row and the record first, the stream afterwards: two steps in place of one."""
+    from jobcast import ledger
+
+    # count is still made, so that it is known what is to be appended.
+    start = ledger.SCRIPT.index("    redis.call('XADD'")
+    end = ledger.SCRIPT.index("    redis.call('PUBLISH', ARGV[at + 2], ARGV[at + 3])\n    fields[")
+    ledger.SCRIPT = ledger.SCRIPT[:start] + ledger.SCRIPT[end:]
+    ledger.SHA = hashlib.sha1(ledger.SCRIPT.encode()).hexdigest()
+    step = ledger.Ledger.step
+
+    async def in_two_steps(self: Any, asked: Any) -> Any:
+        told = await step(self, asked)
+        events = [telling for telling in asked.tellings if telling.status != ledger.PROGRESS]
+        for telling in events[-told.count :] if told.count else ():
+            await asyncio.sleep(0.01)
+            fields = ("id", telling.id, "status", telling.status, "eval_id", asked.eval_id, "event", telling.body)
+            await self.run("XADD", self.keys.events, "*", *fields)
+        return told
+
+    ledger.Ledger.step = in_two_steps  # type: ignore[method-assign]
+
+
+def acks_before_task() -> None:
+    """The worker acknowledges what it reads, then has it worked on."""
+    from worker.bridge import Bridge
+    from worker.entries import Entries
+
+    take = Bridge._take
+
+    def take_and_acknowledge(self: Any, entries: Any, *args: Any, **options: Any) -> None:
+        entries = list(entries)
+        self._entries.acknowledge([entry for entry, _ in entries])
+        take(self, entries, *args, **options)
+
+    Bridge._take = take_and_acknowledge  # type: ignore[method-assign]
+    # Which refuses to work on what is acknowledged, as it should.
+    Entries.start = lambda *_: 1  # type: ignore[method-assign,assignment]
+
+
+def ignores_versions() -> None:
+    """Who is newer is not asked: whoever comes last is."""
+    from jobcast import ledger
+
+    text = ledger.SCRIPT.replace("version < told_version", "false").replace("version >= told_version", "true")
+    ledger.SCRIPT, ledger.SHA = text, hashlib.sha1(text.encode()).hexdigest()
+
+
+def forgets_who_vanished() -> None:
+    """After a list nobody looks for the Jobs that are not in it."""
+    from controller.manager import Controller
+    from controller.scope import JobSink
+    from jobcast.ledger import Ledger
+
+    async def sleep(self: Any, scope: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def nobody(self: Any) -> list[str]:
+        return []
+
+    Controller._look_for_vanished = sleep  # type: ignore[method-assign]
+    JobSink.end = lambda self, version: None  # type: ignore[method-assign,misc,assignment]
+    Ledger.open_uids = nobody  # type: ignore[method-assign]
+
+
+def ignores_the_epoch() -> None:
+    """Redis is believed to remember whatever it acknowledged."""
+    from jobcast.ledger import Ledger
+
+    create = Ledger.__init__
+
+    def deaf(self: Any, *args: Any, **options: Any) -> None:
+        create(self, *args, **{**options, "forgot": lambda reason: None})
+
+    Ledger.__init__ = deaf  # type: ignore[method-assign]
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    "records-before-telling": records_before_telling,
+    "acks-before-task": acks_before_task,
+    "ignores-versions": ignores_versions,
+    "forgets-who-vanished": forgets_who_vanished,
+    "ignores-the-epoch": ignores_the_epoch,
+}
+
+if name := os.environ.get("CHAOS_SABOTAGE"):
+    SABOTAGES[name]()
