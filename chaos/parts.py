@@ -48,9 +48,12 @@ class Part:
     def is_controller(self) -> bool:
         return self.name.startswith("controller")
 
-    def start(self, prefix: tuple[str, ...] = (), **environment: str) -> None:
-        """`prefix` is a command that runs it."""
-        command = [*prefix, sys.executable, "-m"]
+    def start(self, **environment: str) -> None:
+        """Unless it runs."""
+        self.is_down = False
+        if self.process is not None and self.process.poll() is None:
+            return
+        command = [sys.executable, "-m"]
         if self.is_controller:
             command += ["controller"]
         else:
@@ -66,7 +69,6 @@ class Part:
                 env={**self._environment, **environment},
                 start_new_session=True,
             )
-        self.is_down = False
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None

@@ -14,13 +14,15 @@ WORKERS = ("worker-0", "worker-1")
 PARTS = (*CONTROLLERS, *WORKERS)
 FAULT_SECONDS = 2.0
 """On average between two faults. A process takes 2 s of a busy machine's time to start again."""
+TRIES = 8
+"""Targets that are looked at before a fault is put off."""
 REST_SECONDS = 1.0
 """Between two faults of the same thing, so that the second finds it working."""
 LONGEST_STOP_SECONDS = 30.0
 ALL_SHARE = 0.3
 """Of the faults between a part and the API server, those that fall on all parts: as in front of a load balancer."""
 FORGETTING_SHARE = 40
-"""One in so many faults at most makes Redis forget: all that the API server shows is told again each time."""
+"""One in so many faults, and one at least, makes Redis forget: all that the API server shows is told again each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,31 +112,36 @@ def plan(seed: int, jobs: int, faults: int, rate: float, kinds: Collection[str] 
 
 def _faults(seed: int, count: int, seconds: float, kinds: Collection[str]) -> tuple[FaultPlan, ...]:
     rng = Random(f"faults {seed}")
-    names = [name for name in KINDS if name in kinds]
-    weights = [KINDS[name].weight for name in names]
-    may_forget = count // FORGETTING_SHARE + 1
-    if all(KINDS[name].forgets for name in names):
-        may_forget = count  # that is what was asked for
     free: dict[str, float] = {}
     planned: list[FaultPlan] = []
-    for number, at in enumerate(sorted(rng.uniform(1, max(seconds, 2)) for _ in range(count))):
-        while True:
-            name = rng.choices(names, weights)[0]
-            kind = KINDS[name]
-            targets = _targets(rng, kind.lane)
-            longest = max(kind.shortest, min(kind.longest, seconds / 8))
-            lasts = round(rng.uniform(kind.shortest, longest), 3)
-            lanes = _lanes(kind.lane, targets)
-            if kind.forgets and may_forget == 0:
-                continue
-            if all(free.get(lane, 0.0) <= at for lane in lanes):
-                break
-            at += 0.05  # everything may be busy: then this fault is late
-        may_forget -= kind.forgets
-        for lane in lanes:
+    times = sorted(rng.uniform(1, max(seconds, 2)) for _ in range(count))
+    for number, (at, name) in enumerate(zip(times, _deal(rng, count, kinds), strict=True)):
+        kind = KINDS[name]
+        lasts = round(rng.uniform(kind.shortest, max(kind.shortest, min(kind.longest, seconds / 8))), 3)
+        targets = _targets(rng, kind.lane)
+        tries = 0
+        while any(free.get(lane, 0.0) > at for lane in lanes_of(name, targets)):
+            # Rather another part than another time; where all are busy, or there is but one, it is late.
+            targets, tries = _targets(rng, kind.lane), tries + 1
+            at += 0.05 if tries % TRIES == 0 else 0.0
+        for lane in lanes_of(name, targets):
             free[lane] = at + lasts + REST_SECONDS
         planned.append(FaultPlan(number, round(at, 3), name, targets, lasts))
-    return tuple(planned)
+    return tuple(sorted(planned, key=lambda fault: fault.at))
+
+
+def _deal(rng: Random, count: int, kinds: Collection[str]) -> list[str]:
+    """Each kind once as far as there is room, then as often as it weighs; those that make Redis forget are counted off."""
+    names = [name for name in KINDS if name in kinds]
+    forgetting = [name for name in names if KINDS[name].forgets]
+    others = [name for name in names if not KINDS[name].forgets]
+    share = (count if not others else max(1, count // FORGETTING_SHARE)) if forgetting and count else 0
+    rest = count - share
+    dealt = rng.sample(others, min(rest, len(others)))
+    dealt += rng.choices(others, [KINDS[name].weight for name in others], k=rest - len(dealt)) if others else []
+    dealt += [rng.choice(forgetting) for _ in range(share)]
+    rng.shuffle(dealt)
+    return dealt
 
 
 def _targets(rng: Random, lane: str) -> tuple[str, ...]:
@@ -146,8 +153,9 @@ def _targets(rng: Random, lane: str) -> tuple[str, ...]:
     return (rng.choice(some),)
 
 
-def _lanes(lane: str, targets: tuple[str, ...]) -> list[str]:
-    """What has to be free for it, and is taken by it."""
+def lanes_of(kind: str, targets: tuple[str, ...]) -> list[str]:
+    """What has to be free for it, and is taken by it; in a fixed order."""
+    lane = KINDS[kind].lane
     if lane in ("api", "watch", "link"):
         return [f"{'link' if lane == 'link' else 'api'} {target}" for target in targets]
     return list(targets) or [lane]

@@ -1,6 +1,7 @@
 """One run: the plan is carried out, everything is healed, what is told comes to rest, and is compared."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from chaos.access import Refused
 from chaos.faults import FAULTS, heal
 from chaos.handlers import handled
 from chaos.jobs import Driver
-from chaos.plan import FaultPlan, JobPlan, Plan
+from chaos.plan import FaultPlan, JobPlan, Plan, lanes_of
 from chaos.reader import until
 from chaos.verdict import Observed, Verdict, judge
 from chaos.world import World
@@ -87,13 +88,16 @@ class Run:
     async def _fail(self, plan: FaultPlan, begun: float) -> None:
         await asyncio.sleep(max(0.0, begun + plan.at - time.monotonic()))
         fault = FAULTS[plan.kind](self._world, plan)
-        self._faults[plan.kind] += 1
-        try:
-            await fault.begin()
-            await asyncio.sleep(plan.seconds)
-            await fault.end()
-        except Exception as error:  # a fault that fails must not end the run: it is said, and healed at the end
-            self._world.notes.append(f"fault {plan.number} ({plan.kind}): {type(error).__name__}: {error}")
+        async with contextlib.AsyncExitStack() as stack:
+            for lane in lanes_of(plan.kind, plan.targets):
+                await stack.enter_async_context(self._world.turns[lane])
+            self._faults[plan.kind] += 1
+            try:
+                await fault.begin()
+                await asyncio.sleep(plan.seconds)
+                await fault.end()
+            except Exception as error:  # a fault that fails must not end the run: it is said, and healed at the end
+                self._world.notes.append(f"fault {plan.number} ({plan.kind}): {type(error).__name__}: {error}")
 
     async def _rest(self) -> Observed:
         """When nothing is left to be told; or what there is by then."""

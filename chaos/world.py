@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,7 @@ class Means:
     compact: str | None = None
     """A command that has etcd forget the history of all watches."""
     faketime: str | None = None
-    """Where the program is."""
+    """Where its library is."""
 
 
 @dataclass
@@ -63,6 +64,8 @@ class World:
         self.notes: list[str] = []
         """What went wrong in a way that no figure counts."""
         self.keep_logs = True
+        self.turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """One fault at a time, of those that share a lane: one may take longer than was planned."""
         self._stack = contextlib.AsyncExitStack()
         try:
             await self._start()

@@ -35,17 +35,23 @@ def test_one_thing_suffers_one_fault_at_a_time():
             free[f"{lane} {target}"] = fault.at + fault.seconds + REST_SECONDS
 
 
-def test_few_faults_make_redis_forget():
+def test_few_faults_make_redis_forget_and_one_at_least():
     for seed in range(20):
-        assert sum(KINDS[fault.kind].forgets for fault in plan(seed, 0, 80, 25).faults) <= 3
+        assert sum(KINDS[fault.kind].forgets for fault in plan(seed, 0, 80, 25).faults) == 2
+        assert sum(KINDS[fault.kind].forgets for fault in plan(seed, 0, 20, 25).faults) == 1
 
 
 def test_only_those_kinds_are_drawn_that_were_asked_for():
     assert {fault.kind for fault in plan(1, 0, 30, 25, {"kill", "stop"}).faults} == {"kill", "stop"}
 
 
-def test_every_kind_is_drawn_and_every_kind_is_a_fault():
-    assert {fault.kind for fault in plan(1, 0, 800, 25).faults} == set(KINDS)
+def test_a_short_run_has_every_kind_that_spares_the_memory_of_redis():
+    kept = {name for name, kind in KINDS.items() if not kind.forgets}
+    for seed in range(20):
+        assert {fault.kind for fault in plan(seed, 0, 40, 25).faults} >= kept
+
+
+def test_every_kind_is_a_fault():
     assert set(FAULTS) == set(KINDS)
 
 
