@@ -63,7 +63,7 @@ class World:
         self.forgettings: list[Forgetting] = []
         self.notes: list[str] = []
         """What went wrong in a way that no figure counts."""
-        self.keep_logs = True
+        self.keep_logs = False
         self.turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """One fault at a time, of those that share a lane: one may take longer than was planned."""
         self._stack = contextlib.AsyncExitStack()
@@ -107,6 +107,8 @@ class World:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, Exception):  # not when somebody ended us
+            self.keep_logs = True
         await self._stack.aclose()
 
     async def replace_redis(self, server: Valkey) -> None:
