@@ -180,11 +180,11 @@ class Reconciler:
     async def _tell(
         self, job: Job, pods: Sequence[Pod], now: Standing, facts: tuple[Due, ...], context: Context
     ) -> Outcome:
-        # What was told already is not made again; the ledger would pass over it anyway.
-        new = [fact for fact in facts if fact.id != self._told.get(job.uid)]
+        # All of them, also what was told already: the ledger passes over it. But the step may wait while Redis is away, and
+        # Redis may have forgotten it by then.
         teller = Teller(job, pods, context, now=self._cluster.now)
-        events = [teller.event(fact) for fact in new]
-        tellings = [Telling(fact.id, fact.status, encode(event)) for fact, event in zip(new, events, strict=True)]
+        events = [teller.event(fact) for fact in facts]
+        tellings = [Telling(fact.id, fact.status, encode(event)) for fact, event in zip(facts, events, strict=True)]
         status = Status.RUNNING if now.is_terminal else now.status
         noted = self._new_notes(job, pods)
         at = len(tellings) - 1 if now.is_terminal else len(tellings)  # nothing is told after an end

@@ -53,7 +53,9 @@ def due(job: Job, standing: Standing) -> tuple[Due, ...]:
     facts: tuple[Due, ...] = (Due(event_id(job.uid, target, key), target),)
     # Without startTime (Kubernetes 1.35 clears it on suspension, while the Pods still terminate) its running has no id:
     # an empty key would make another one of the running that was told.
-    if standing.has_run and job.started:
+    # Of a Job that goes while it is suspended its running is history, and comes before a suspended that may have been told.
+    is_past = target is Status.CANCELLED and job.suspended is not None
+    if standing.has_run and job.started and not is_past:
         facts = (Due(event_id(job.uid, Status.RUNNING, job.started or ""), Status.RUNNING), *facts)
     return facts
 

@@ -216,3 +216,25 @@ async def test_logs_are_read_as_each_container_ends_and_not_before(world: World)
         while not world.done:
             await asyncio.sleep(0)
     assert world.source.tries == ["eval-42-abcde"]
+
+
+@pytest.mark.must_survive(26)
+async def test_an_end_that_waited_while_redis_forgot_is_told_with_its_running(world: World) -> None:
+    world.store.put_job(RUNNING)
+    world.store.put_pod(pod(ended_state()))
+    await world.reconciler.reconcile(UID)
+    await world.client.flushall()  # what waits is sent before anybody has noticed
+    world.store.put_job(COMPLETE)
+    await world.until_told()
+    assert await world.told() == ["running", "completed"]
+
+
+async def test_of_a_job_that_goes_while_it_is_suspended_nothing_of_its_running_follows(world: World) -> None:
+    paused = condition("Suspended")
+    world.store.put_job(job(startTime=STARTED, version=100, conditions=[paused]))
+    await world.reconciler.reconcile(UID)
+    # Its Pod was not in view until now.
+    world.store.put_pod(pod(running_state(ENDED)))
+    world.store.put_job(job(startTime=STARTED, version=101, conditions=[paused], deleted=ENDED))
+    await world.reconciler.reconcile(UID)
+    assert await world.told() == ["suspended", "cancelled"]
