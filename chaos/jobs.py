@@ -47,7 +47,7 @@ class Driver:
         self._known = known
         self._told = told
 
-    async def live(self, plan: JobPlan) -> None:
+    async def live(self, plan: JobPlan) -> "Life":
         """One life. Raises what the API server refuses: then the harness is wrong."""
         name = f"job-{plan.number:05}"
         truth = self.truths[name] = Truth(name, plan.fate.name)
@@ -57,6 +57,7 @@ class Driver:
         for step in plan.fate.steps:
             await asyncio.sleep(step.after)
             await life.act(step.action)
+        return life
 
 
 class Life:
@@ -65,6 +66,8 @@ class Life:
         self._pods = pods
         self._has_run = False
         """Since its last start."""
+        self._may_go = True
+        """It was seen, or told, where that was waited for. One that was not stays, and so counts as lost or left open."""
         self._truth = truth
         self._known = known
         self._told = told
@@ -75,6 +78,15 @@ class Life:
         self._last = datetime.min.replace(tzinfo=UTC)
         self._failed = 0
         self._is_pod_up = False
+
+    @property
+    def name(self) -> str:
+        return self._truth.name
+
+    @property
+    def is_over(self) -> bool:
+        """It has its end, and the API server shows it."""
+        return bool(self._truth.ends) and self._truth.gone is None
 
     async def act(self, action: str) -> None:
         match action:
@@ -112,9 +124,9 @@ class Life:
             case "resume":
                 await self._resume()
             case "known":
-                self._truth.is_known = await self._known(self._truth.uid, WAIT_SECONDS)
+                self._truth.is_known = self._may_go = await self._known(self._truth.uid, WAIT_SECONDS)
             case "told":
-                self._truth.is_known = await self._told(self._truth.uid, WAIT_SECONDS)
+                self._may_go = await self._told(self._truth.uid, WAIT_SECONDS)
             case "delete":
                 await self._delete()
             case _:
@@ -194,17 +206,14 @@ class Life:
         await self._write(startTime=self._started, active=1, ready=0)
 
     async def _delete(self) -> None:
+        if not self._may_go:
+            return
         await self._cluster.ask("DELETE", self._path, {"propagationPolicy": "Background"}, passing=(404,))
         truth = self._truth
         truth.gone = time.monotonic()
-        if truth.ends:
-            if not truth.is_known:  # its end was not told in time, and may now be taken for a cancellation
-                self._note("cancelled")
-                truth.ends, truth.due = set(), set()
-            return
-        cancelled = self._note("cancelled")
-        if truth.is_known:
-            truth.ends = {cancelled}
+        if not truth.ends:
+            cancelled = self._note("cancelled")
+            truth.ends = {cancelled} if truth.is_known else set()
 
     async def _spec(self, **change: bool) -> None:
         await self._cluster.ask("PATCH", self._path, {"spec": change}, kind=MERGE)

@@ -10,12 +10,14 @@ from chaos import reader as looks
 from chaos.access import Refused
 from chaos.faults import FAULTS, heal
 from chaos.handlers import handled
-from chaos.jobs import Driver
+from chaos.jobs import Driver, Life
 from chaos.plan import FaultPlan, JobPlan, Plan, lanes_of
 from chaos.reader import until
 from chaos.verdict import Observed, Verdict, judge
 from chaos.world import World
 
+TTL_SECONDS = 120.0
+"""After its end was told a Job is kept so long, as its ttlSecondsAfterFinished would: in a long run the cluster does not fill."""
 QUIET_SECONDS = 12.0
 """Nothing more is told for so long: longer than a sweep is away, so that what a sweep tells too often is told by then."""
 
@@ -47,6 +49,7 @@ class Run:
         self._world = world
         self._driver = Driver(world.bare, world.with_pods, on_node=world.devcluster, known=world.known, told=world.told)
         self._faults: Counter[str] = Counter()
+        self._removals: set[asyncio.Task[None]] = set()
 
     async def carry_out(self) -> Result:
         begun = time.monotonic()
@@ -54,6 +57,9 @@ class Run:
             group.create_task(self._live_all(begun))
             for fault in self._plan.faults:
                 group.create_task(self._fail(fault, begun))
+        for removal in self._removals:
+            removal.cancel()
+        await asyncio.gather(*self._removals, return_exceptions=True)
         await heal(self._world)
         healed = time.monotonic()
         observed = await self._rest()
@@ -81,9 +87,16 @@ class Run:
 
     async def _live(self, plan: JobPlan) -> None:
         try:
-            await self._driver.live(plan)
+            life = await self._driver.live(plan)
+            self._removals.add(asyncio.create_task(self._remove(life), name=life.name))
         except (Refused, TimeoutError) as error:
             self._world.notes.append(f"job {plan.number} ({plan.fate.name}): {error}")
+
+    async def _remove(self, life: Life) -> None:
+        if life.is_over:
+            await life.act("told")
+            await asyncio.sleep(TTL_SECONDS)
+            await life.act("delete")
 
     async def _fail(self, plan: FaultPlan, begun: float) -> None:
         await asyncio.sleep(max(0.0, begun + plan.at - time.monotonic()))
