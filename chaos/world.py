@@ -28,7 +28,6 @@ from jobcast.kube.access import Access
 READER = "reader"
 SETTINGS = {
     "LOG_STORE": "none",
-    "LOG_WAIT_SECONDS": "3",
     "SWEEP_SECONDS": "10",
     "TAKEOVER_SECONDS": "10",
     "HANDLERS": "chaos.handlers",
