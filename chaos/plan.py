@@ -22,7 +22,7 @@ LONGEST_STOP_SECONDS = 30.0
 ALL_SHARE = 0.3
 """Of the faults between a part and the API server, those that fall on all parts: as in front of a load balancer."""
 FORGETTING_SHARE = 40
-"""One in so many faults, and one at least, makes Redis forget: all that the API server shows is told again each time."""
+"""One in so many faults, and one of each kind, makes Redis forget: all that the API server shows is told again each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +135,12 @@ def _deal(rng: Random, count: int, kinds: Collection[str]) -> list[str]:
     names = [name for name in KINDS if name in kinds]
     forgetting = [name for name in names if KINDS[name].forgets]
     others = [name for name in names if not KINDS[name].forgets]
-    share = (count if not others else max(1, count // FORGETTING_SHARE)) if forgetting and count else 0
+    share = max(len(forgetting), count // FORGETTING_SHARE) if others else count
+    share = min(share, count) if forgetting else 0
     rest = count - share
     dealt = rng.sample(others, min(rest, len(others)))
     dealt += rng.choices(others, [KINDS[name].weight for name in others], k=rest - len(dealt)) if others else []
-    dealt += [rng.choice(forgetting) for _ in range(share)]
+    dealt += [forgetting[turn % len(forgetting)] for turn in range(share)]
     rng.shuffle(dealt)
     return dealt
 

@@ -35,20 +35,27 @@ def test_one_thing_suffers_one_fault_at_a_time():
             free[f"{lane} {target}"] = fault.at + fault.seconds + REST_SECONDS
 
 
-def test_few_faults_make_redis_forget_and_one_at_least():
+def test_few_faults_make_redis_forget_and_one_of_each_kind():
     for seed in range(20):
-        assert sum(KINDS[fault.kind].forgets for fault in plan(seed, 0, 80, 25).faults) == 2
-        assert sum(KINDS[fault.kind].forgets for fault in plan(seed, 0, 20, 25).faults) == 1
+        for faults in (20, 80):
+            forgetting = [fault.kind for fault in plan(seed, 0, faults, 25).faults if KINDS[fault.kind].forgets]
+            assert sorted(forgetting) == ["redis-emptied", "redis-failover"]
+    assert sum(KINDS[fault.kind].forgets for fault in plan(1, 0, 400, 25).faults) == 10
 
 
 def test_only_those_kinds_are_drawn_that_were_asked_for():
     assert {fault.kind for fault in plan(1, 0, 30, 25, {"kill", "stop"}).faults} == {"kill", "stop"}
 
 
-def test_a_short_run_has_every_kind_that_spares_the_memory_of_redis():
-    kept = {name for name, kind in KINDS.items() if not kind.forgets}
+def test_a_short_run_has_every_kind():
     for seed in range(20):
-        assert {fault.kind for fault in plan(seed, 0, 40, 25).faults} >= kept
+        assert {fault.kind for fault in plan(seed, 0, 40, 25).faults} == set(KINDS)
+
+
+def test_a_run_may_have_nothing_but_one_kind_or_no_faults():
+    assert {fault.kind for fault in plan(1, 0, 5, 25, {"redis-emptied"}).faults} == {"redis-emptied"}
+    assert len(plan(1, 0, 5, 25, {"redis-emptied"}).faults) == 5
+    assert plan(1, 10, 0, 25).faults == ()
 
 
 def test_every_kind_is_a_fault():
