@@ -23,11 +23,11 @@ FATES: dict[str, tuple[int, Steps]] = {
     "deleted-before-start": (4, (("create", 0), ("known", 0), ("delete", 2))),
     "deleted-unseen": (2, (("create", 0), ("start", 0), ("delete", 0))),
     "suspended": (
-        7,
+        10,
         (("create", 0), ("start", 1), ("ready", 1), ("suspend", 4), ("resume", 4), ("ready", 1), ("complete", 4)),
     ),
     "suspended-twice": (
-        3,
+        8,
         (
             *(("create", 0), ("start", 1), ("ready", 1), ("suspend", 2), ("resume", 2), ("ready", 1)),
             *(("suspend", 2), ("resume", 2), ("ready", 1), ("fail", 3)),

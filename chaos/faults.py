@@ -267,6 +267,20 @@ class ConnectionReset(Fault):
         await self.world.doors.doors[self.plan.targets[0]].cut()
 
 
+class LinkAway(Fault):
+    """One part cannot reach Redis, and the others can: what it has to tell is old when it can again."""
+
+    kinds = ("link-away",)
+
+    async def begin(self) -> None:
+        door = self.world.doors.doors[self.plan.targets[0]]
+        door.is_shut = True
+        await door.cut()
+
+    async def end(self) -> None:
+        self.world.doors.doors[self.plan.targets[0]].is_shut = False
+
+
 class ReaderCrash(Fault):
     """Between its work and the word that it is done."""
 

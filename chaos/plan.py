@@ -66,6 +66,7 @@ KINDS: dict[str, Kind] = {
     "redis-failover": Kind("redis", 1.0, 1.0, 2, forgets=True),
     "reply-lost": Kind("link", 0.0, 0.0, 8),
     "connection-reset": Kind("link", 0.0, 0.0, 6),
+    "link-away": Kind("link", 1.0, 10.0, 6),
     "reader-crash": Kind("reader", 0.0, 1.0, 3),
 }
 

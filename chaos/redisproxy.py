@@ -16,6 +16,8 @@ class Door:
         self._proxy = proxy
         self._links: set[asyncio.Task[None]] = set()
         self._losing = False
+        self.is_shut = False
+        """Whoever comes is turned away, while others get through."""
         self.lost = 0
         """Replies that never came back."""
         self.port = 0
@@ -40,7 +42,7 @@ class Door:
         self._losing = True
 
     def forgive(self) -> None:
-        self._losing = False
+        self._losing = self.is_shut = False
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()
@@ -49,7 +51,7 @@ class Door:
         ends = [writer]
         pumps: list[asyncio.Task[None]] = []
         try:
-            if self._proxy.target is None:
+            if self._proxy.target is None or self.is_shut:
                 return
             answers, upstream = await asyncio.open_connection("127.0.0.1", self._proxy.target)
             ends.append(upstream)

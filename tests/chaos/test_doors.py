@@ -1,0 +1,175 @@
+"""What stands between the parts and Redis or the API server lets everything through, and spoils what it is told to."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from chaos.apiproxy import ApiProxy
+from chaos.redisproxy import RedisProxy
+
+
+class Echo:
+    """A server that answers each read with itself, and remembers it."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    async def __aenter__(self) -> "Echo":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1024):
+            self.heard.append(data)
+            writer.write(data)
+        writer.close()
+
+
+async def ask(port: int, data: bytes) -> bytes:
+    """The answer; empty when there is none."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        return await reader.read(1024)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def test_a_reply_is_lost_after_the_write_and_only_that_one():
+    async with Echo() as redis, RedisProxy(("a", "b")) as proxy:
+        await proxy.lead_to(redis.port)
+        door = proxy.doors["a"]
+        door.lose_reply()
+        assert await ask(door.port, b"GET x") == b"GET x"
+        assert await ask(proxy.doors["b"].port, b"EVALSHA y") == b"EVALSHA y"
+        assert await ask(door.port, b"EVALSHA z") == b""
+        assert redis.heard[-1] == b"EVALSHA z"
+        assert door.lost == 1
+        assert await ask(door.port, b"EVALSHA z") == b"EVALSHA z"
+
+
+async def test_nobody_gets_through_where_the_doors_lead_nowhere():
+    async with Echo() as redis, RedisProxy(("a",)) as proxy:
+        assert await ask(proxy.doors["a"].port, b"PING") == b""
+        await proxy.lead_to(redis.port)
+        assert await ask(proxy.doors["a"].port, b"PING") == b"PING"
+
+
+async def test_one_is_turned_away_while_another_gets_through():
+    async with Echo() as redis, RedisProxy(("a", "b")) as proxy:
+        await proxy.lead_to(redis.port)
+        proxy.doors["a"].is_shut = True
+        assert await ask(proxy.doors["a"].port, b"PING") == b""
+        assert await ask(proxy.doors["b"].port, b"PING") == b"PING"
+
+
+LINES = [json.dumps({"type": "MODIFIED", "object": {"n": n}}).encode() + b"\n" for n in range(4)]
+
+
+class Server:
+    """Lists one thing, and tells a line of its watch whenever it is asked to."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Semaphore(0)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        assert request.headers["Authorization"] == "Bearer theirs"
+        if "watch" not in request.query:
+            return web.json_response({"items": [1]})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for line in LINES:
+            await self.go.acquire()
+            await response.write(line)
+        return response
+
+
+@asynccontextmanager
+async def proxied() -> AsyncIterator[tuple[Server, ApiProxy, aiohttp.ClientSession, str]]:
+    server = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+
+    async def headers() -> dict[str, str]:
+        return {"Authorization": "Bearer theirs"}
+
+    access: Any = SimpleNamespace(host=f"http://127.0.0.1:{runner.addresses[0][1]}", ssl=lambda: False, headers=headers)
+    async with ApiProxy(access, ("a", "b")) as proxy, aiohttp.ClientSession() as session:
+        yield server, proxy, session, f"http://127.0.0.1:{proxy.doors['a'].port}"
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("code", [401, 403, 429, 500, 503])
+async def test_whoever_comes_by_that_door_is_answered_as_told(code: int):
+    async with proxied() as (_, proxy, session, url):
+        proxy.doors["a"].code = code
+        async with session.get(f"{url}/jobs") as answer:
+            assert answer.status == code
+            assert (answer.headers.get("Retry-After") == "1") == (code == 429)
+        async with session.get(f"http://127.0.0.1:{proxy.doors['b'].port}/jobs") as answer:
+            assert await answer.json() == {"items": [1]}
+        proxy.doors["a"].code = None
+        async with session.get(f"{url}/jobs") as answer:
+            assert await answer.json() == {"items": [1]}
+
+
+async def test_a_list_is_not_told_that_its_version_is_too_old_and_a_watch_is():
+    async with proxied() as (_, proxy, session, url):
+        proxy.doors["a"].code = 410
+        async with session.get(f"{url}/jobs") as answer:
+            assert answer.status == 200
+        async with session.get(f"{url}/jobs?watch=true") as answer:
+            assert answer.status == 410
+
+
+async def test_a_watch_stops_in_the_middle_of_a_line_and_goes_on():
+    async with proxied() as (server, proxy, session, url), session.get(f"{url}/jobs?watch=true") as watch:
+        server.go.release()
+        assert await watch.content.readline() == LINES[0]
+        proxy.doors["a"].stall()
+        server.go.release()
+        half = await watch.content.readany()
+        assert LINES[1].startswith(half) and len(half) < len(LINES[1])
+        proxy.doors["a"].flow()
+        assert half + await watch.content.readline() == LINES[1]
+
+
+async def test_a_watch_is_cut_and_one_is_told_that_it_is_too_old():
+    async with proxied() as (server, proxy, session, url):
+        async with session.get(f"{url}/jobs?watch=true") as watch:
+            server.go.release()
+            await watch.content.readline()
+            assert proxy.doors["a"].cut() == 1
+            with pytest.raises(aiohttp.ClientError):
+                await watch.content.read()
+        async with session.get(f"{url}/jobs?watch=true") as watch:
+            server.go.release()
+            await watch.content.readline()
+            proxy.doors["a"].expire()
+            server.go.release()
+            told = json.loads(await watch.content.readline())
+            assert (told["type"], told["object"]["code"]) == ("ERROR", 410)
+            assert await watch.content.read() == b""
+
+
+async def test_nobody_gets_through_a_door_that_is_shut():
+    async with proxied() as (_, proxy, session, url):
+        proxy.doors["a"].is_shut = True
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(f"{url}/jobs")
