@@ -57,6 +57,8 @@ class Door:
         self.port = 0
         self.code: int | None = None
         """What every list and watch is answered with; 200 is an answer without a byte."""
+        self.expiring = 0
+        """How many of the coming watches are told that their resourceVersion is too old."""
         self.is_shut = False
         """Every connection is reset."""
         self.streams: set[Stream] = set()
@@ -136,6 +138,9 @@ class ApiProxy:
             transport.abort()
             return web.Response()
         is_watch = "watch" in request.query
+        if is_watch and door.expiring:
+            door.expiring -= 1
+            return _spoiled(410)
         # 410 is for those who come with a resourceVersion: a list would be told to go on for ever.
         if door.code is not None and (is_watch or door.code != 410):
             return _spoiled(door.code)

@@ -15,6 +15,8 @@ from chaos.world import World
 
 CLOCKS = ("+5h", "-7h", "+400d")
 """By which a process' clock is wrong."""
+WATCHES = 4
+"""Of one controller: Jobs and Pods in two namespaces."""
 
 
 class Fault:
@@ -43,6 +45,19 @@ class Killed(Fault):
 
     async def end(self) -> None:
         self.part.start()
+
+
+class AllKilled(Fault):
+    """Nobody looks for a while."""
+
+    kinds = ("all-killed",)
+
+    async def begin(self) -> None:
+        await asyncio.gather(*(self.world.parts[name].kill() for name in self.plan.targets))
+
+    async def end(self) -> None:
+        for name in self.plan.targets:
+            self.world.parts[name].start()
 
 
 class Terminated(Fault):
@@ -115,6 +130,24 @@ class WatchExpired(Fault):
     async def begin(self) -> None:
         for name in self.plan.targets:
             self.world.api.doors[name].expire()
+
+
+class WatchLost(Fault):
+    """All who watch are away for longer than the API server remembers: what went meanwhile is in no watch."""
+
+    kinds = ("watch-lost",)
+
+    async def begin(self) -> None:
+        for name in self.plan.targets:
+            door = self.world.api.doors[name]
+            door.is_shut = True
+            door.cut()
+
+    async def end(self) -> None:
+        for name in self.plan.targets:
+            door = self.world.api.doors[name]
+            door.expiring = WATCHES
+            door.is_shut = False
 
 
 class Answered(Fault):
@@ -257,7 +290,10 @@ class ReplyLost(Fault):
     kinds = ("reply-lost",)
 
     async def begin(self) -> None:
-        self.world.doors.doors[self.plan.targets[0]].lose_reply()
+        self.world.doors.doors[self.plan.targets[0]].lose_replies()
+
+    async def end(self) -> None:
+        self.world.doors.doors[self.plan.targets[0]].forgive()
 
 
 class ConnectionReset(Fault):

@@ -30,8 +30,8 @@ class Kind:
     """A kind of fault: what it falls upon, and for how long."""
 
     lane: str
-    """`part`: one process; `api`: the way of one part, or of all, to the API server; `watch`: the same, of
-    those that watch; `server`: the
+    """`part`: one process; `controllers`: all of them; `api`: the way of one part, or of all, to the API server; `watch`: the same, of
+    those that watch; `watches`: of all of these; `server`: the
     API server itself; `redis`; `link`: one part's way to Redis; `reader`."""
     shortest: float
     longest: float
@@ -42,12 +42,14 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "kill": Kind("part", 0.0, 2.0, 10),
+    "all-killed": Kind("controllers", 0.5, 6.0),
     "terminate": Kind("part", 0.0, 1.0, 6),
     "stop": Kind("part", 1.0, LONGEST_STOP_SECONDS, 6),
     "clock": Kind("part", 3.0, 15.0, 3),
     "watch-cut": Kind("watch", 0.0, 0.0, 6),
     "watch-stalled": Kind("watch", 1.0, 12.0, 5),
     "watch-410": Kind("watch", 0.0, 0.0, 4),
+    "watch-lost": Kind("watches", 0.5, 6.0),
     "answer-410": Kind("watch", 0.5, 3.0),
     "answer-429": Kind("api", 0.5, 5.0),
     "answer-500": Kind("api", 0.5, 5.0),
@@ -64,7 +66,7 @@ KINDS: dict[str, Kind] = {
     "redis-readonly": Kind("redis", 0.5, 6.0),
     "redis-emptied": Kind("redis", 0.0, 2.0, 2, forgets=True),
     "redis-failover": Kind("redis", 1.0, 1.0, 2, forgets=True),
-    "reply-lost": Kind("link", 0.0, 0.0, 8),
+    "reply-lost": Kind("link", 0.5, 4.0, 8),
     "connection-reset": Kind("link", 0.0, 0.0, 6),
     "link-away": Kind("link", 1.0, 10.0, 6),
     "reader-crash": Kind("reader", 0.0, 1.0, 3),
@@ -147,6 +149,8 @@ def _deal(rng: Random, count: int, kinds: Collection[str]) -> list[str]:
 
 
 def _targets(rng: Random, lane: str) -> tuple[str, ...]:
+    if lane in ("controllers", "watches"):
+        return CONTROLLERS
     some: Sequence[str] = {"part": PARTS, "link": PARTS, "api": PARTS, "watch": CONTROLLERS}.get(lane, ())
     if not some:
         return ()
@@ -158,6 +162,6 @@ def _targets(rng: Random, lane: str) -> tuple[str, ...]:
 def lanes_of(kind: str, targets: tuple[str, ...]) -> list[str]:
     """What has to be free for it, and is taken by it; in a fixed order."""
     lane = KINDS[kind].lane
-    if lane in ("api", "watch", "link"):
+    if lane in ("api", "watch", "watches", "link"):
         return [f"{'link' if lane == 'link' else 'api'} {target}" for target in targets]
     return list(targets) or [lane]

@@ -37,8 +37,8 @@ class Door:
             link.cancel()
         await asyncio.gather(*links, return_exceptions=True)
 
-    def lose_reply(self) -> None:
-        """Let the next write through, and cut its connection when the reply comes."""
+    def lose_replies(self) -> None:
+        """Let each write through, and cut its connection when the reply comes; until it is forgiven."""
         self._losing = True
 
     def forgive(self) -> None:
@@ -77,7 +77,6 @@ class Door:
         with contextlib.suppress(OSError):
             while data := await reader.read(256 * 1024):
                 if is_request and self._losing and any(word in data.upper() for word in WRITES):
-                    self._losing = False
                     doomed.set()
                 elif not is_request and doomed.is_set():
                     self.lost += 1

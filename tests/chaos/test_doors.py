@@ -48,16 +48,18 @@ async def ask(port: int, data: bytes) -> bytes:
         writer.close()
 
 
-async def test_a_reply_is_lost_after_the_write_and_only_that_one():
+async def test_replies_are_lost_after_the_write_and_those_alone():
     async with Echo() as redis, RedisProxy(("a", "b")) as proxy:
         await proxy.lead_to(redis.port)
         door = proxy.doors["a"]
-        door.lose_reply()
+        door.lose_replies()
         assert await ask(door.port, b"GET x") == b"GET x"
         assert await ask(proxy.doors["b"].port, b"EVALSHA y") == b"EVALSHA y"
         assert await ask(door.port, b"EVALSHA z") == b""
         assert redis.heard[-1] == b"EVALSHA z"
-        assert door.lost == 1
+        assert await ask(door.port, b"EVALSHA z") == b""
+        assert door.lost == 2
+        door.forgive()
         assert await ask(door.port, b"EVALSHA z") == b"EVALSHA z"
 
 
@@ -166,6 +168,16 @@ async def test_a_watch_is_cut_and_one_is_told_that_it_is_too_old():
             told = json.loads(await watch.content.readline())
             assert (told["type"], told["object"]["code"]) == ("ERROR", 410)
             assert await watch.content.read() == b""
+
+
+async def test_so_many_of_the_coming_watches_are_too_old():
+    async with proxied() as (_, proxy, session, url):
+        proxy.doors["a"].expiring = 2
+        found = []
+        for _ in range(3):
+            async with session.get(f"{url}/jobs?watch=true") as watch:
+                found.append(watch.status)
+        assert found == [410, 410, 200]
 
 
 async def test_nobody_gets_through_a_door_that_is_shut():
