@@ -37,10 +37,19 @@ def lines(result: Result, folder: str) -> Iterator[str]:
     }
     for name, number in rows.items():
         yield f"{name:48}{number:8}"
+    yield from _slowest(result)
     yield f"{'longest delay (s)':48}{verdict.longest_delay:8.1f}"
     yield f"{'at rest after the last fault (s)':48}{result.rest_seconds:8.1f}"
     for figure, name in FIGURES.items():
         yield f"{name:48}{verdict.counts[figure]:8}"
+
+
+def _slowest(result: Result) -> Iterator[str]:
+    for truth in result.driver.truths.values():
+        for fact in truth.facts:
+            if fact.id == result.verdict.slowest:
+                at = fact.at - result.begun
+                yield f"{'slowest':24}{fact.status} of {truth.name} ({truth.fate}), which was so at {at:.1f} s"
 
 
 def _wrong(result: Result) -> Iterator[str]:

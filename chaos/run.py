@@ -30,6 +30,8 @@ class Result:
     observed: Observed
     faults: Counter[str]
     """Begun, by kind."""
+    begun: float
+    """On this machine's monotonic clock."""
     seconds: float
     rest_seconds: float
     """From the last fault's end until all was told."""
@@ -70,6 +72,7 @@ class Run:
             driver=self._driver,
             observed=observed,
             faults=self._faults,
+            begun=begun,
             seconds=time.monotonic() - begun,
             rest_seconds=time.monotonic() - healed,
             writes=world.bare.writes + world.with_pods.writes,
