@@ -18,7 +18,7 @@ from jobcast.attempts import deciding, word
 from jobcast.event import PENDING, Event, Status
 from jobcast.excerpt import LogRead, unavailable
 from jobcast.job import JOB_NAME_LABEL, Job, Pod
-from jobcast.kube.errors import KubeError
+from jobcast.kube.errors import Forbidden, KubeError
 from jobcast.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Telling
 from jobcast.logs import LogReads
 from jobcast.progress import NOTHING, Note, life, notes, progress, summary
@@ -31,6 +31,9 @@ from jobcast.wire import encode
 PODLESS_SECONDS = 1.0
 """When a Job that ended turns out to have no Pods at all, others of its namespace that end within this are taken to have
 none either: a platform that runs Jobs without Pods, or deletes them at once, must not cost a request for each."""
+REFUSED_SECONDS = 0.25
+"""An API server that does not answer for Pods, and does not say when to come again, is left alone for so long: by all Jobs of
+the namespace together."""
 READS_WHILE_AWAY = 64
 """Logs read, or waiting for their store, while Redis is away: what they hold must not grow with the outage."""
 STORING_SECONDS = 0.02
@@ -94,6 +97,8 @@ class Reconciler:
         self._asking: dict[str, asyncio.Lock] = {}
         self._podless_until: dict[str, float] = {}
         """By namespace."""
+        self._refusals: dict[str, tuple[float, KubeError]] = {}
+        """By namespace, until when its Pods are not asked for, and why."""
         self._claims: set[str] = set()
         self._others: set[str] = set()
         """Jobs whose log another replica was reading when we asked."""
@@ -283,7 +288,8 @@ class Reconciler:
         """The Pods in view; of a Job whose end they do not explain, those that the API server has.
 
         The watch of Pods may be behind that of Jobs: throttled, mute, or cut at another moment. Pods that were never seen
-        are asked for at once, the end of one that was seen running when it has been waited for.
+        are asked for at once, the end of one that was seen running when it has been waited for. Raises KubeError while the
+        API server does not say whether the Job ever ran, however long: nobody else can.
         """
         pods = self._view.pods(job.uid)
         if job.end is None or job.ended_pods == 0 or deciding(job, pods) is not None:
@@ -296,8 +302,8 @@ class Reconciler:
             return pods
         try:
             found = await self._unseen_pods(job)
-        except KubeError:
-            if has_time:
+        except KubeError as error:
+            if has_time or not (pods or isinstance(error, Forbidden)):
                 raise
             return pods
         return found or pods
@@ -308,7 +314,15 @@ class Reconciler:
         async with self._asking.setdefault(namespace, asyncio.Lock()):
             if self._clock() < self._podless_until.get(namespace, 0.0):
                 return ()
-            found = await self._cluster.pods_of(namespace, f"{JOB_NAME_LABEL}={job.name}")
+            until, refusal = self._refusals.get(namespace, (0.0, None))
+            if refusal is not None and self._clock() < until:
+                raise refusal.with_traceback(None)  # each raising would add to the former one's
+            try:
+                found = await self._cluster.pods_of(namespace, f"{JOB_NAME_LABEL}={job.name}")
+            except KubeError as error:
+                self._refusals[namespace] = (self._clock() + (error.retry_after or REFUSED_SECONDS), error)
+                raise
+            self._refusals.pop(namespace, None)
             pods = [pod for pod in found if pod.owner == job.uid]
             if not pods:
                 self._podless_until[namespace] = self._clock() + PODLESS_SECONDS

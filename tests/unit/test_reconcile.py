@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import fakeredis
+import msgspec
 import pytest
 
 from controller.store import Store
 from jobcast.job import Job, Pod
 from jobcast.keys import Keys
-from jobcast.kube import KubeError
+from jobcast.kube import Forbidden, KubeError, Throttled, Unreachable
 from jobcast.ledger import Ledger, Step
 from jobcast.logs import LogReads
 from jobcast.reconcile import DONE, OTHER_SECONDS, Reconciler
@@ -23,6 +24,7 @@ from tests.unit.objects import (
     job,
     pod,
     running_state,
+    waiting_state,
 )
 from tests.unit.test_logs import FakeSource
 
@@ -33,7 +35,9 @@ COMPLETE = job(startTime=STARTED, version=101, conditions=[condition("Complete")
 class FakeCluster:
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
-        self.pods: list[Pod] = []
+        self.pods: list[Pod] | KubeError = []
+        self.asked = 0
+        """How often for Pods."""
         self.held: list[str] = []
         self.refusal: KubeError | None = None
 
@@ -41,6 +45,9 @@ class FakeCluster:
         return self.jobs.get(name)
 
     async def pods_of(self, namespace: str, selector: str) -> list[Pod]:
+        self.asked += 1
+        if isinstance(self.pods, KubeError):
+            raise self.pods
         return self.pods
 
     async def hold(self, namespace: str, name: str, uid: str) -> None:
@@ -130,6 +137,48 @@ async def test_an_end_waits_no_longer_than_the_log_may_take(world: World) -> Non
     outcome = await world.reconciler.reconcile(UID)
     assert [event.status for event in outcome.told] == ["running", "completed"]
     assert outcome.told[-1].log.reason == "timeout"  # type: ignore[union-attr]
+
+
+NEVER_RAN = job(startTime=STARTED, version=101, conditions=[condition("Failed", reason="DeadlineExceeded")], failed=1)
+
+
+@pytest.mark.must_survive(5)
+@pytest.mark.parametrize("refusal", [Throttled("later", code=429), Unreachable("no answer")], ids=["429", "away"])
+async def test_an_end_waits_until_the_api_server_says_whether_it_ever_ran(world: World, refusal: KubeError) -> None:
+    world.cluster.pods = refusal
+    world.store.put_job(NEVER_RAN)
+    for _ in range(5):  # however long it takes
+        with pytest.raises(KubeError):
+            await world.reconciler.reconcile(UID)
+        world.clock += 60
+    world.cluster.pods = [pod(waiting_state("ImagePullBackOff"))]
+    await world.until_told()
+    assert await world.told() == ["failed"]
+
+
+@pytest.mark.must_survive(5)
+async def test_an_api_server_that_asks_us_to_wait_is_not_asked_for_the_pods_of_every_job(world: World) -> None:
+    world.cluster.pods = Throttled("later", code=429, retry_after=3)
+    for number in range(50):
+        one = msgspec.structs.replace(NEVER_RAN, uid=f"uid-{number}", name=f"eval-{number}")
+        world.store.put_job(one)
+        with pytest.raises(Throttled, match="later"):
+            await world.reconciler.reconcile(one.uid)
+    assert world.cluster.asked == 1
+    world.clock += 3
+    with pytest.raises(Throttled):
+        await world.reconciler.reconcile("uid-0")
+    assert world.cluster.asked == 2
+
+
+async def test_where_pods_may_not_be_listed_an_end_is_told_without_them(world: World) -> None:
+    world.cluster.pods = Forbidden("pods is forbidden", code=403)
+    world.store.put_job(COMPLETE)
+    with pytest.raises(Forbidden):
+        await world.reconciler.reconcile(UID)
+    world.clock += 5
+    await world.until_told()
+    assert await world.told() == ["running", "completed"]
 
 
 @pytest.mark.must_survive(32)
