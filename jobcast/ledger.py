@@ -24,6 +24,9 @@ SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 CLAIM_SECONDS = 5.0
 """How long a claim outlives the replica that took it: what a crash may cost the Jobs whose logs it was reading."""
+AT_ONCE = 1024
+"""Commands of one question that wait for Redis together: enough for full round trips, and a hundred thousand Jobs need no
+more memory while Redis is away than a thousand."""
 ENDED = "ended"
 """In place of an event's id: the Job has its end."""
 
@@ -151,6 +154,11 @@ class Ledger:
         """Redis did not take what it was sent last: whoever asks it something waits."""
         return self._link.is_away
 
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for Redis, or for the next round trip."""
+        return self._link.waiting
+
     async def step(self, step: Step) -> Told:
         """Tell what is new. Waits while Redis is away. Raises LedgerError."""
         keys = self.keys
@@ -181,11 +189,6 @@ class Ledger:
         values = await self.run("HMGET", self.keys.job(uid), *_ROW)
         return _row(uid, values)
 
-    async def rows(self, uids: Iterable[str]) -> dict[str, Row]:
-        """The rows there are, of all these Jobs, in shared round trips."""
-        rows = await asyncio.gather(*map(self.row, uids))
-        return {row.uid: row for row in rows if row is not None}
-
     async def open_uids(self) -> list[str]:
         """The Jobs that have no end yet, as far as the ledger knows, of all who share the prefix."""
         return [_text(uid) for uid in await self.run("ZRANGE", self.keys.open, 0, -1)]
@@ -196,7 +199,7 @@ class Ledger:
 
     async def keep(self, uids: Sequence[str]) -> None:
         """Have the rows of these ended Jobs outlive the Jobs: the API server still shows them."""
-        await asyncio.gather(*(self.run("EXPIRE", self.keys.job(uid), self._retention) for uid in uids))
+        await self._answers([("EXPIRE", self.keys.job(uid), self._retention) for uid in uids])
 
     async def trim(self, max_age: float) -> None:
         """Drop stream entries older than `max_age` seconds, by the clock of Redis."""
@@ -225,9 +228,7 @@ class Ledger:
 
     async def told(self, uids: Sequence[str]) -> dict[str, str]:
         """What was told last of those of these Jobs that the ledger knows: PENDING, the id of the event, or ENDED."""
-        answers = await asyncio.gather(
-            *(self.run("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids)
-        )
+        answers = await self._answers([("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids])
         found = {}
         for uid, (status, running, suspended) in zip(uids, answers, strict=True):
             if status is not None:
@@ -241,6 +242,12 @@ class Ledger:
             epoch = await self.run("GET", self.keys.epoch)
             self._see_epoch(_text(epoch) if epoch is not None else None)
             await asyncio.sleep(every)
+
+    async def _answers(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        answers = []
+        for start in range(0, len(commands), AT_ONCE):
+            answers += await asyncio.gather(*(self.run(*command) for command in commands[start : start + AT_ONCE]))
+        return answers
 
     def _see_epoch(self, epoch: str | None) -> None:
         known, self.epoch = self.epoch, epoch

@@ -46,7 +46,7 @@ class Link:
     """Between `start` and `close` it takes commands. `script` is loaded when Redis does not know it.
 
     `probe` is a command that writes: a Redis that is full, read-only or cannot save answers PING gladly. `back` is called when
-    Redis was away and is there again, `trouble` with the reason, and with None when there is none any more.
+    Redis was away and has taken a command again, `trouble` with the reason, and with None when there is none any more.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Link:
         """Why Redis cannot be used now; None while it can."""
         self._pipe = Pipe(client)
         self._script = script
-        self._probe = probe
+        self._probe_command = probe
         self._back = back
         self._on_trouble = trouble
         self._calls: deque[_Call] = deque()
@@ -70,7 +70,10 @@ class Link:
         self._is_busy = False
         """An exchange is under way."""
         self.is_away = False
-        """Redis did not take what it was sent last: it is to be probed before it is sent anything else."""
+        """Redis did not take what it was sent last: it is to be probed before it is sent anything else. A probe that gets
+        through proves nothing: an account may write and not call scripts, a network may lose the replies to some."""
+        self._pause = PROBE_SECONDS[0]
+        """Before the next probe; grows until Redis takes a command."""
         self._is_closed = False
 
     def start(self) -> None:
@@ -89,6 +92,11 @@ class Link:
             future.cancel()
         await self._pipe.close()
 
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the next exchange."""
+        return len(self._calls)
+
     async def run(self, *command: Any) -> Any:
         """The answer to a command. Who finds the connection idle talks to Redis at once; whoever comes meanwhile shares the
         next exchange, which the flushing task begins when this one has ended."""
@@ -96,7 +104,7 @@ class Link:
         call = (command, future)
         if self._is_closed:
             future.cancel()
-        elif self._is_busy or self._calls:
+        elif self._is_busy or self._calls or self.is_away:
             self._calls.append(call)
             self._wake.set()
         else:
@@ -123,7 +131,7 @@ class Link:
             try:
                 while self._calls:
                     if self.is_away:
-                        await self._wait_until_back()
+                        await self._probe_until_answered()
                     await self._send_together()
             finally:
                 self._is_busy = False
@@ -169,21 +177,28 @@ class Link:
             else:
                 future.set_exception(LedgerError(f"{call[0][0]}: {explain(answer)}"))
         if not refused:
-            self._set_trouble(None)
+            self._is_there()
         return refused
 
-    async def _wait_until_back(self) -> None:
-        pause, longest = PROBE_SECONDS
+    def _is_there(self) -> None:
+        """Redis took what it was sent."""
+        self._set_trouble(None)
+        if self.is_away:
+            self.is_away = False
+            self._pause = PROBE_SECONDS[0]
+            self._back()
+
+    async def _probe_until_answered(self) -> None:
         while True:
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, longest)
+            await asyncio.sleep(self._pause)
+            self._pause = min(self._pause * 2, PROBE_SECONDS[1])
+            # Who asks with a time limit, and again and again, is not to leave more behind each time.
+            self._calls = deque(call for call in self._calls if not call[1].done())
             try:
-                (answer,) = await self._pipe.exchange([self._probe])
+                (answer,) = await self._pipe.exchange([self._probe_command])
             except ERRORS as error:
                 answer = error
             if not isinstance(answer, Exception):
-                self.is_away = False
-                self._back()
                 return
             self._set_trouble(explain(answer))
 

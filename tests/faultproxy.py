@@ -15,6 +15,7 @@ class FaultProxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._losing = b""
+        self._is_losing_all = False
         self.lost = 0
         """Replies that never came back."""
         self.port = 0
@@ -45,9 +46,13 @@ class FaultProxy:
     def flow(self) -> None:
         self._flowing.set()
 
-    def lose_reply_to(self, text: bytes) -> None:
-        """Pass the next request with this text on, and cut its connection when the reply to it comes."""
-        self._losing = text
+    def lose_reply_to(self, text: bytes, *, always: bool = False) -> None:
+        """Pass the next request with this text on, and cut its connection when the reply to it comes. With `always` each
+        such request, until `lose_no_more`."""
+        self._losing, self._is_losing_all = text, always
+
+    def lose_no_more(self) -> None:
+        self._losing = b""
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()
@@ -82,7 +87,8 @@ class FaultProxy:
             while data := await reader.read(64 * 1024):
                 await self._flowing.wait()
                 if is_request and self._losing and self._losing in data:
-                    self._losing = b""
+                    if not self._is_losing_all:
+                        self._losing = b""
                     doomed.set()
                 elif not is_request and doomed.is_set():
                     self.lost += 1

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from jobcast.connection import connect
-from jobcast.ledger import CLAIM_SECONDS, Answer, LedgerError
+from jobcast.ledger import AT_ONCE, CLAIM_SECONDS, Answer, LedgerError
 from tests.conftest import ValkeyServer, eventually
+from tests.faultproxy import FaultProxy
 from tests.ledger.conftest import UID, World, world_on
 
 
@@ -91,6 +92,103 @@ async def test_a_reply_lost_after_the_write_is_not_told_twice(valkey: ValkeyServ
         assert len(await world.stream()) == 21
         assert len(set(await world.ids())) == 21
         assert "away" in world.forgot
+
+
+def pauses_of_the_link(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long it pauses before each probe, from now on."""
+    pauses, sleep = [], asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        task = asyncio.current_task()
+        if task is not None and task.get_name() == "ledger":
+            pauses.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    return pauses
+
+
+@pytest.mark.must_survive(25)
+async def test_while_replies_to_steps_alone_are_lost_nobody_lists_again_and_the_pause_grows(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe gets through each time: that Redis is back it does not prove."""
+    pauses = pauses_of_the_link(monkeypatch)
+    async with (
+        FaultProxy(valkey.port) as proxy,
+        world_on(lambda: connect(f"redis://127.0.0.1:{proxy.port}/0")) as world,
+    ):
+        await world.tell("running", key="a")
+        proxy.lose_reply_to(b"EVALSHA", always=True)
+        telling = tell_later(world, "running", "completed", key="a", version=11)
+        await eventually(lambda: proxy.lost >= 5)
+        assert world.forgot == []
+        assert not telling.done()
+        assert pauses == sorted(pauses)
+        assert pauses[-1] >= 8 * pauses[0]
+        proxy.lose_no_more()
+        assert (await telling).answer is Answer.ENDED
+        assert world.forgot == ["away"]
+        assert await world.stream() == ["running", "completed"]
+
+
+@pytest.mark.must_survive(27)
+async def test_while_only_scripts_are_refused_nobody_lists_again(
+    own: World, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = pauses_of_the_link(monkeypatch)
+    await own.tell("running", key="a")
+    await command(own_valkey, "ACL", "SETUSER", "default", "-evalsha")
+    asking = [asyncio.create_task(own.ledger.watch_epoch(every=0.01)), tell_later(own, "completed", version=11)]
+    await eventually(lambda: len(pauses) >= 5)
+    assert own.forgot == []
+    assert pauses == sorted(pauses)
+    assert "lacks a permission" in str(own.ledger.trouble)
+    await command(own_valkey, "ACL", "SETUSER", "default", "+evalsha")
+    assert (await asking[1]).answer is Answer.TOLD
+    assert own.forgot == ["away"]
+    asking[0].cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def test_an_outage_after_an_outage_is_probed_as_soon_as_the_first_one(
+    own: World, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = pauses_of_the_link(monkeypatch)
+    for version in (11, 12):
+        own_valkey.stop(kill=True)
+        telling = tell_later(own, "running", key=str(version), version=version)
+        before = len(pauses)
+        await eventually(lambda: len(pauses) >= before + 3)  # noqa: B023 (awaited at once)
+        own_valkey.start()
+        await telling
+    assert pauses.count(min(pauses)) == 2
+
+
+async def test_who_gave_up_while_redis_is_away_leaves_nothing_behind(own: World, own_valkey: ValkeyServer) -> None:
+    """Ten minutes without Redis are thousands of questions that nobody waits for any more."""
+    own_valkey.stop(kill=True)
+    patient = tell_later(own, "completed")
+    await eventually(lambda: own.ledger.is_away)
+    for _ in range(20):
+        impatient = [asyncio.create_task(own.ledger.claim(str(number))) for number in range(100)]
+        await asyncio.sleep(0)
+        for task in impatient:
+            task.cancel()
+        await asyncio.gather(*impatient, return_exceptions=True)
+    await eventually(lambda: own.ledger.waiting == 1)
+    own_valkey.start()
+    assert (await patient).answer is Answer.TOLD
+
+
+async def test_rows_without_number_are_kept_with_few_calls_waiting(own: World, own_valkey: ValkeyServer) -> None:
+    uids = [f"job-{number}" for number in range(5_000)]
+    own_valkey.stop(kill=True)
+    asking = [asyncio.create_task(ask(uids)) for ask in (own.ledger.keep, own.ledger.told)]
+    await eventually(lambda: own.ledger.is_away)
+    assert own.ledger.waiting <= 2 * AT_ONCE
+    own_valkey.start()
+    assert await asyncio.gather(*asking) == [None, {}]
 
 
 @pytest.mark.must_survive(24)

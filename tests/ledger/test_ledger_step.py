@@ -188,7 +188,6 @@ async def test_rows_can_be_read_back(world: World) -> None:
     assert (row.uid, row.status, row.version, row.created) == (UID, "running", 2**53 - 1, 1234.5)
     assert (row.eval_id, row.namespace, row.is_ended) == ("42", "evals", False)
     assert await world.ledger.row("unknown") is None
-    assert await world.ledger.rows([UID, "unknown"]) == {UID: row}
 
 
 async def test_what_was_told_last_can_be_recalled(world: World) -> None:
