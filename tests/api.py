@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import os
+import socket
 import ssl
 import tempfile
 import uuid
@@ -292,7 +293,13 @@ async def client(
     url: str, tls: ssl.SSLContext | None, headers: dict[str, str], devcluster: DevCluster | None = None
 ) -> AsyncIterator[Api]:
     """With a fresh namespace, which goes at the end."""
-    connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True)
+    sockets: list[socket.socket] = []
+
+    def make_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+        sockets.append(socket.socket(*address[:3]))
+        return sockets[-1]
+
+    connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True, socket_factory=make_socket)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=130)
     namespace = f"jobcast-test-{uuid.uuid4().hex[:10]}"
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
@@ -303,3 +310,7 @@ async def client(
             yield api
         finally:
             await api.raw("DELETE", f"/api/v1/namespaces/{namespace}")
+    # aiohttp does not wait for TLS' goodbyes of the watches that were left, and a loop that is closed before them warns of it.
+    async with asyncio.timeout(60):
+        while any(one.fileno() != -1 for one in sockets):
+            await asyncio.sleep(0.01)
