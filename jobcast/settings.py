@@ -4,6 +4,7 @@ A setting's environment name is its field in capitals. Exit code 2 and one line 
 given, what would be right. Secrets are never repeated.
 """
 
+import ipaddress
 import os
 import re
 import sys
@@ -13,28 +14,31 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobcast.archive import check_store
-from jobcast.connection import check_url
+from jobcast.connection import check_options, check_url
 from jobcast.keys import DEFAULT_PREFIX
 from jobcast.reading import Reading
 
 EXIT_FAILED = 1
 EXIT_WRONG_SETTINGS = 2
 ALL_NAMESPACES = "*"
+LONGEST_SHOWN = 100
+"""Characters of what was given: enough to know it again."""
+_SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"(?=.{{1,253}}$){part}(\.{part})*\.?".format(part="[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?"))
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"  # of a DNS name
+_KEY = rf"((?=[^/]{{1,253}}/){_LABEL}(\.{_LABEL})*/)?{_NAME}"
 _REQUIREMENT = re.compile(
     r"""(!\s*)?{key}                                  # exists, or does not
       | {key}\s*(=|==|!=)\s*{value}                   # equals
       | {key}\s*[<>]\s*[0-9]+                         # compares
-      | {key}\s+(in|notin)\s*\(\s*{value}(\s*,\s*{value})*\s*\)""".format(
-        key=rf"((?=[^/]{{1,253}}/){_LABEL}(\.{_LABEL})*/)?{_NAME}", value=rf"({_NAME})?"
-    ),
+      | {key}\s+(in|notin)\s*\(\s*{value}(\s*,\s*{value})*\s*\)""".format(key=_KEY, value=rf"({_NAME})?"),
     re.VERBOSE,
 )
 
 S = TypeVar("S", bound=BaseSettings)
-RedisUrl = Annotated[str, AfterValidator(check_url)]
+RedisUrl = Annotated[str, AfterValidator(check_url), AfterValidator(check_options)]
 LogStore = Annotated[str, AfterValidator(check_store)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -43,15 +47,19 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 class CoreSettings(BaseSettings):
     """What controller and worker both need to find the Jobs and to tell of them."""
 
-    model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_file=None, extra="ignore", frozen=True, hide_input_in_errors=True, str_strip_whitespace=True
+    )
 
-    redis_url: RedisUrl = Field("redis://localhost:6379/0", description="Where it is told: `redis://` or `rediss://`")
+    redis_url: RedisUrl = Field(
+        "redis://localhost:6379/0", repr=False, description="Where it is told: `redis://` or `rediss://`"
+    )
     namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma list; `*` is all (needs a ClusterRole). Default: the Pod's own, else the context's"
     )
     label_selector: str = Field("app=evaluation", description="Which Jobs; evaluated by the API server")
     eval_id_label: str = Field(
-        "eval-id", min_length=1, description="Label, else annotation, of the Job that carries the evaluation's id"
+        "eval-id", description="Label, else annotation, of the Job that carries the evaluation's id"
     )
     metadata_labels: Annotated[tuple[str, ...], NoDecode] = Field(
         ("pipeline",), description="Comma list of the Job's labels that are copied into an event's `metadata`"
@@ -93,7 +101,7 @@ class CoreSettings(BaseSettings):
         604_800, ge=60, le=31_536_000, description="Records and ledger rows are kept so long after the end"
     )
     stream_max_seconds: int = Field(604_800, ge=60, le=31_536_000, description="The stream is trimmed by age")
-    stream_max_length: int = Field(1_000_000, ge=1000, description="and by length")
+    stream_max_length: int = Field(1_000_000, ge=1000, le=1_000_000_000, description="and by length")
     grace_seconds: Seconds = Field(25, description="From SIGTERM to the last exit; keep it below the Pod's")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line written")
     log_format: Literal["json", "console"] | None = Field(
@@ -114,7 +122,7 @@ class CoreSettings(BaseSettings):
             return value
         for name in value:
             if not _NAMESPACE.fullmatch(name):
-                raise ValueError(f"{name!r} is not a namespace's name (lower case letters, digits and -)")
+                raise ValueError(f"{shown(name)} is not a namespace's name (lower case letters, digits and -)")
         return tuple(dict.fromkeys(value))
 
     @field_validator("label_selector")
@@ -124,8 +132,30 @@ class CoreSettings(BaseSettings):
         for requirement in re.split(r",(?![^(]*\))", value):
             if not _REQUIREMENT.fullmatch(requirement.strip()):
                 raise ValueError(
-                    f"{requirement.strip()!r} does not parse; write for example app=evaluation,team in (a,b)"
+                    f"{shown(requirement.strip())} does not parse; write for example app=evaluation,team in (a,b)"
                 )
+        return value
+
+    @field_validator("eval_id_label")
+    @classmethod
+    def _check_label(cls, value: str) -> str:
+        return _checked_label(value)
+
+    @field_validator("metadata_labels")
+    @classmethod
+    def _check_labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(_checked_label, value)))
+
+    @field_validator("http_host")
+    @classmethod
+    def _check_host(cls, value: str) -> str:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            if not _HOST.fullmatch(value):
+                raise ValueError(
+                    "it must be an address of this machine, for example 0.0.0.0, :: or localhost"
+                ) from None
         return value
 
     @field_validator("log_level", "log_format", mode="before")
@@ -157,25 +187,39 @@ def read(kind: type[S]) -> S:
 
 def complaints(error: ValidationError) -> list[str]:
     """One line for each wrong setting: its name, what was given, what would be right."""
-    lines = []
-    for problem in error.errors(include_url=False, include_context=False):
-        name = str(problem["loc"][0]).upper() if problem["loc"] else "settings"
-        given = os.environ.get(name)
-        shown = "" if given is None else f" {_shown(name, given)}:"
-        lines.append(f"{name}:{shown} {problem['msg'].removeprefix('Value error, ')}")
-    return list(dict.fromkeys(lines))
+    # Of names that differ in case alone, the last one counts, as it does for pydantic-settings.
+    environment = {name.lower(): (name, value) for name, value in os.environ.items()}
+    lines = {}
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        field = str(problem["loc"][0]) if problem["loc"] else "settings"
+        name, given = environment.get(field.lower(), (field.upper(), None))
+        what = "" if given is None else f" {_hidden(given) if _is_url(field) else shown(given)}:"
+        # The first of several things that are wrong with one setting says enough.
+        lines.setdefault(name, f"{name}:{what} {problem['msg'].removeprefix('Value error, ')}")
+    return list(lines.values())
 
 
-def _shown(name: str, value: str) -> str:
-    if name == "LOG_STORE" and re.search(r"[@?#]|:(?!//)", value):
-        # Where there may be credentials, which do not belong there, nothing is repeated.
-        return repr(f"{value.partition('://')[0]}://***" if "://" in value else "***")
-    if not name.endswith("_URL"):
-        return repr(value[:100])
-    # What does not parse as a URL may still carry a password: nothing before the last @ is repeated, and without one
-    # nothing that stands where a port should.
-    scheme, separator, rest = value.partition("://") if "://" in value else ("", "", value)
+def shown(text: str) -> str:
+    """What somebody gave, for a message: in one line, not too long, and without what is secret in a URL."""
+    return _hidden(text) if re.search("://|:.*@", text, re.DOTALL) else repr(text[:LONGEST_SHOWN])
+
+
+def _is_url(field: str) -> bool:
+    return field.lower().endswith(("_url", "_backend", "_store"))
+
+
+def _hidden(url: str) -> str:
+    """What does not parse as a URL may still carry a password: nothing before the last @ is repeated, nothing behind a ? or a #,
+    and without an @ nothing that stands where a port should."""
+    found = _SCHEME.match(url)
+    scheme, rest = (found[0], url[found.end() :]) if found else ("", url)
     account, at, host = rest.rpartition("@")
-    shown = f"{scheme}{separator}{'***' if account else ''}{at}{host}"
-    shown = re.sub(r":(?!//|\d+([/?#]|$))[^/]*", ":***", shown)
-    return repr(re.sub(r"([?&]password=)[^&#]*", r"\1***", shown)[:100])
+    host = re.sub(r"[?#].*", "?***", host, flags=re.DOTALL)
+    host = re.sub(r":(?!\d+(/\d*)?$).*", ":***", host, flags=re.DOTALL)
+    return repr(f"{scheme}{'***' if account else ''}{at}{host}"[:LONGEST_SHOWN])
+
+
+def _checked_label(name: str) -> str:
+    if not re.fullmatch(_KEY, name):
+        raise ValueError(f"{shown(name)} is not the name of a label; write for example eval-id or example.org/eval-id")
+    return name

@@ -4,11 +4,14 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
+from celery import Celery
+from kombu import Connection
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from jobcast.connection import check_url
 from jobcast.event import Status
-from jobcast.settings import CoreSettings, Port, Seconds
+from jobcast.settings import CoreSettings, Port, Seconds, shown
 
 _ROUTE = re.compile(r"(?P<statuses>[a-z*|]+)=(?P<task>[A-Za-z0-9_.:-]+)(@(?P<queue>[A-Za-z0-9_.:{}-]+))?")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -32,8 +35,10 @@ class Route:
 class WorkerSettings(CoreSettings):
     """What `celery -A worker worker` reads from the environment."""
 
-    celery_broker_url: str | None = Field(None, description="Celery's broker. Default: REDIS_URL")
-    celery_result_backend: str | None = Field(None, description="Where Celery keeps results. Default: nowhere")
+    celery_broker_url: str | None = Field(None, repr=False, description="Celery's broker. Default: REDIS_URL")
+    celery_result_backend: str | None = Field(
+        None, repr=False, description="Where Celery keeps results. Default: nowhere"
+    )
     handlers: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma list of modules whose `@on(...)` functions become Celery tasks"
     )
@@ -61,7 +66,7 @@ class WorkerSettings(CoreSettings):
     def _check_handlers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for module in value:
             if not _MODULE.fullmatch(module):
-                raise ValueError(f"{module!r} is not a module's name; write for example my_handlers,team.scoring")
+                raise ValueError(f"{shown(module)} is not a module's name; write for example my_handlers,team.scoring")
         return tuple(dict.fromkeys(value))
 
     @field_validator("routes", mode="before")
@@ -73,21 +78,46 @@ class WorkerSettings(CoreSettings):
         names = [route.name for route in routes]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"{name.removeprefix('route:')} is named twice; join its statuses with |")
+                raise ValueError(f"{shown(name.removeprefix('route:'))} is named twice; join its statuses with |")
         return routes
 
     @field_validator("celery_broker_url", "celery_result_backend", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
-        return value or None
+        return (value.strip() or None) if isinstance(value, str) else value
+
+    @field_validator("celery_broker_url", "celery_result_backend")
+    @classmethod
+    def _check_characters(cls, value: str | None) -> str | None:
+        if value is not None and not value.isprintable():
+            raise ValueError("it has a control character in it; write for example redis://host:port/db")
+        return value
 
     @field_validator("celery_broker_url")
     @classmethod
     def _check_broker(cls, value: str | None) -> str | None:
-        if value is not None and value.partition("://")[0] not in BROKERS:
+        for url in value.split(";") if value else ():  # Celery takes several, to fall back on
+            if url.partition("://")[0] not in BROKERS:
+                raise ValueError(
+                    f"it must be a broker that Celery knows, for example redis://host:port/db ({', '.join(BROKERS)})"
+                )
+            if url.startswith("redis"):
+                check_url(url)
+            _check_transport(url)
+        return value
+
+    @field_validator("celery_result_backend")
+    @classmethod
+    def _check_backend(cls, value: str | None) -> str | None:
+        try:
+            if value is not None:
+                if value.startswith("://"):
+                    raise ValueError  # Celery takes it for none
+                _ = Celery(backend=value, set_as_current=False).backend
+        except Exception:  # whatever parsing a URL and importing a library raise, with the URL in it
             raise ValueError(
-                f"it must be a broker that Celery knows, for example redis://host:port/db ({', '.join(BROKERS)})"
-            )
+                "Celery has no such backend, or cannot use it as it is here; write for example redis://host:port/db"
+            ) from None
         return value
 
     @property
@@ -95,14 +125,23 @@ class WorkerSettings(CoreSettings):
         return self.celery_broker_url or self.redis_url
 
 
+def _check_transport(url: str) -> None:
+    try:
+        _ = Connection(url).transport
+    except ImportError:
+        raise ValueError("a library is missing that Celery needs for this broker") from None
+    except Exception:  # whatever parsing raises, with the URL in it
+        raise ValueError("it does not parse; write for example redis://host:port/db or amqp://host:port") from None
+
+
 def _route(text: str) -> Route:
     match = _ROUTE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} does not parse; write for example completed|failed=shop.tasks.invoice@billing")
+        raise ValueError(f"{shown(text)} does not parse; write for example completed|failed=shop.tasks.invoice@billing")
     names = match["statuses"].split("|")
     if names == ["*"]:
         return Route(frozenset(Status), match["task"], match["queue"])
     for name in names:
         if name not in Status.__members__.values():
-            raise ValueError(f"{text!r}: no status {name!r}; there are {', '.join(Status)}, and * for all")
+            raise ValueError(f"{shown(text)}: no status {shown(name)}; there are {', '.join(Status)}, and * for all")
     return Route(frozenset(map(Status, names)), match["task"], match["queue"])

@@ -4,9 +4,7 @@ import os
 import re
 from urllib.parse import urlsplit
 
-import redis
-
-from jobcast.connection import check_url, connect_plain
+from jobcast.connection import REDIS_PORT, check_options, check_url, taken_apart
 from jobcast.keys import DEFAULT_PREFIX, Keys
 
 DEFAULT_URL = "redis://localhost:6379/0"
@@ -15,21 +13,19 @@ _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 def address(url: str | None) -> str:
     """The URL, checked; `REDIS_URL` for None. Raises ValueError saying what is wrong, never repeating a password."""
-    url = check_url(os.environ.get("REDIS_URL", DEFAULT_URL) if url is None else url)
-    try:
-        with connect_plain(url) as client:
-            # An option after the ? that redis-py does not know would show itself at the first command only.
-            client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
-    except (TypeError, ValueError, redis.RedisError):
-        raise ValueError("an option after the ? is unknown or has a wrong value") from None
-    return url
+    return check_options(check_url(os.environ.get("REDIS_URL", DEFAULT_URL) if url is None else url))
 
 
 def where(url: str) -> str:
-    """Which Redis, for people: host, port and database, and nothing of an account."""
-    parts = urlsplit(url)
-    database = parts.path.strip("/")
-    return f"{parts.hostname}:{parts.port or 6379}" + (f", database {database}" if database not in ("", "0") else "")
+    """Which Redis, for people: hosts and ports, service and database, and nothing of an account."""
+    apart = taken_apart(url)
+    nodes = [urlsplit(one) for one in apart.plain]
+    told = [", ".join(f"{node.hostname}:{node.port or REDIS_PORT}" for node in nodes)]
+    if apart.service:
+        told.append(f"service {apart.service}")
+    if apart.database not in ("", "0"):
+        told.append(f"database {apart.database}")
+    return ", ".join(told)
 
 
 def names(prefix: str | None) -> Keys:
