@@ -189,7 +189,7 @@ def complaints(error: ValidationError) -> list[str]:
     """One line for each wrong setting: its name, what was given, what would be right."""
     # Of names that differ in case alone, the last one counts, as it does for pydantic-settings.
     environment = {name.lower(): (name, value) for name, value in os.environ.items()}
-    lines = {}
+    lines: dict[str, str] = {}
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         field = str(problem["loc"][0]) if problem["loc"] else "settings"
         name, given = environment.get(field.lower(), (field.upper(), None))
