@@ -192,7 +192,7 @@ def connect_plain(
 def _told(url: str, prefix: str, answer_seconds: float) -> tuple[dict[str, Any], bool]:
     """What redis-py's pools are told, and whether it is TLS."""
     apart = taken_apart(check_url(url))
-    given = redis.connection.parse_url(apart.plain[0])
+    given = _parsed(apart.plain[0])
     is_tls = given.pop("connection_class", None) is not None
     told = {
         "socket_timeout": answer_seconds,
@@ -203,10 +203,14 @@ def _told(url: str, prefix: str, answer_seconds: float) -> tuple[dict[str, Any],
     return told | given, is_tls
 
 
+def _parsed(url: str) -> dict[str, Any]:
+    return dict(redis.connection.parse_url(url))  # type: ignore[no-untyped-call]
+
+
 def _finder(url: str, apart: Apart, prefix: str, given: Mapping[str, Any]) -> Finder | None:
     if not apart.kind:
         return None
-    each = [redis.connection.parse_url(one) for one in apart.plain]
+    each = map(_parsed, apart.plain)
     nodes = [Node(one["host"], one["port"]) for one in each]
     options = {name: value for name, value in given.items() if name.startswith("ssl_")}
     if apart.kind == "cluster":
