@@ -51,7 +51,10 @@ class Word(msgspec.Struct, frozen=True, gc=False):
         ended = self.ended
         if ended is None or ended.finished_at is None:
             return False
-        return self.pod.asked is None or unix(ended.finished_at) < self.pod.asked
+        try:
+            return self.pod.asked is None or unix(ended.finished_at) < self.pod.asked
+        except ValueError:
+            return False
 
 
 def word(job: Job, pod: Pod) -> Word:
@@ -64,12 +67,32 @@ def word(job: Job, pod: Pod) -> Word:
     return Word(pod, main or NO_CONTAINER, "main")
 
 
+def is_of_a_former_start(job: Job, pod: Pod, container: Container) -> bool:
+    """Of a resumed Job, the Pods of the suspended run linger while they terminate; they say nothing of this one.
+
+    All times are the cluster's, to the second; those in RFC 3339 in UTC compare as text. Not the Pod's creation: the Job
+    controller makes the Pods of a resumed Job first, and writes startTime afterwards.
+    """
+    if job.started is None or not (job.was_suspended or job.suspended):
+        return False
+    if container.started_at is not None:
+        return container.started_at < job.started
+    # It never started. Was it deleted by the suspension, or since the Job was resumed?
+    return pod.deleted and (pod.asked is None or pod.asked <= unix(job.started))
+
+
+def of_this_start(job: Job, pods: Iterable[Pod]) -> list[Pod]:
+    """Those that say something of the Job since it was started, or resumed, last."""
+    return [pod for pod in pods if not is_of_a_former_start(job, pod, word(job, pod).container)]
+
+
 def deciding(job: Job, pods: Iterable[Pod]) -> Word | None:
     """The attempt whose exit code and output are the Job's: the last that ended the way the Job did, else the last.
 
-    What was killed because the Job was decided did not decide it. A deadline is decided by what it cut short.
+    What was killed because the Job was decided, or before it was resumed, did not decide it. A deadline is decided by what
+    it cut short.
     """
-    ended = [found for pod in pods if (found := word(job, pod)).has_ended]
+    ended = [found for pod in of_this_start(job, pods) if (found := word(job, pod)).has_ended]
     if not ended:
         return None
     completed = job.end is not None and job.end.type == "Complete"

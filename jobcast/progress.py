@@ -14,10 +14,20 @@ from typing import Literal
 
 import msgspec
 
-from jobcast.attempts import LogsOf, Word, attempt, attempts, former, in_intervals, is_replaced, word
+from jobcast.attempts import (
+    LogsOf,
+    Word,
+    attempt,
+    attempts,
+    former,
+    in_intervals,
+    is_of_a_former_start,
+    is_replaced,
+    word,
+)
 from jobcast.event import Attempt, Progress, event_id
 from jobcast.job import Container, Job, Pod
-from jobcast.status import Standing, first_start, is_of_a_former_start
+from jobcast.status import Standing, first_start
 from jobcast.telling import metadata, moment, ref, warnings
 
 Kind = Literal["attempt-ended", "index-finished", "main-ended"]

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 
 from jobcast.archive import open_archive
 from jobcast.archive.base import LogPlace
-from jobcast.attempts import Word, word
+from jobcast.attempts import Word, is_of_a_former_start, word
 from jobcast.event import Log
 from jobcast.excerpt import LogRead
 from jobcast.job import Container, Job, Pod, main_container
@@ -23,7 +23,6 @@ from jobcast.logbook import LogBook
 from jobcast.logs import STORE_SECONDS, LogReads, Wanted
 from jobcast.rotation import Key, Rotation
 from jobcast.settings import CoreSettings
-from jobcast.status import is_of_a_former_start
 
 
 async def open_reads(

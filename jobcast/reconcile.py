@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
-from jobcast.attempts import deciding, word
+from jobcast.attempts import deciding, of_this_start, word
 from jobcast.event import PENDING, Event, Status
 from jobcast.excerpt import LogRead, unavailable
 from jobcast.job import JOB_NAME_LABEL, Job, Pod
@@ -294,19 +294,21 @@ class Reconciler:
         pods = self._view.pods(job.uid)
         if job.end is None or job.ended_pods == 0 or deciding(job, pods) is not None:
             return pods
-        if not pods and job.version <= self._view.pods_version(job.namespace):
+        known = of_this_start(job, pods)
+        if not known and job.version <= self._view.pods_version(job.namespace):
             return pods  # whatever Pods it had were gone already
         # Half of the wait is for the Pods' watch, so that the log still has the other half.
         has_time = self._clock() < self._since.setdefault(job.uid, self._clock()) + self._log_wait / 2
-        if pods and has_time:
+        if known and has_time:
             return pods
         try:
             found = await self._unseen_pods(job)
         except KubeError as error:
-            if has_time or not (pods or isinstance(error, Forbidden)):
+            if has_time or not (known or isinstance(error, Forbidden)):
                 raise
             return pods
-        return found or pods
+        asked = {pod.uid for pod in found}
+        return [*found, *(pod for pod in pods if pod.uid not in asked)]
 
     async def _unseen_pods(self, job: Job) -> Sequence[Pod]:
         """What the API server has of a Job whose Pods we have not seen; asked once for all Jobs of a namespace that have none."""

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from jobcast.attempts import word
+from jobcast.attempts import is_of_a_former_start, of_this_start, word
 from jobcast.event import PENDING, Status
 from jobcast.job import Condition, Container, Job, Pod, main_container
 
@@ -104,16 +104,6 @@ def _runs(job: Job, pods: Sequence[Pod]) -> bool:
     return job.ready > 0 or any(container.has_run for _, container in main_containers(job, pods))
 
 
-def is_of_a_former_start(job: Job, pod: Pod, container: Container) -> bool:
-    """Of a resumed Job, the Pods of the suspended run linger while they terminate; they say nothing of this one.
-
-    Both times are the cluster's, RFC 3339 in UTC to the second, so they compare as text.
-    """
-    if job.started is None or not (job.was_suspended or job.suspended):
-        return False
-    return container.started_at < job.started if container.started_at is not None else pod.deleted
-
-
 def _must_have_run(job: Job, pods: Sequence[Pod], completed: bool) -> bool:
     """Whether a Job that ended ran, although nothing was seen to run.
 
@@ -124,4 +114,4 @@ def _must_have_run(job: Job, pods: Sequence[Pod], completed: bool) -> bool:
         return False
     if completed:
         return True
-    return not pods or len(pods) < job.ended_pods
+    return not of_this_start(job, pods) or len(pods) < job.ended_pods

@@ -68,6 +68,15 @@ def restarted(restarts: int = 1, **state: Any) -> Pod:
     return pod(containers=[whole], phase="Running")
 
 
+def test_what_was_killed_before_the_job_was_resumed_did_not_decide_it() -> None:
+    one = job(startTime=LATER, conditions=[condition("Suspended", "False"), condition("Failed")], failed=1)
+    former = failed("former", code=143, deleted=True)
+    assert deciding(one, [former]) is None
+    found = deciding(one, [former, pod(ended_state(3, started=LATER, finished=LATEST), name="now")])
+    assert found is not None
+    assert found.pod.name == "now"
+
+
 # Who speaks for a Pod.
 
 

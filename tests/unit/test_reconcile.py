@@ -17,6 +17,7 @@ from jobcast.logs import LogReads
 from jobcast.reconcile import DONE, OTHER_SECONDS, Reconciler
 from tests.unit.objects import (
     ENDED,
+    RESUMED,
     STARTED,
     UID,
     condition,
@@ -169,6 +170,18 @@ async def test_an_api_server_that_asks_us_to_wait_is_not_asked_for_the_pods_of_e
     with pytest.raises(Throttled):
         await world.reconciler.reconcile("uid-0")
     assert world.cluster.asked == 2
+
+
+@pytest.mark.must_survive(12)
+async def test_pods_that_a_suspension_killed_do_not_explain_an_end(world: World) -> None:
+    conditions = [condition("Suspended", "False"), condition("Failed", reason="BackoffLimitExceeded")]
+    world.store.put_job(job(startTime=RESUMED, version=101, conditions=conditions, failed=1))
+    world.store.put_pod(pod(ended_state(143), name="former", deleted=True))
+    world.cluster.pods = [pod(ended_state(3, started=RESUMED, finished="2026-11-20T11:00:09Z"))]
+    await world.until_told()
+    assert await world.told() == ["running", "failed"]
+    (*_, (_, fields)) = await world.client.xrange(world.ledger.keys.events)
+    assert msgspec.json.decode(fields[b"event"])["exit_code"] == 3
 
 
 async def test_where_pods_may_not_be_listed_an_end_is_told_without_them(world: World) -> None:

@@ -146,6 +146,21 @@ def test_pods_of_the_suspended_run_say_nothing_of_the_resumed_one(former: Pod) -
     assert first_start(resumed(), [former, now]) == "2026-11-20T11:00:05Z"
 
 
+@pytest.mark.parametrize(
+    ("former", "has_run"),
+    [
+        (pod(ended_state(143), deleted=True), True),
+        (pod(waiting_state(), deleted=True), True),
+        (pod(waiting_state("ImagePullBackOff"), meta={"deletionTimestamp": "2026-11-20T11:05:00Z"}), False),
+        (pod(waiting_state("ImagePullBackOff")), False),
+    ],
+    ids=["killed", "never started", "never started since", "waits"],
+)
+def test_a_resumed_job_whose_pods_are_gone_must_have_run(former: Pod, has_run: bool) -> None:
+    one = job(startTime=RESUMED, conditions=[condition("Suspended", "False"), condition("Failed")], failed=1)
+    assert standing(one, [former]) == Standing(Status.FAILED, has_run)
+
+
 def test_a_job_that_was_created_suspended_counts_its_first_pods() -> None:
     one = job(startTime=STARTED, conditions=[condition("Suspended", "False")], active=1)
     assert standing(one, [RUNS]).status == Status.RUNNING
