@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
+from chaos.kubelet import Kubelet
 from jobcast.kube.access import Access
 
 PASSED = ("Accept", "Accept-Encoding", "Content-Type")
@@ -87,8 +88,10 @@ class Door:
 
 
 class ApiProxy:
-    def __init__(self, access: Access, names: tuple[str, ...]) -> None:
+    def __init__(self, access: Access, names: tuple[str, ...], kubelet: Kubelet | None = None) -> None:
+        """`kubelet` answers for the logs of its Pods in the API server's place."""
         self._access = access
+        self._kubelet = kubelet
         self.doors = {name: Door(name) for name in names}
         self._by_port: dict[int, Door] = {}
 
@@ -141,9 +144,11 @@ class ApiProxy:
         if is_watch and door.expiring:
             door.expiring -= 1
             return _spoiled(410)
-        # 410 is for those who come with a resourceVersion: a list would be told to go on for ever.
-        if door.code is not None and (is_watch or door.code != 410):
+        log = self._kubelet.answer(request) if self._kubelet is not None else None
+        if door.code is not None and _is_meant(door.code, is_watch=is_watch, is_log=log is not None):
             return _spoiled(door.code)
+        if log is not None:
+            return log
         try:
             return await self._pass_on(request, door, is_watch)
         except (aiohttp.ClientError, OSError, Severed):
@@ -188,6 +193,11 @@ class ApiProxy:
                 await response.write(chunk)
         finally:
             door.streams.discard(stream)
+
+
+def _is_meant(code: int, *, is_watch: bool, is_log: bool) -> bool:
+    """410 is for those who come with a resourceVersion: a list would be told to go on for ever. And an empty log is a log."""
+    return is_watch if code == 410 else not is_log if code == 200 else True
 
 
 def _spoiled(code: int) -> web.Response:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from chaos.access import MERGE, Cluster, Obj
+from chaos.kubelet import Kubelet
 from chaos.plan import JobPlan
 from chaos.pods import Pods
 from chaos.truth import Truth
@@ -36,13 +37,16 @@ def template(name: str) -> Obj:
 class Driver:
     """Lives all lives of a plan. `truths` is what happened, as far as it has."""
 
-    def __init__(self, bare: Cluster, with_pods: Cluster, *, on_node: bool, known: Waits, told: Waits) -> None:
+    def __init__(
+        self, bare: Cluster, with_pods: Cluster, kubelet: Kubelet, *, on_node: bool, known: Waits, told: Waits
+    ) -> None:
         """Jobs with and without Pods live in two namespaces: in one, they are known to be taken for each other
         (docs/known-flaws.md)."""
         self.truths: dict[str, Truth] = {}
         """By the Job's name."""
         self._bare = bare
         self._with_pods = with_pods
+        self._kubelet = kubelet
         self._on_node = on_node
         self._known = known
         self._told = told
@@ -52,7 +56,7 @@ class Driver:
         name = f"job-{plan.number:05}"
         truth = self.truths[name] = Truth(name, plan.fate.name)
         cluster = self._with_pods if plan.fate.has_pods else self._bare
-        pods = Pods(cluster, name, on_node=self._on_node) if plan.fate.has_pods else None
+        pods = Pods(cluster, name, self._kubelet, on_node=self._on_node) if plan.fate.has_pods else None
         life = Life(cluster, truth, pods, self._known, self._told)
         for step in plan.fate.steps:
             await asyncio.sleep(step.after)
@@ -162,7 +166,7 @@ class Life:
         if self._pods is not None and self._is_pod_up:
             await self._pods.end(code, self._moment())
             self._is_pod_up = False
-            self._truth.exit_code = code
+            self._truth.exit_code, self._truth.log_sha256 = code, self._pods.log_sha256
 
     async def _complete(self) -> None:
         if self._pods is not None and not self._has_run:  # it was too short for anybody to see it run

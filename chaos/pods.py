@@ -1,6 +1,7 @@
 """Pods that nobody runs: their status is written by the harness, as a kubelet would."""
 
 from chaos.access import MERGE, Cluster, Obj
+from chaos.kubelet import Kubelet
 
 NODE = "chaos"
 SCHEDULER = "chaos.jobcast.dev/nobody"
@@ -10,18 +11,27 @@ SCHEDULER = "chaos.jobcast.dev/nobody"
 class Pods:
     """The Pods of one Job, one after the other."""
 
-    def __init__(self, cluster: Cluster, job: str, *, on_node: bool) -> None:
+    def __init__(self, cluster: Cluster, job: str, kubelet: Kubelet, *, on_node: bool) -> None:
         """`on_node`: they name a node that there is not. devcluster's own kubelet takes every other Pod; a real cluster
         collects Pods whose node is not there, and leaves those alone that wait for their scheduler."""
         self._cluster = cluster
         self._job = job
+        self._kubelet = kubelet
         self._on_node = on_node
         self._count = 0
         self._started = ""
 
     @property
+    def name(self) -> str:
+        return f"{self._job}-{self._count}"
+
+    @property
     def path(self) -> str:
-        return f"{self._cluster.pods}/{self._job}-{self._count}"
+        return f"{self._cluster.pods}/{self.name}"
+
+    @property
+    def log_sha256(self) -> str:
+        return self._kubelet.sha256(self.name)
 
     async def create(self, uid: str) -> None:
         self._count += 1
@@ -30,7 +40,7 @@ class Pods:
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": f"{self._job}-{self._count}", "labels": labels, "ownerReferences": [owner]},
+            "metadata": {"name": self.name, "labels": labels, "ownerReferences": [owner]},
             "spec": {
                 "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": 0,
@@ -46,6 +56,7 @@ class Pods:
     async def run(self, at: str) -> str:
         """The resourceVersion from which on it ran."""
         self._started = at
+        self._kubelet.start(self.name)
         return await self._write("Running", {"running": {"startedAt": at}}, ready=True)
 
     async def end(self, code: int, at: str) -> None:
@@ -55,6 +66,7 @@ class Pods:
 
     async def delete(self) -> None:
         await self._cluster.ask("DELETE", self.path, {"gracePeriodSeconds": 0}, passing=(404,))
+        self._kubelet.remove(self.name)
 
     async def _write(self, phase: str, state: Obj, *, ready: bool) -> str:
         container = {"name": "evaluation", "image": "busybox", "imageID": "", "restartCount": 0, "ready": ready}

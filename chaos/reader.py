@@ -28,11 +28,17 @@ class _Ref(msgspec.Struct):
     uid: str
 
 
+class _Log(msgspec.Struct):
+    state: str
+    sha256: str | None = None
+
+
 class _Job(msgspec.Struct):
     id: str
     status: str
     job: _Ref
     exit_code: int | None = None
+    log: _Log | None = None
 
 
 class Reader:
@@ -85,7 +91,8 @@ async def life(client: Any) -> list[Told]:
         page = await client.xrange(KEYS.events, after, "+", count=1000)
         for entry, fields in page:
             event = msgspec.json.decode(fields[b"event"], type=_Job)
-            found.append(Told(entry.decode(), event.id, event.status, event.job.uid, event.exit_code))
+            whole = event.log.sha256 if event.log is not None and event.log.state == "complete" else None
+            found.append(Told(entry.decode(), event.id, event.status, event.job.uid, event.exit_code, whole))
         if not page:
             return found
         after = f"({page[-1][0].decode()}"

@@ -49,7 +49,14 @@ class Run:
         self._patience = patience
         self._plan = plan
         self._world = world
-        self._driver = Driver(world.bare, world.with_pods, on_node=world.devcluster, known=world.known, told=world.told)
+        self._driver = Driver(
+            world.bare,
+            world.with_pods,
+            world.kubelet,
+            on_node=world.devcluster,
+            known=world.known,
+            told=world.told,
+        )
         self._faults: Counter[str] = Counter()
         self._removals: set[asyncio.Task[None]] = set()
 

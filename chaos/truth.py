@@ -41,6 +41,8 @@ class Truth:
     """When it went; None while the API server shows it."""
     exit_code: int | None = None
     """Of the main container that ended last; None where none did, or the Job has no Pods."""
+    log_sha256: str | None = None
+    """Of the same container."""
     is_known: bool = False
     """The ledger had it before it was deleted."""
 

@@ -25,6 +25,8 @@ class Told:
     status: str
     uid: str
     exit_code: int | None = None
+    log_sha256: str | None = None
+    """Of a log that is said to be complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Verdict:
     """Ends that nobody can tell any more: the Job is gone, and Redis was made to forget."""
     unknown_codes: int = 0
     """Ends told without the exit code that the Pod had shown: nobody had seen it in time, which is said and no mistake."""
+    without_log: int = 0
+    """Ends told without the log that there was: it could not be read in time, which is said and no mistake."""
     longest_delay: float = 0.0
     slowest: str = ""
     """The id of the event that took it."""
@@ -93,6 +97,7 @@ FIGURES = {
     "missing": "consumer's unique events missing",
     "unhandled": "worker's unique events missing",
     "code": "exit codes that are wrong",
+    "log": "logs that are wrong",
     "record": "records that do not say so",
     "open": "left open in the ledger",
 }
@@ -118,7 +123,7 @@ def judge(truths: Iterable[Truth], observed: Observed) -> Verdict:
     for told in {told.id: told for told in last}.values():
         if told.id not in observed.received:
             verdict.add("missing", told.uid)
-        _judge_code(told, by_uid.get(told.uid), verdict)
+        _judge_end(told, by_uid.get(told.uid), verdict)
         if observed.handled is not None and told.id not in observed.handled:
             verdict.add("unhandled", told.uid)
     for uid in observed.open:
@@ -152,13 +157,17 @@ def _judge_life(life: Sequence[Told], by_uid: Mapping[str, Truth], observed: Obs
         highest[told.uid] = max(rank, highest.get(told.uid, -1))
 
 
-def _judge_code(told: Told, truth: Truth | None, verdict: Verdict) -> None:
+def _judge_end(told: Told, truth: Truth | None, verdict: Verdict) -> None:
     if truth is None or told.status not in ("completed", "failed"):
         return
     if told.exit_code is None:
         verdict.unknown_codes += truth.exit_code is not None
     elif told.exit_code != truth.exit_code:
         verdict.add("code", told.uid)
+    if told.log_sha256 is None:
+        verdict.without_log += truth.log_sha256 is not None
+    elif told.log_sha256 != truth.log_sha256:
+        verdict.add("log", told.uid)
 
 
 def _judge_lost(truth: Truth, told: set[str], observed: Observed, verdict: Verdict) -> None:

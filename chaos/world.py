@@ -17,6 +17,7 @@ from typing import Self
 from chaos import reader as looks
 from chaos.access import Cluster
 from chaos.apiproxy import ApiProxy
+from chaos.kubelet import Kubelet
 from chaos.parts import ROOT, Part
 from chaos.plan import PARTS
 from chaos.reader import Reader, until
@@ -27,7 +28,6 @@ from jobcast.kube.access import Access
 
 READER = "reader"
 SETTINGS = {
-    "LOG_STORE": "none",
     "SWEEP_SECONDS": "10",
     "TAKEOVER_SECONDS": "10",
     "HANDLERS": "chaos.handlers",
@@ -82,12 +82,13 @@ class World:
         namespace = f"chaos-{os.urandom(4).hex()}"
         self.bare = await stack.enter_async_context(Cluster(access, namespace))
         self.with_pods = await stack.enter_async_context(Cluster(access, f"{namespace}-pods"))
+        self.kubelet = Kubelet()
         self.redis = Valkey(self.folder / "redis-0")
         stack.push_async_callback(lambda: self.redis.close())
         await self.redis.start()
         self.doors = await stack.enter_async_context(RedisProxy((*PARTS, READER)))
         await self.doors.lead_to(self.redis.port)
-        self.api = await stack.enter_async_context(ApiProxy(access, PARTS))
+        self.api = await stack.enter_async_context(ApiProxy(access, PARTS, self.kubelet))
         self.handled = self.folder / "handled"
         self.handled.mkdir()
         self.parts: dict[str, Part] = {}

@@ -1,6 +1,7 @@
 """What stands between the parts and Redis or the API server lets everything through, and spoils what it is told to."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from chaos.apiproxy import ApiProxy
+from chaos.kubelet import FIRST, Kubelet
 from chaos.redisproxy import RedisProxy
 
 
@@ -78,6 +80,7 @@ async def test_one_is_turned_away_while_another_gets_through():
         assert await ask(proxy.doors["b"].port, b"PING") == b"PING"
 
 
+KUBELET = Kubelet()
 LINES = [json.dumps({"type": "MODIFIED", "object": {"n": n}}).encode() + b"\n" for n in range(4)]
 
 
@@ -112,7 +115,7 @@ async def proxied() -> AsyncIterator[tuple[Server, ApiProxy, aiohttp.ClientSessi
         return {"Authorization": "Bearer theirs"}
 
     access: Any = SimpleNamespace(host=f"http://127.0.0.1:{runner.addresses[0][1]}", ssl=lambda: False, headers=headers)
-    async with ApiProxy(access, ("a", "b")) as proxy, aiohttp.ClientSession() as session:
+    async with ApiProxy(access, ("a", "b"), KUBELET) as proxy, aiohttp.ClientSession() as session:
         yield server, proxy, session, f"http://127.0.0.1:{proxy.doors['a'].port}"
     await runner.cleanup()
 
@@ -178,6 +181,29 @@ async def test_so_many_of_the_coming_watches_are_too_old():
             async with session.get(f"{url}/jobs?watch=true") as watch:
                 found.append(watch.status)
         assert found == [410, 410, 200]
+
+
+async def test_the_log_of_a_pod_is_there_from_its_start_until_it_is_removed():
+    async with proxied() as (_, proxy, session, url):
+        path = f"{url}/api/v1/namespaces/any/pods/job-1/log"
+
+        async def ask(**query: str) -> tuple[int, bytes]:
+            async with session.get(path, params={"container": "evaluation", **query}) as answer:
+                return answer.status, await answer.read()
+
+        assert (await ask())[0] == 404
+        KUBELET.start("job-1")
+        status, log = await ask()
+        assert status == 200
+        assert hashlib.sha256(log).hexdigest() == KUBELET.sha256("job-1")
+        assert (await ask(timestamps="true", limitBytes="40"))[1] == (FIRST.encode() + log)[:40]
+        proxy.doors["a"].code = 200  # nobody could tell it from a log without a byte
+        assert await ask() == (200, log)
+        proxy.doors["a"].code = 500
+        assert (await ask())[0] == 500
+        proxy.doors["a"].code = None
+        KUBELET.remove("job-1")
+        assert (await ask())[0] == 404
 
 
 async def test_nobody_gets_through_a_door_that_is_shut():

@@ -1,5 +1,6 @@
 """What counts as lost, told twice, out of order and after the end; each figure is made to say so once."""
 
+from dataclasses import replace
 from typing import Any
 
 from chaos.truth import Truth
@@ -133,3 +134,19 @@ def test_an_end_that_redis_forgot_with_its_job_is_said_and_not_counted_as_lost()
 def test_a_job_that_went_before_anybody_knew_it_is_promised_nothing():
     truth = a_truth("running", "cancelled", gone=11.0, promised=False)
     assert verdict(truth, []).is_green
+
+
+def test_an_exit_code_and_a_log_that_are_wrong_are_counted_and_those_that_are_missing_said():
+    truth = a_truth("running", "completed")
+    truth.exit_code, truth.log_sha256 = 3, "right"
+
+    def told(code: int | None, log: str | None) -> Verdict:
+        *before, end = stream(truth, 0, 1)
+        return verdict(truth, [*before, replace(end, exit_code=code, log_sha256=log)])
+
+    assert told(3, "right").is_green
+    assert told(4, "right").counts == {"code": 1}
+    assert told(3, "wrong").counts == {"log": 1}
+    unknown = told(None, None)
+    assert unknown.is_green
+    assert (unknown.unknown_codes, unknown.without_log) == (1, 1)
