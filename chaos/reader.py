@@ -30,6 +30,7 @@ class _Ref(msgspec.Struct):
 
 class _Log(msgspec.Struct):
     state: str
+    reason: str | None = None
     sha256: str | None = None
 
 
@@ -91,8 +92,10 @@ async def life(client: Any) -> list[Told]:
         page = await client.xrange(KEYS.events, after, "+", count=1000)
         for entry, fields in page:
             event = msgspec.json.decode(fields[b"event"], type=_Job)
-            whole = event.log.sha256 if event.log is not None and event.log.state == "complete" else None
-            found.append(Told(entry.decode(), event.id, event.status, event.job.uid, event.exit_code, whole))
+            log = event.log or _Log("")
+            whole = log.sha256 if log.state == "complete" else None
+            code = event.exit_code
+            found.append(Told(entry.decode(), event.id, event.status, event.job.uid, code, whole, log.reason or ""))
         if not page:
             return found
         after = f"({page[-1][0].decode()}"

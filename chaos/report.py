@@ -33,7 +33,7 @@ def lines(result: Result, folder: str) -> Iterator[str]:
         "unique events told": verdict.told,
         "entries the consumer got": result.entries,
         "ends told without the exit code": verdict.unknown_codes,
-        "ends told without the log": verdict.without_log,
+        **{f"ends told without the log: {reason}": count for reason, count in sorted(verdict.without_log.items())},
         "ends that Redis forgot, of Jobs that are gone": verdict.forgotten,
     }
     for name, number in rows.items():

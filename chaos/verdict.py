@@ -27,6 +27,8 @@ class Told:
     exit_code: int | None = None
     log_sha256: str | None = None
     """Of a log that is said to be complete."""
+    log_reason: str = ""
+    """Why it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ class Verdict:
     """Ends that nobody can tell any more: the Job is gone, and Redis was made to forget."""
     unknown_codes: int = 0
     """Ends told without the exit code that the Pod had shown: nobody had seen it in time, which is said and no mistake."""
-    without_log: int = 0
-    """Ends told without the log that there was: it could not be read in time, which is said and no mistake."""
+    without_log: Counter[str] = field(default_factory=Counter)
+    """Ends told without the log that there was, by the reason: it could not be read in time, which is said and no mistake."""
     longest_delay: float = 0.0
     slowest: str = ""
     """The id of the event that took it."""
@@ -165,7 +167,8 @@ def _judge_end(told: Told, truth: Truth | None, verdict: Verdict) -> None:
     elif told.exit_code != truth.exit_code:
         verdict.add("code", told.uid)
     if told.log_sha256 is None:
-        verdict.without_log += truth.log_sha256 is not None
+        if truth.log_sha256 is not None:
+            verdict.without_log[told.log_reason] += 1
     elif told.log_sha256 != truth.log_sha256:
         verdict.add("log", told.uid)
 

@@ -142,11 +142,11 @@ def test_an_exit_code_and_a_log_that_are_wrong_are_counted_and_those_that_are_mi
 
     def told(code: int | None, log: str | None) -> Verdict:
         *before, end = stream(truth, 0, 1)
-        return verdict(truth, [*before, replace(end, exit_code=code, log_sha256=log)])
+        return verdict(truth, [*before, replace(end, exit_code=code, log_sha256=log, log_reason="timeout")])
 
     assert told(3, "right").is_green
     assert told(4, "right").counts == {"code": 1}
     assert told(3, "wrong").counts == {"log": 1}
     unknown = told(None, None)
     assert unknown.is_green
-    assert (unknown.unknown_codes, unknown.without_log) == (1, 1)
+    assert (unknown.unknown_codes, unknown.without_log) == (1, {"timeout": 1})
