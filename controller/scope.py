@@ -166,9 +166,13 @@ class Scope:
     def is_synced(self) -> bool:
         return self.pods.synced.is_set() and self.jobs.synced.is_set()
 
+    @property
+    def reflectors(self) -> tuple[Reflector[Pod], Reflector[Job]]:
+        return self.pods, self.jobs
+
     def relist(self) -> None:
-        self.pods.relist()
-        self.jobs.relist()
+        for reflector in self.reflectors:
+            reflector.relist()
 
     async def synced(self) -> None:
         await asyncio.gather(self.pods.synced.wait(), self.jobs.synced.wait())

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -20,43 +21,70 @@ HOPELESS = 20
 
 
 class Supervisor:
-    """Owns tasks. `stop` ends them, the last started first."""
+    """Owns tasks."""
 
-    def __init__(self) -> None:
-        self._tasks: list[asyncio.Task[None]] = []
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._failures: dict[str, int] = {}
         self._failed: dict[str, float] = {}
         """When each failed last."""
 
-    def start(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
-        self._tasks.append(asyncio.create_task(self._keep(name, run), name=name))
-
-    async def stop(self) -> None:
-        for task in reversed(self._tasks):
-            # Again and again: in Python 3.11 a wait_for, as libraries use it, may swallow a cancellation as it ends.
-            while not task.done():
-                task.cancel()
-                await asyncio.wait([task], timeout=0.1)
-        self._tasks.clear()
+    @asynccontextmanager
+    async def running(self, tasks: Mapping[str, Callable[[], Awaitable[object]]]) -> AsyncIterator[None]:
+        """By name, tasks that run until the end of the block. None is to end by itself: that is a failure like any other."""
+        started = [asyncio.create_task(self._keep(name, run), name=name) for name, run in tasks.items()]
+        try:
+            yield
+        finally:
+            await _end(started)
 
     def hopeless(self) -> str | None:
         """The task that cannot be brought back, if there is one."""
         for name, count in self._failures.items():
-            if count >= HOPELESS and time.monotonic() - self._failed[name] < STEADY_SECONDS:
+            if count >= HOPELESS and self._clock() - self._failed[name] < STEADY_SECONDS:
                 return f"task {name} keeps failing"
         return None
 
     async def _keep(self, name: str, run: Callable[[], Awaitable[object]]) -> None:
+        me = asyncio.current_task()
+        assert me is not None, "it is a task of ours"
         while True:
-            started = time.monotonic()
+            started = self._clock()
             try:
                 await run()
-                log.error("task ended", task=name)
-            except Exception:
+            except asyncio.CancelledError:
+                if me.cancelling():
+                    raise
+                # Somebody it waited for was cancelled: it would be gone without a word.
+                self._count(name, started)
                 log.exception("task failed", task=name)
-            metrics.task_restarts.labels(name.split(" ")[0]).inc()
-            failures = 1 if time.monotonic() - started > STEADY_SECONDS else self._failures.get(name, 0) + 1
-            self._failures[name] = failures
-            self._failed[name] = time.monotonic()
-            first, longest = PAUSE_SECONDS
-            await asyncio.sleep(min(first * 2 ** min(failures - 1, 20), longest) * random.uniform(0.5, 1))  # noqa: S311
+            except Exception:
+                self._count(name, started)
+                log.exception("task failed", task=name)
+            else:
+                if me.cancelling():  # and took it for something else
+                    return
+                self._count(name, started)
+                log.error("task ended", task=name)
+            await asyncio.sleep(_pause(self._failures[name]))
+
+    def _count(self, name: str, started: float) -> None:
+        metrics.task_restarts.labels(name.split(" ")[0]).inc()
+        now = self._clock()
+        self._failures[name] = 1 if now - started > STEADY_SECONDS else self._failures.get(name, 0) + 1
+        self._failed[name] = now
+
+
+async def _end(tasks: list["asyncio.Task[None]"]) -> None:
+    while tasks:
+        # Again and again: in Python 3.11 a wait_for, as libraries use it, may swallow a cancellation as it ends.
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=0.1)
+        tasks = [task for task in tasks if not task.done()]
+
+
+def _pause(failures: int) -> float:
+    first, longest = PAUSE_SECONDS
+    doubled: float = first * 2 ** min(failures - 1, 20)
+    return min(doubled, longest) * random.uniform(0.5, 1)  # noqa: S311
