@@ -1,11 +1,13 @@
-"""Runs the rows one after the other, and prints the table last."""
+"""Runs the rows one after the other, and prints the table last. BENCH=churn,outage: these parts alone."""
 
+import importlib
+import os
 import platform
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import ledger, logs, memory, watch
+PARTS = ("watch", "ledger", "logs", "memory", "churn", "outage")
 
 
 def main() -> None:
@@ -13,9 +15,9 @@ def main() -> None:
     table = Table(title=f"Jobcast on Python {platform.python_version()}", title_justify="left")
     for column in ("what", "figure", "against"):
         table.add_column(column, justify="right" if column == "figure" else "left")
-    for part in (watch, ledger, logs, memory):
-        console.print(f"measuring {part.__name__.rpartition('.')[2]} ...", style="dim")
-        for row in part.rows():
+    for part in os.environ.get("BENCH", "").split(",") if os.environ.get("BENCH") else PARTS:
+        console.print(f"measuring {part} ...", style="dim")
+        for row in importlib.import_module(f"benchmarks.{part}").rows():
             table.add_row(*row)
     console.print(table)
 

@@ -7,7 +7,7 @@ import redis.asyncio
 
 from benchmarks.objects import job
 from benchmarks.valkey import valkey
-from controller.manager import WORKERS
+from controller.workers import WORKERS
 from jobcast.connection import connect
 from jobcast.job import Job
 from jobcast.keys import Keys
@@ -73,8 +73,8 @@ async def _publish_one_by_one(url: str, steps: list[Step]) -> float:
 
 def rows() -> list[tuple[str, str, str]]:
     steps = _steps()
-    with valkey() as url:
-        reference = asyncio.run(_publish_one_by_one(url, steps[:4000]))
-        speed = asyncio.run(_together(url, steps))
+    with valkey() as server:
+        reference = asyncio.run(_publish_one_by_one(server.url, steps[:4000]))
+        speed = asyncio.run(_together(server.url, steps))
     ratio = f"{speed / reference:.1f} × one awaited PUBLISH each ({reference:,.0f}/s)"
     return [("ledger steps (decide, record, XADD, PUBLISH)", f"{speed:,.0f}/s", ratio)]

