@@ -20,10 +20,12 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     tasks      the Celery task around a handler
     outcome    how the parent process learns how a task ended
     targets    whom an event is handed to: handlers and routes
-    consumer   Celery's own consumer, back sooner after its broker was away
+    consumer   Celery's own consumer, which no answer of its broker ends
+    presence   whether Redis and the broker let us work
+    supervisor our threads, begun again when they fail
     grace      how long a stop may take
     sweep      a thread that polls, one worker at a time
     queues     the names of our Celery queues              pure
-    http       /livez and /metrics
+    http       /livez, /readyz and /metrics
     metrics · log
 """

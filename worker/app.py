@@ -14,6 +14,7 @@ from jobcast.keys import Keys
 from worker import log, metrics, steps
 from worker.entries import Entries
 from worker.outcome import Outcome
+from worker.presence import Presence
 from worker.queues import shared_queue
 from worker.settings import WorkerSettings
 from worker.tasks import HandlerTask
@@ -36,6 +37,10 @@ class WorkerApp(Celery):
     """The Probe while the worker runs."""
     bridge: Any = None
     """The Bridge while the worker runs. Hears of tasks that ended in this worker."""
+    redis: Presence
+    """As the bridge finds it."""
+    broker: Presence
+    """As Celery's consumer finds it; the same server, unless CELERY_BROKER_URL names another."""
 
     def entries(self) -> Entries:
         """Of this process, on a connection of its own."""
@@ -83,6 +88,8 @@ def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
     app.jobcast = settings
     app.keys = Keys(settings.key_prefix)
     app._entries_lock = threading.Lock()
+    app.redis = Presence("redis", metrics.redis_up)
+    app.broker = Presence("broker", metrics.broker_up)
     app.conf.update(configuration(settings))
     app.tasks_of_handlers = [_task(app, handler) for handler in registry]
     queues = {handler.options["queue"] for handler in registry if "queue" in handler.options}
@@ -110,6 +117,7 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
         # Each worker reads from a queue of its own and holds no more than WORKER_PREFETCH: nothing is taken from others.
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_enable_prefetch_count_reduction": False,  # the bridge hands out no more than WORKER_PREFETCH anyway
         # What a process that died may still have said arrives at once; Celery's 10 seconds are how long its task waits.
         "worker_lost_wait": 1.0,
         "worker_consumer": "worker.consumer:Consumer",

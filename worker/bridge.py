@@ -10,15 +10,15 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import kombu.exceptions
-
 from jobcast import wire
-from jobcast.connection import ERRORS, connect_plain, explain
+from jobcast.connection import connect_plain, explain
 from worker import metrics
 from worker.entries import Entries
 from worker.flights import Flight, Flights
 from worker.group import Entry, Group, is_gone
+from worker.presence import AWAY
 from worker.queues import own_queue
+from worker.supervisor import Supervised
 from worker.targets import Target, producing
 
 if TYPE_CHECKING:
@@ -33,13 +33,12 @@ BLOCK_SECONDS = 1.0
 WAIT_SECONDS = (0.002, 0.05)
 """Shortest and longest wait while an entry waits for its turn: every event's latency is in the first, idle CPU in the
 second."""
-PAUSE_SECONDS = (0.05, 0.5)
-"""First and longest pause while Redis is away."""
-OVERDUE_SECONDS = 60.0
-"""A round takes a second, or as long as Redis and the broker may take to answer nothing; a minute is a thread stuck."""
+PAUSE_SECONDS = (0.05, 0.25)
+"""First and longest pause while Redis is away: the longest is what an event may wait for us after Redis is back."""
+OVERDUE_SECONDS = 30.0
+"""A round takes a second, or as long as Redis and the broker may take to answer nothing, 10 s; this is a thread stuck."""
 BEATS = 6
 """Heartbeats within TAKEOVER_SECONDS: five may be lost to a slow Redis before others take over."""
-AWAY = (*ERRORS, kombu.exceptions.KombuError)
 
 
 class Bridge:
@@ -63,9 +62,8 @@ class Bridge:
         """While entries of our own are read again: the last one read."""
         self._wait = WAIT_SECONDS[0]
         self._next_beat = 0.0
-        self._trouble: str | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="bridge", daemon=True)
+        self._thread = Supervised("bridge", self._run, self._stop)
         self.last_round = time.monotonic()
         """When the thread last came round, by the monotonic clock; also while Redis is away."""
 
@@ -82,8 +80,7 @@ class Bridge:
         What was handed out and is not `running` (task ids) will not end here: others may take it over at once.
         """
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(BLOCK_SECONDS + 5)
+        self._thread.join(BLOCK_SECONDS + 5)
         try:
             self._listen(0)
             kept = {self._of_task[task_id][0] for task_id in running if task_id in self._of_task}
@@ -108,9 +105,7 @@ class Bridge:
     def ailment(self) -> str | None:
         """What is wrong with the thread, or None. Redis being away is not."""
         age = time.monotonic() - self.last_round
-        if not self._thread.is_alive() and not self._stop.is_set():
-            return "the thread has ended"
-        return f"no round for {age:.0f} s" if age > OVERDUE_SECONDS else None
+        return f"no round for {age:.0f} s" if age > OVERDUE_SECONDS else self._thread.ailment()
 
     # -- the thread --
 
@@ -121,15 +116,14 @@ class Bridge:
                 self._begin()
                 while not self._stop.is_set():
                     self._round()
+                    self._thread.is_well()
                     pause = PAUSE_SECONDS[0]
             except AWAY as error:
                 if is_gone(error):
                     log.warning("the stream is gone, redis was flushed or came back empty; beginning anew")
                     self._forget()
                 else:
-                    self._say(explain(error))
-            except Exception:
-                log.exception("the bridge failed, it starts again")
+                    self._app.redis.is_away(explain(error))
             self.last_round = time.monotonic()
             self._stop.wait(pause)
             pause = min(pause * 2, longest)
@@ -160,9 +154,10 @@ class Bridge:
             self._behind = entries[-1][0] if entries else None
             self._take([entry for entry in entries if entry[0] not in self._flights], is_again=True)
         else:
-            block = self._backoff() if self._flights.is_anyone_waiting else BLOCK_SECONDS
+            is_soon = self._flights.is_anyone_waiting or self._app.broker.trouble is not None
+            block = self._backoff() if is_soon else BLOCK_SECONDS
             self._take(self._group.unread(count, max(1, int(block * 1000))), is_again=False)
-        self._say(None)
+        self._app.redis.is_back()
 
     def _backoff(self) -> float:
         """How long to wait while somebody waits for an end: short at first, longer the longer nothing ends."""
@@ -217,7 +212,8 @@ class Bridge:
                     reason = f"it cannot be handed out: {type(error).__name__}: {error}"
                     self._set_aside(flight.entry, flight.body, reason)
                     waiting_for = set()
-                self._flights.departed(flight, waiting_for, time.monotonic())
+                self.last_round = time.monotonic()  # a slow broker is not a thread stuck
+                self._flights.departed(flight, waiting_for, self.last_round)
                 if not waiting_for:
                     self._flights.ended(flight.entry)
 
@@ -303,11 +299,3 @@ class Bridge:
     def _forget(self) -> None:
         self._flights.clear()
         self._of_task.clear()
-
-    def _say(self, trouble: str | None) -> None:
-        if trouble != self._trouble:
-            self._trouble = trouble
-            if trouble is None:
-                log.info("redis is back")
-            else:
-                log.warning("redis is away, will be tried again", extra={"error": trouble})

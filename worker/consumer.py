@@ -1,41 +1,77 @@
-"""Celery's own consumer, back within half a second after its broker was away, and saying so once."""
+"""Celery's own consumer, which no answer of its broker ends: it waits until the broker takes writes, and goes on (ADR 10)."""
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.log import get_logger
 from celery.worker import consumer
 from celery.worker.state import maybe_shutdown
 from kombu import Connection
+from kombu.common import ignore_errors
+from kombu.exceptions import OperationalError
+from kombu.utils.functional import retry_over_time
 
 from jobcast.connection import explain
 
+if TYPE_CHECKING:
+    from worker.app import WorkerApp
+
 log = get_logger(__name__)
-RETRY = {"interval_start": 0.05, "interval_step": 0.1, "interval_max": 0.5}
+RETRY = {"interval_start": 0.05, "interval_step": 0.1, "interval_max": 0.25}
 """Celery's default is 2 seconds more each time, up to 30: so long would nothing be done after Redis is back."""
 
 
 class Consumer(consumer.Consumer):
-    """Differs from Celery's in how it waits for the broker."""
+    """Differs from Celery's in what it takes for a lost broker, and in how it waits for one."""
+
+    app: "WorkerApp"
+    connection_errors: tuple[type[Exception], ...]
+    channel_errors: tuple[type[Exception], ...]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Neighbours have nothing to tell us, and asking them would take a second at every reconnect.
+        super().__init__(*args, **{**options, "without_mingle": True, "without_gossip": True})
+        # Kombu takes a refusal (READONLY, OOM, MISCONF, UNBLOCKED) for an error of the caller's, and wraps what it has
+        # tried more than once; either would end the worker.
+        self.connection_errors = (*self.connection_errors, *self.channel_errors, OperationalError)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
+        self.app.broker.is_away(explain(exc))
         with warnings.catch_warnings():
             # About a setting whose default we have chosen, at every loss of the broker.
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
-            super().on_connection_error_after_connected(exc)
+            try:
+                super().on_connection_error_after_connected(exc)
+            except Exception:
+                # Kombu wants to put back what was not acknowledged, over a transport that it has closed already. The
+                # connection is forgotten by then, and the bridge hands out again what was lost with it.
+                log.debug("the lost connection could not be closed in good order", exc_info=True)
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        self.app.broker.is_away(explain(exc))
 
     def ensure_connected(self, conn: Connection) -> Any:
-        told: set[str] = set()
+        """Returns the connection once the broker takes writes: one that only answers would refuse the next step."""
 
-        def tell_once(error: BaseException, interval: float) -> None:
-            text = explain(error)
-            if text not in told:
-                told.add(text)
-                log.warning("broker is away, will be tried again", extra={"broker": conn.as_uri(), "error": text})
+        def try_again(error: Exception, intervals: Any, retries: int) -> Any:
+            # Not this connection again: the address may lead to another server by now.
+            ignore_errors(self, conn.close)  # type: ignore[arg-type] # the stubs want a Connection
+            self.app.broker.is_away(explain(error))
+            return next(intervals)
 
-        connected = conn.ensure_connection(tell_once, None, callback=maybe_shutdown, **RETRY)  # type: ignore[arg-type] # stubs
+        retry_over_time(
+            self._reach,
+            self.connection_errors,
+            (conn,),
+            errback=try_again,  # type: ignore[arg-type] # the stubs know another shape
+            callback=maybe_shutdown,
+            **RETRY,  # type: ignore[arg-type] # stubs
+        )
         self.first_connection_attempt = False
-        if told:
-            log.info("broker is back", extra={"broker": conn.as_uri()})
-        return connected
+        return conn
+
+    def _reach(self, conn: Connection) -> None:
+        conn.ensure_connection(max_retries=0)
+        for queue in self.app.amqp.queues.consume_from.values():
+            queue(conn.default_channel).declare()

@@ -3,6 +3,7 @@
 What still runs then is given up; its entry stays pending, and runs again elsewhere or after the restart.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ from billiard import active_children
 from celery import signals
 
 from jobcast.settings import EXIT_FAILED
+from worker.supervisor import Supervised
 
 log = logging.getLogger(__name__)
 GLANCE_SECONDS = 0.1
@@ -37,7 +39,7 @@ class Grace:
     def install(self) -> None:
         self._celerys = signal.signal(signal.SIGTERM, self._on_sigterm)
         signals.worker_shutting_down.connect(self._begin)  # a stop for another reason: Ctrl-C, a remote command
-        threading.Thread(target=self._watch, name="grace", daemon=True).start()
+        Supervised("grace", self._watch, threading.Event()).start()  # it ends with the process, never before
 
     def _on_sigterm(self, signum: int, frame: FrameType | None) -> None:
         self._sigterms += 1
@@ -56,5 +58,6 @@ class Grace:
         log.error("no more time to stop, giving up tasks that still run")
         for child in active_children():
             if child.pid is not None:
-                os.kill(child.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                    os.kill(child.pid, signal.SIGKILL)
         os._exit(EXIT_FAILED)

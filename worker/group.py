@@ -23,9 +23,13 @@ end
 """
 
 
+_GONE = ("NOGROUP", "no such key", "stream key no longer exists")
+"""UNBLOCKED alone does not say it: so is also told that a primary was demoted."""
+
+
 def is_gone(error: Exception) -> bool:
     """Whether Redis says that the stream or the group is not there: it was flushed, or came back empty."""
-    return any(word in str(error) for word in ("NOGROUP", "UNBLOCKED", "no such key"))
+    return any(words in str(error) for words in _GONE)
 
 
 class Group:

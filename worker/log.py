@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from celery import signals
 
-from jobcast.connection import secret_of
+from jobcast.connection import explain, secret_of
+from worker.presence import AWAY
 from worker.settings import WorkerSettings
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "data", "processName", "taskName"}
@@ -27,6 +28,7 @@ def install(settings: WorkerSettings) -> None:
         as_json = (settings.log_format or ("console" if sys.stderr.isatty() else "json")) == "json"
         handler = logging.StreamHandler()
         handler.setFormatter(Formatter(settings, as_json=as_json))
+        handler.addFilter(calm)
         root = logging.getLogger()
         root.handlers[:] = [handler]
         root.setLevel(level)
@@ -34,6 +36,16 @@ def install(settings: WorkerSettings) -> None:
             logging.getLogger(name).setLevel(logging.DEBUG if root.level <= logging.DEBUG else logging.WARNING)
 
     signals.setup_logging.connect(set_up, weak=False)
+
+
+def calm(record: logging.LogRecord) -> bool:
+    """What Celery and Kombu say of a broker that is away is a warning and one line: it is tried again, and no mistake of code."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, AWAY) and record.name.startswith(("celery.", "kombu.")):
+        record.levelno, record.levelname = min((record.levelno, record.levelname), (logging.WARNING, "WARNING"))
+        record.exc_info = None
+        record.__dict__["error"] = explain(error)
+    return True
 
 
 class Formatter(logging.Formatter):

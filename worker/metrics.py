@@ -19,6 +19,9 @@ sweep_seconds = Histogram(
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
 )
 sweep_found = Counter("jobcast_sweep_found", "Events that the fast path had missed")
+redis_up = Gauge("jobcast_redis_up", "Whether Redis took the last command")
+broker_up = Gauge("jobcast_broker_up", "Whether the broker took the last command")
+task_restarts = Counter("jobcast_task_restarts", "Threads that failed and were started again", ["task"])
 build_info = Gauge("jobcast_build_info", "Always 1; the version is a label", ["version"])
 
 

@@ -1,14 +1,13 @@
-"""What Celery starts and stops with the worker.
+"""What Celery starts and stops with the worker: its Pool, then ours as ORDER says, then its consumer, and in reverse.
 
-    start  Pool ─▶ http ─▶ bridge ─▶ sweep ─▶ Celery's consumer
-    stop   in reverse: take no more tasks, read no more entries, let the running tasks end, within GRACE_SECONDS
-
-All wait for the Pool, so that its processes are forked before a thread of ours runs.
+A stop takes no more tasks, reads no more entries and lets the running tasks end, within GRACE_SECONDS. Ours wait for the
+Pool, so that its processes are forked before a thread of ours runs.
 """
 
 import logging
 import os
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
@@ -31,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def install(app: "WorkerApp") -> None:
     """Have Celery run them in every worker of this app."""
-    app.steps["worker"].update((HttpStep, BridgeStep, SweepStep))
+    app.steps["worker"].update(ORDER)
     app.steps["consumer"].add(BrokerStep)
     # Weak references to local functions would be gone at once.
     signals.celeryd_after_setup.connect(_take_own_queue, weak=False)
@@ -41,8 +40,6 @@ def install(app: "WorkerApp") -> None:
 
 class HttpStep(bootsteps.StartStopStep):
     """Probes and metrics, and the limit of how long a stop may take; last to go."""
-
-    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
@@ -57,6 +54,8 @@ class HttpStep(bootsteps.StartStopStep):
             parent.pool.terminate()
             os._exit(EXIT_WRONG_SETTINGS)  # a SystemExit would be taken for a wish to stop in good order
         parent.app.probe = self._probe
+        self._probe.need(parent.app.redis)
+        self._probe.need(parent.app.broker)
         # Held here: Celery's signals keep no receiver alive.
         self._grace = Grace(settings.grace_seconds)
         self._grace.install()
@@ -74,8 +73,6 @@ class HttpStep(bootsteps.StartStopStep):
 
 class BridgeStep(bootsteps.StartStopStep):
     """The stream's consumer."""
-
-    requires = (HttpStep,)
 
     def start(self, parent: Any) -> None:
         app: WorkerApp = parent.app
@@ -103,8 +100,6 @@ class BridgeStep(bootsteps.StartStopStep):
 class SweepStep(bootsteps.StartStopStep):
     """The slow poll; on a thread and a loop of its own, so that it goes on when the consumer does not."""
 
-    requires = (BridgeStep,)
-
     def start(self, parent: Any) -> None:
         self._sweep = sweep.of(parent.app.jobcast, parent.hostname)
         if self._sweep is not None:
@@ -123,6 +118,12 @@ class SweepStep(bootsteps.StartStopStep):
         self.stop(parent)
 
 
+ORDER: tuple[Any, ...] = (HttpStep, BridgeStep, SweepStep)
+"""In which they start. They stop the other way round: the probes answer until the last."""
+for _earlier, _later in pairwise(("celery.worker.components:Pool", *ORDER)):
+    _later.requires = (_earlier,)
+
+
 class BrokerStep(bootsteps.StartStopStep):
     """Of Celery's consumer, which starts its steps anew each time the broker was away, and reads only after that."""
 
@@ -131,6 +132,7 @@ class BrokerStep(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         if consumer.restart_count > 0 and consumer.app.bridge is not None:
             consumer.app.bridge.lost_all_but(_running())
+        consumer.app.broker.is_back()
 
 
 def _running() -> frozenset[str]:

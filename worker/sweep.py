@@ -5,7 +5,6 @@ It shares no thread, loop or connection with the stream's consumer.
 """
 
 import asyncio
-import importlib
 import logging
 import random
 import threading
@@ -15,8 +14,12 @@ from typing import TypeAlias
 
 from jobcast.connection import ERRORS, connect_plain, explain
 from jobcast.keys import Keys
+from jobcast.kube import KubeError, NoCluster
+from jobcast.link import LedgerError
+from jobcast.sweeping import sweep_once
 from worker import metrics
 from worker.settings import WorkerSettings
+from worker.supervisor import Supervised
 
 log = logging.getLogger(__name__)
 Round: TypeAlias = Callable[[], Awaitable[int]]
@@ -37,19 +40,27 @@ class Sweep:
     """Start and stop it with the worker. Of several workers one sweeps an interval."""
 
     def __init__(
-        self, settings: WorkerSettings, identity: str, sweep_once: Round, *, longest_round: float = LONGEST_ROUND
+        self,
+        settings: WorkerSettings,
+        identity: str,
+        one_round: Round,
+        *,
+        refusals: tuple[type[Exception], ...] = (),
+        longest_round: float = LONGEST_ROUND,
     ) -> None:
+        """`refusals` are what the round raises when the cluster is not there or says no."""
+        self._refusals = refusals
         self._url = settings.redis_url
         self._key = Keys(settings.key_prefix).sweep
         self._identity = identity
         self._every = settings.sweep_seconds
-        self._round = sweep_once
+        self._round = one_round
         self._longest = longest_round
         self._stop = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[int] | None = None
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+        self._thread = Supervised("sweep", self._run, self._stop)
         self._last_attempt = time.monotonic()
 
     def start(self) -> None:
@@ -64,17 +75,12 @@ class Sweep:
 
     def stop(self) -> None:
         self.ask_to_stop()
-        if self._thread.is_alive():
-            self._thread.join(5)
+        self._thread.join(5)
 
     def ailment(self) -> str | None:
         """What is wrong with the thread, or None. Redis or the cluster being away is not."""
         age = time.monotonic() - self._last_attempt
-        if not self._thread.is_alive() and not self._stop.is_set():
-            return "the thread has ended"
-        if age > OVERDUE * self._every + self._longest:
-            return f"no attempt for {age:.0f} s"
-        return None
+        return f"no attempt for {age:.0f} s" if age > OVERDUE * self._every + self._longest else self._thread.ailment()
 
     def _run(self) -> None:
         # The first one soon: a worker that starts may be all there is.
@@ -90,10 +96,11 @@ class Sweep:
                 log.warning("sweep given up, it took too long", extra={"seconds": self._longest})
             except asyncio.CancelledError:
                 return
-            except Exception as error:
-                # The cluster's refusals too come this way; the next round tries again.
-                log.warning("sweep failed", extra={"error": f"{type(error).__name__}: {error}"})
-                log.debug("sweep failed here", exc_info=True)
+            except self._refusals as error:
+                log.warning(
+                    "sweep failed, the next one tries again", extra={"error": f"{type(error).__name__}: {error}"}
+                )
+            self._thread.is_well()
             pause = self._every * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
 
     def _is_ours(self) -> bool:
@@ -131,13 +138,4 @@ def of(settings: WorkerSettings, identity: str) -> Sweep | None:
     """The sweep of this worker; None when it is switched off."""
     if not settings.sweep_seconds:
         return None
-    try:
-        sweeping = importlib.import_module("jobcast.sweeping")
-    except ModuleNotFoundError:
-        log.warning("there is no sweep in this build")
-        return None
-
-    async def sweep_once() -> int:
-        return int(await sweeping.sweep_once(settings))
-
-    return Sweep(settings, identity, sweep_once)
+    return Sweep(settings, identity, lambda: sweep_once(settings), refusals=(KubeError, NoCluster, LedgerError))

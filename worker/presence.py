@@ -1,0 +1,41 @@
+"""Whether an outside system lets us work: said in a line of the log when it changes, and shown as a metric and in /readyz."""
+
+import logging
+
+import kombu.exceptions
+from prometheus_client import Gauge
+
+from jobcast.connection import ERRORS
+
+log = logging.getLogger(__name__)
+AWAY = (*ERRORS, kombu.exceptions.KombuError)
+"""What a call can raise when Redis or the broker does not answer, or refuses."""
+
+
+class Presence:
+    """Of one system. Any thread may say; each system has one that does."""
+
+    def __init__(self, system: str, up: Gauge) -> None:
+        self.system = system
+        self.trouble: str | None = "not reached yet"
+        """What an operator is told; None while all is well."""
+        self._up = up
+        self._has_been_away = False
+
+    def is_away(self, trouble: str) -> None:
+        """It does not answer, or refuses."""
+        self._up.set(0)
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self._has_been_away = True
+            log.warning("%s is away, will be tried again", self.system, extra={"error": trouble})
+
+    def is_back(self) -> None:
+        """It did what it was asked to. Cheap: may be said at every turn."""
+        if self.trouble is None:
+            return
+        self.trouble = None
+        self._up.set(1)
+        if self._has_been_away:
+            self._has_been_away = False
+            log.info("%s is back", self.system)
