@@ -18,7 +18,10 @@ JOB_UID_LABEL = "batch.kubernetes.io/controller-uid"
 
 def unix(time: str) -> float:
     """Unix seconds of an RFC 3339 time as the API server writes it. Raises ValueError."""
-    return datetime.fromisoformat(time).timestamp()
+    at = datetime.fromisoformat(time)
+    if at.tzinfo is None:
+        raise ValueError(f"{time!r} is a time of no zone")  # and this machine's is none of the cluster's
+    return at.timestamp()
 
 
 class Condition(msgspec.Struct, rename="camel", frozen=True, gc=False):

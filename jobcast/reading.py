@@ -17,6 +17,7 @@ ARTIFACTS_ANNOTATION = "jobcast/artifacts"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 _INDEX_DIGITS = 11
 """An index is an int32; what is longer is somebody's joke, and too much of it is more than int() takes."""
+_VERSION_DIGITS = 20
 LOST_CONTAINER = "ContainerStatusUnknown"
 """The kubelet's reason for a container it could not find when its Pod ended. The exit code it writes beside it, 137, is made
 up: the container may have ended otherwise, or never have started."""
@@ -229,9 +230,16 @@ class Reading(msgspec.Struct, frozen=True):
         )
 
 
+def is_version(text: str) -> bool:
+    """Whether it is a resourceVersion that can be compared: an unsigned number of 64 bits or less."""
+    return text.isascii() and text.isdecimal() and len(text) <= _VERSION_DIGITS
+
+
 def _checked(meta: WireMeta) -> WireMeta:
     if not meta.uid or not meta.name:
         raise ValueError(f"an object without {'uid' if not meta.uid else 'name'} cannot come from a store")
+    if not is_version(meta.resource_version):
+        raise ValueError("an object whose resourceVersion is no number cannot be compared")
     return meta
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from jobcast.job import Job, Pod
 from jobcast.kube.errors import Status, from_status
-from jobcast.reading import Reading, WireJob, WirePod
+from jobcast.reading import Reading, WireJob, WirePod, is_version
 from jobcast.wire import UNREADABLE
 
 T = TypeVar("T", Job, Pod)
@@ -112,6 +112,8 @@ class Resource(Generic[T]):
             decoded = raw
         else:
             wires = decoded.items or ()
+        if not is_version(decoded.metadata.resource_version):
+            raise msgspec.ValidationError("it has no resourceVersion to watch from")
         items = [flat for wire in wires if wire is not None and (flat := self._try_flatten(wire, reading, skip))]
         return Page(items, decoded.metadata.resource_version, decoded.metadata.continue_)
 
@@ -124,6 +126,9 @@ class Resource(Generic[T]):
             return None
         kind, meta = event.type, event.object.metadata
         if kind == "BOOKMARK":
+            if not is_version(meta.resource_version):
+                skip("bad_object")  # a watch from there would be refused for ever
+                return None
             return Change(kind, meta.resource_version, None)
         if kind not in _TYPES:
             self._odd(line, skip)
