@@ -123,7 +123,7 @@ class Bridge:
                     log.warning("the stream is gone, redis was flushed or came back empty; beginning anew")
                     self._forget()
                 else:
-                    self._app.redis.is_away(explain(error))
+                    self._app.redis.is_away(error)
             self.last_round = time.monotonic()
             self._stop.wait(pause)
             pause = min(pause * 2, longest)

@@ -12,8 +12,6 @@ from kombu.common import ignore_errors
 from kombu.exceptions import OperationalError
 from kombu.utils.functional import retry_over_time
 
-from jobcast.connection import explain
-
 if TYPE_CHECKING:
     from worker.app import WorkerApp
 
@@ -37,7 +35,7 @@ class Consumer(consumer.Consumer):
         self.connection_errors = (*self.connection_errors, *self.channel_errors, OperationalError)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        self.app.broker.is_away(explain(exc))
+        self.app.broker.is_away(exc)
         with warnings.catch_warnings():
             # About a setting whose default we have chosen, at every loss of the broker.
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
@@ -49,7 +47,7 @@ class Consumer(consumer.Consumer):
                 log.debug("the lost connection could not be closed in good order", exc_info=True)
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        self.app.broker.is_away(explain(exc))
+        self.app.broker.is_away(exc)
 
     def ensure_connected(self, conn: Connection) -> Any:
         """Returns the connection once the broker takes writes: one that only answers would refuse the next step."""
@@ -57,7 +55,7 @@ class Consumer(consumer.Consumer):
         def try_again(error: Exception, intervals: Any, retries: int) -> Any:
             # Not this connection again: the address may lead to another server by now.
             ignore_errors(self, conn.close)  # type: ignore[arg-type] # the stubs want a Connection
-            self.app.broker.is_away(explain(error))
+            self.app.broker.is_away(error)
             return next(intervals)
 
         retry_over_time(
@@ -72,6 +70,6 @@ class Consumer(consumer.Consumer):
         return conn
 
     def _reach(self, conn: Connection) -> None:
-        conn.ensure_connection(max_retries=0)
+        conn.ensure_connection(max_retries=0, reraise_as_library_errors=False)
         for queue in self.app.amqp.queues.consume_from.values():
             queue(conn.default_channel).declare()

@@ -1,15 +1,19 @@
 """Whether an outside system lets us work: said in a line of the log when it changes, and shown as a metric and in /readyz."""
 
 import logging
+import re
 
 import kombu.exceptions
 from prometheus_client import Gauge
 
-from jobcast.connection import ERRORS
+from jobcast.connection import ERRORS, explain
 
 log = logging.getLogger(__name__)
 AWAY = (*ERRORS, kombu.exceptions.KombuError)
 """What a call can raise when Redis or the broker does not answer, or refuses."""
+
+_OF_A_PIPELINE = re.compile(r"Command # \d+ \(.*?\) of pipeline caused error: ", re.DOTALL)
+"""What redis-py puts before Redis' own words: a command of Kombu's, with its binary keys."""
 
 
 class Presence:
@@ -22,9 +26,10 @@ class Presence:
         self._up = up
         self._has_been_away = False
 
-    def is_away(self, trouble: str) -> None:
+    def is_away(self, error: Exception) -> None:
         """It does not answer, or refuses."""
         self._up.set(0)
+        trouble = _OF_A_PIPELINE.sub("", explain(error))
         if trouble != self.trouble:
             self.trouble = trouble
             self._has_been_away = True

@@ -1,0 +1,62 @@
+"""A Redis that answers and refuses: the worker lives, says what is wrong, and goes on."""
+
+from pathlib import Path
+
+import pytest
+from refusals import REFUSALS, Refusing
+from workers import Worker, completed, tell, until, world
+
+SCORE = """
+@on("completed")
+def score(event): call("score", event)
+"""
+GATED = """
+@on("completed")
+def score(event):
+    call("score", event)
+    wait_for("gate")
+"""
+
+
+@pytest.mark.must_survive(27)
+@pytest.mark.parametrize("word", REFUSALS)
+def test_a_worker_waits_for_a_redis_that_refuses_and_says_why(valkey, own_valkey, tmp_path: Path, word) -> None:
+    refusing = Refusing(own_valkey, tmp_path)
+    worker = Worker(own_valkey.url, tmp_path, SCORE, CALLS_URL=valkey.url)
+    with world(valkey.url, "evaluation") as calls, world(own_valkey.url, "evaluation") as redis:
+        with REFUSALS[word](refusing):
+            worker.start()
+            until(lambda: worker.get("/readyz")[1].count(word) == 2)  # of redis and of the broker
+            assert worker.get("/readyz")[0] == 503
+            assert worker.get("/livez") == (200, "ok\n")  # a restart would not heal it
+            assert "jobcast_redis_up 0.0" in worker.get("/metrics")[1]
+        with worker.running():
+            tell(own_valkey.url, "evaluation", completed("a"))
+            until(lambda: calls.calls == ["score a completed"] and redis.is_done)
+            until(lambda: worker.get("/readyz")[0] == 200)
+            assert "jobcast_broker_up 1.0" in worker.get("/metrics")[1]
+            assert worker.log.count("broker is away, will be tried again") <= 3
+        assert "Traceback" not in worker.log
+        assert "Unrecoverable" not in worker.log
+
+
+@pytest.mark.must_survive(27)
+@pytest.mark.parametrize("word", REFUSALS)
+def test_a_task_that_runs_while_redis_refuses_ends_and_is_acknowledged(valkey, own_valkey, tmp_path, word) -> None:
+    refusing = Refusing(own_valkey, tmp_path)
+    env = {"CALLS_URL": valkey.url}
+    with (
+        world(valkey.url, "evaluation") as calls,
+        world(own_valkey.url, "evaluation") as redis,
+        Worker(own_valkey.url, tmp_path, GATED, "-P", "threads", "-c", "1", **env) as worker,
+    ):
+        tell(own_valkey.url, "evaluation", completed("a"), completed("b"))
+        until(lambda: calls.calls == ["score a completed"])
+        with REFUSALS[word](refusing):
+            if word != "OOM":  # a Redis that is full does all that an idle worker asks
+                until(lambda: word in worker.get("/readyz")[1])
+            calls.open_gate("gate")
+        until(lambda: redis.is_done)
+        assert sorted(set(calls.calls)) == ["score a completed", "score b completed"]
+        assert "the stream is gone" not in worker.log
+        assert "Traceback" not in worker.log
