@@ -22,7 +22,8 @@ _ELSEWHERE: dict[type[redis.ResponseError], str] = {
     redis.exceptions.MasterDownError: "MASTERDOWN",  # a kind of the next one
     redis.exceptions.ClusterDownError: "CLUSTERDOWN",
 }
-_ELSEWHERE_WORDS = ("UNBLOCKED", "NOREPLICAS", *_ELSEWHERE.values())
+_ELSEWHERE_WORDS = ("UNBLOCKED force", "NOREPLICAS", *_ELSEWHERE.values())
+"""The first is what a blocked reader hears from a primary that is demoted."""
 
 
 class Node(NamedTuple):

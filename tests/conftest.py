@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-pytest_plugins = ["tests.fates.table"]
+pytest_plugins = ["tests.fates.table", "tests.valkeys"]
 
 
 def free_port() -> int:

@@ -59,9 +59,10 @@ class AsyncClient:
         client: "redis.asyncio.Redis | None" = None,
         trouble: Report = log_trouble,
     ) -> None:
-        self._programs = Programs(names(prefix), trouble)
+        keys = names(prefix)
+        self._programs = Programs(keys, trouble)
         self._is_ours = client is None
-        self._client = connect(address(url)) if client is None else client
+        self._client = connect(address(url), prefix=keys.prefix) if client is None else client
         self._feeds: set[AsyncFeed[Any]] = set()
         self._is_closed = False
 

@@ -1,9 +1,11 @@
 """The stream without a group: from a place on, entry after entry; the place is kept in this process alone."""
 
 import re
+from collections import deque
+from collections.abc import Sequence
 
 from jobcast.client.entry import entries_of, entries_read
-from jobcast.client.group import BLOCK_SECONDS, END_OF_STREAM
+from jobcast.client.group import BLOCK_SECONDS, END_OF_STREAM, START_OF_STREAM
 from jobcast.client.program import Call, Give, Health, Program, Ready
 from jobcast.connection import ERRORS
 from jobcast.wire import MalformedEvent, decode
@@ -22,11 +24,15 @@ def place(since: str) -> str:
 
 def follow(stream: str, since: str, health: Health) -> Program[None]:
     """Gives events for ever, those after `since` first. Goes on after a loss from where it was."""
+    given: deque[str] = deque(maxlen=BATCH)
     while True:
         try:
             if since == END_OF_STREAM:
-                last = entries_of((yield Call(("XREVRANGE", stream, "+", "-", "COUNT", 1))))
-                since = last[0].entry_id if last else "0"
+                since = (yield from _last(stream)) or START_OF_STREAM
+            if given:
+                since = yield from _still_there(stream, given)
+                given.clear()
+            given.append(since)
             health.found()
             yield Ready()
             while True:
@@ -35,6 +41,7 @@ def follow(stream: str, since: str, health: Health) -> Program[None]:
                 health.found()
                 for entry in entries_read(reply):
                     since = entry.entry_id
+                    given.append(since)
                     try:
                         event = decode(entry.event or b"")
                     except MalformedEvent:
@@ -44,3 +51,25 @@ def follow(stream: str, since: str, health: Health) -> Program[None]:
                     yield Give(event)
         except ERRORS as error:
             yield health.lost(error)
+
+
+def _still_there(stream: str, given: Sequence[str]) -> Program[str]:
+    """The last place that the stream still has. Redis may have forgotten the latest entries, or all, and by a clock that
+    is behind what was told since would have lower ids."""
+    found = entries_of((yield Call(("XRANGE", stream, given[0], given[-1]))))
+    kept = {entry.entry_id for entry in found}
+    for entry_id in reversed(given):
+        if entry_id in kept:
+            return entry_id
+    last = yield from _last(stream)
+    return given[0] if last is not None and _order(given[0]) <= _order(last) else START_OF_STREAM
+
+
+def _last(stream: str) -> Program[str | None]:
+    entries = entries_of((yield Call(("XREVRANGE", stream, "+", "-", "COUNT", 1))))
+    return entries[0].entry_id if entries else None
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    millis, _, number = entry_id.partition("-")
+    return int(millis), int(number or 0)

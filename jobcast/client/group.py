@@ -58,15 +58,14 @@ class GroupReader:
         while True:
             try:
                 yield from self._join(start)
+                # Should it have to be made again, Redis forgot it, and has what was told since: nobody of it saw that.
+                start = START_OF_STREAM
                 self._health.found()
                 yield Ready()
                 yield from self._work()
             except ERRORS as error:
-                if str(error).startswith("NOGROUP"):
-                    # Whatever is in the stream now was told after Redis forgot, and nobody of this group has seen it.
-                    start = START_OF_STREAM
-                    continue
-                yield self._health.lost(error)
+                if not str(error).startswith("NOGROUP"):
+                    yield self._health.lost(error)
 
     def acknowledge(self, entry_id: str) -> Program[None]:
         """Acknowledge one entry that is in hand, however long Redis is away."""

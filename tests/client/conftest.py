@@ -16,6 +16,7 @@ from jobcast.ledger import Ledger
 from tests.client.subscribers import Subscriber, Threaded, subscriber
 from tests.client.telling import Teller
 from tests.conftest import ValkeyServer
+from tests.valkeys import DOUBLED_PREFIX, Doubled
 
 KINDS = ("asyncio", "plain")
 
@@ -87,6 +88,14 @@ async def own_persistent_world(own_persistent_valkey: ValkeyServer, kind: str, p
     """On a Valkey that the test may stop and start again, and that remembers."""
     url = own_persistent_valkey.url
     async for one in _world(connect(url), lambda: subscriber(kind, url, prefix), kind, prefix):
+        yield one
+
+
+@pytest.fixture
+async def doubled_world(doubled: Doubled, kind: str) -> AsyncIterator[World]:
+    """On a Redis that the test may fail over."""
+    redis = connect(doubled.url, prefix=DOUBLED_PREFIX)
+    async for one in _world(redis, lambda: subscriber(kind, doubled.url, DOUBLED_PREFIX), kind, DOUBLED_PREFIX):
         yield one
 
 

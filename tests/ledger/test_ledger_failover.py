@@ -1,0 +1,142 @@
+"""A primary that is replaced by its replica, by sentinels and in a cluster: steps go on, and nothing stays untold."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jobcast.connection import connect
+from jobcast.ledger import Answer
+from tests.conftest import eventually
+from tests.ledger.conftest import World, world_on
+from tests.valkeys import DOUBLED_PREFIX, Cluster, Doubled, Watched, lagging
+
+JOBS = [f"job-{number}" for number in range(20)]
+
+
+@pytest.fixture
+async def world(doubled: Doubled) -> AsyncIterator[World]:
+    async with world_on(lambda: connect(doubled.url, prefix=DOUBLED_PREFIX)) as one:
+        yield one
+
+
+async def tell_all(world: World) -> list[Answer]:
+    """What a relist does: all that there is, also what was told."""
+    told = await asyncio.gather(*(world.tell("running", "completed", uid=uid, key="a") for uid in JOBS))
+    return [one.answer for one in told]
+
+
+async def stream(world: World) -> list[str]:
+    """The stream's ids, asked for until the bare client has found the new primary, too."""
+    ids: list[str] = []
+
+    async def is_read() -> bool:
+        nonlocal ids
+        try:
+            ids = await world.ids()
+        except Exception:
+            return False
+        return True
+
+    await eventually(is_read)
+    return ids
+
+
+@contextlib.asynccontextmanager
+async def watching(world: World) -> AsyncIterator[None]:
+    """As a controller does all the time."""
+    task = asyncio.create_task(world.ledger.watch_epoch(every=0.02))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.must_survive(26)
+@pytest.mark.parametrize("kill", [True, False], ids=["killed", "demoted"])
+async def test_steps_go_on_with_the_new_primary(world: World, doubled: Doubled, kill: bool) -> None:
+    await tell_all(world)
+    before = await world.ids()
+    async with watching(world):
+        failing = asyncio.create_task(asyncio.to_thread(doubled.fail_over, kill=kill))
+        told = 0
+        while not failing.done() or not world.forgot:
+            await world.tell("completed", uid=f"meanwhile-{told}")
+            told += 1
+            await asyncio.sleep(0.01)
+        await failing
+    # What the old one took while it was replaced may be lost. Hence "away", and hence a relist.
+    for number in range(told):
+        await world.tell("completed", uid=f"meanwhile-{number}")
+    assert world.ledger.trouble is None
+    ids = await stream(world)
+    assert ids[: len(before)] == before
+    assert len(ids) == len(set(ids)) == len(before) + told, "all of them, and none twice"
+
+
+@pytest.mark.must_survive(26)
+async def test_what_the_new_primary_lacks_is_told_again_with_the_same_ids(world: World, doubled: Doubled) -> None:
+    await world.tell("running", uid="before", key="a")
+    await asyncio.to_thread(doubled.primary.ask, "WAIT", 1, 5000)
+    async with lagging(doubled):
+        assert await tell_all(world) == [Answer.TOLD] * len(JOBS)
+        lost = await world.ids()
+    async with watching(world):
+        await eventually(lambda: "away" in world.forgot)
+        assert len(await stream(world)) == 1
+        assert await tell_all(world) == [Answer.TOLD] * len(JOBS)
+        assert await stream(world) == lost
+
+
+async def test_a_sentinel_that_is_gone_and_one_that_is_mute_cost_a_second(watched: Watched) -> None:
+    gone, mute, _ = watched.sentinels
+    mute.freeze()
+    try:
+        url = watched.url.replace(str(gone.port), "1")
+        async with world_on(lambda: connect(url)) as world, asyncio.timeout(10):
+            assert (await world.tell("completed")).answer is Answer.TOLD
+    finally:
+        mute.thaw()
+
+
+async def test_a_service_that_no_sentinel_knows_is_waited_for_and_named(watched: Watched) -> None:
+    async with world_on(
+        lambda: connect(watched.url.replace("/jobcast", "/evaluations")), bare=lambda: connect(watched.url)
+    ) as world:
+        telling = asyncio.create_task(world.tell("completed"))
+        await eventually(lambda: "says where the primary of 'evaluations' is" in str(world.ledger.trouble))
+        telling.cancel()
+
+
+async def test_one_node_of_a_cluster_is_enough_to_find_the_others(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        async with world_on(lambda: connect(f"redis+cluster://127.0.0.1:{node.port}", prefix=DOUBLED_PREFIX)) as world:  # noqa: B023 (called at once)
+            assert (await world.tell("completed", uid=str(node.port))).answer is Answer.TOLD
+            assert world.forgot == []
+
+
+async def test_a_link_that_was_told_another_prefix_learns_where_its_keys_are(cluster: Cluster) -> None:
+    async with world_on(
+        lambda: connect(cluster.url), bare=lambda: connect(cluster.url, prefix=DOUBLED_PREFIX)
+    ) as world:
+        assert (await world.tell("completed")).answer is Answer.TOLD
+        assert await world.stream() == ["completed"]
+
+
+async def test_a_cluster_that_is_down_is_waited_for(cluster: Cluster) -> None:
+    async with world_on(lambda: connect(cluster.url, prefix=DOUBLED_PREFIX)) as world:
+        await world.tell("running", key="a")
+        ours = (cluster.primary, cluster.replica)
+        others = [node for node in cluster.nodes if node not in ours]
+        for node in others:
+            node.freeze()
+        try:
+            await eventually(lambda: b"cluster_state:fail" in ours[0].ask("CLUSTER", "INFO"))
+            telling = asyncio.create_task(world.tell("completed", version=11))
+            await eventually(lambda: "CLUSTERDOWN" in str(world.ledger.trouble))
+        finally:
+            for node in others:
+                node.thaw()
+        assert (await telling).answer is Answer.TOLD
