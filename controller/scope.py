@@ -122,12 +122,12 @@ class PodSink:
             if pod.uid not in self._listed:
                 self._tell(self._store.remove_pod(pod))
         self._listed = set()
-        self._store.set_pods_version(self._namespace, version)
+        self._store.pods_listed(self._namespace, version)
 
     def change(self, change: Change[Pod]) -> None:
         pod = change.object
         assert pod is not None, "a bookmark is the reflector's"
-        self._store.set_pods_version(self._namespace, change.version)
+        self._store.pods_seen(self._namespace, change.version)
         self._tell(self._store.remove_pod(pod) if change.type == "DELETED" else self._store.put_pod(pod))
 
     def _tell(self, job_uid: str | None) -> None:

@@ -29,7 +29,7 @@ class Store:
         self._orphans: OrderedDict[str, dict[str, Pod]] = OrderedDict()
         """Pods by uid, by the uid of a Job that was not seen, in the order in which they came."""
         self._pods_version: dict[str | None, int] = {}
-        """By the namespace that is watched; None is all."""
+        """By the namespace that is watched (None is all), where all Pods up to that version were kept that belong to an open Job."""
 
     def job(self, uid: str) -> Job | None:
         return self._jobs.get(uid)
@@ -44,9 +44,14 @@ class Store:
     def pods_version(self, namespace: str) -> int:
         return self._pods_version.get(namespace) or self._pods_version.get(None, 0)
 
-    def set_pods_version(self, namespace: str | None, version: str) -> None:
-        """A list's version, or that of an event: a watch brings them in order."""
+    def pods_listed(self, namespace: str | None, version: str) -> None:
+        """All Pods of that version were put."""
         self._pods_version[namespace] = int(version or 0)
+
+    def pods_seen(self, namespace: str | None, version: str) -> None:
+        """All Pods up to that version were put, if those of the list before were: a watch brings them in order."""
+        if namespace in self._pods_version:
+            self._pods_version[namespace] = int(version or 0)
 
     def drop(self, uid: str) -> None:
         """The Job's end is told: keep its uid, if the API server still shows it."""
@@ -111,8 +116,9 @@ class Store:
         return iter(self._jobs.values())
 
     def forget_ended(self) -> None:
-        """Redis may have lost their ends: they are to be looked at again, as the next list shows them."""
+        """Redis may have lost their ends: they are to be looked at again, as the next list shows them. Their Pods were let go."""
         self._ended.clear()
+        self._pods_version.clear()
 
     @property
     def ended_count(self) -> int:
@@ -125,6 +131,7 @@ class Store:
         """To be called when no list is under way: before the Jobs are listed, all Pods are orphans."""
         while len(self._orphans) > MAX_ORPHANS:
             self._orphans.popitem(last=False)
+            self._pods_version.clear()  # their Job may be on its way
 
 
 def _as_it_went(known: Pod, pod: Pod) -> Pod:

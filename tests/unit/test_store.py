@@ -51,6 +51,32 @@ def test_pods_of_nobody_are_not_kept(store: Store) -> None:
     assert store.pods("") == ()
 
 
+def test_a_job_without_pods_had_none_once_all_up_to_then_were_seen(store: Store) -> None:
+    store.pods_seen("evals", "300")
+    assert store.pods_version("evals") == 0, "of what was there before nobody knows"
+    store.pods_listed("evals", "300")
+    store.pods_seen("evals", "301")
+    assert store.pods_version("evals") == 301
+
+
+def test_pods_let_go_with_the_end_of_their_job_may_be_there_when_it_is_forgotten(store: Store) -> None:
+    store.pods_listed("evals", "300")
+    store.drop(UID)
+    store.put_pod(RUNS)
+    store.forget_ended()
+    store.put_job(JOB)
+    store.pods_seen("evals", "301")
+    assert (store.pods(UID), store.pods_version("evals")) == ((), 0)
+
+
+def test_pods_that_made_room_for_others_may_be_there(store: Store) -> None:
+    store.pods_listed("evals", "300")
+    for number in range(MAX_ORPHANS + 1):
+        store.put_pod(pod(running_state(), owner=f"job-{number}", name=f"pod-{number}"))
+    store.trim_orphans()
+    assert store.pods_version("evals") == 0
+
+
 def test_a_pod_seen_before_its_job_is_adopted(store: Store) -> None:
     early = pod(running_state(), owner="later", name="early")
     assert store.put_pod(early) is None
