@@ -18,13 +18,18 @@
 
 local TERMINAL = { completed = true, failed = true, cancelled = true }
 local MOST_JOBS = 100
+-- What a stranger wrote in the place of a number is 0: an error half way through would leave the step half done.
+local function number(text)
+  local value = tonumber(text or '0')
+  return value and value >= 0 and value < 2 ^ 64 and value or 0
+end
 local version = tonumber(ARGV[2])
 local events = tonumber(ARGV[11])
 local first_field = 12 + events * 4
 
 local epoch = redis.call('GET', KEYS[5])
 local row = redis.call('HMGET', KEYS[1], 'status', 'version', 'running', 'suspended')
-local status, told_version = row[1], tonumber(row[2] or '0')
+local status, told_version = row[1], number(row[2])
 local told = { running = row[3], suspended = row[4] }
 
 local target, progress = nil, {}
@@ -94,7 +99,7 @@ redis.call('HSET', KEYS[1], unpack(fields))
 
 local listed = ARGV[6] .. ' ' .. status .. ' ' .. ARGV[8] .. '/' .. ARGV[9]
 -- The newest Job of an evaluation is its record; an older one that ends late does not take it back. It lists them all.
-if record[1] == ARGV[1] or not record[2] or tonumber(record[2]) <= tonumber(ARGV[6]) then
+if record[1] == ARGV[1] or not record[2] or number(record[2]) <= tonumber(ARGV[6]) then
   if record[1] and record[1] ~= ARGV[1] then
     local jobs, past = {}, {}
     for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do

@@ -211,7 +211,7 @@ class Ledger:
         key, millis = self.keys.claim(uid), int(CLAIM_SECONDS * 1000)
         if await self.run("SET", key, self.identity, "NX", "PX", millis):
             return True
-        if _text(await self.run("GET", key)) != self.identity:
+        if await self._holder(key) != self.identity:
             return False
         return bool(await self.run("PEXPIRE", key, millis))
 
@@ -219,19 +219,29 @@ class Ledger:
         """Give claims of ours back, so that nobody has to wait for them to lapse."""
         for uid in uids:
             key = self.keys.claim(uid)
-            if _text(await self.run("GET", key)) == self.identity:  # it may have lapsed, and be another's by now
+            if await self._holder(key) == self.identity:  # it may have lapsed, and be another's by now
                 await self.run("DEL", key)
+
+    async def _holder(self, key: str) -> str | None:
+        try:
+            return _text(await self.run("GET", key))
+        except (
+            LedgerError
+        ):  # a stranger's key in its place: no claim of ours, and no reason to drop those on other Jobs
+            return None
 
     async def is_empty(self) -> bool:
         """Whether nothing was ever told in this Redis, so that nothing need be recalled from it."""
         return await self.run("GET", self.keys.epoch) is None
 
     async def told(self, uids: Sequence[str]) -> dict[str, str]:
-        """What was told last of those of these Jobs that the ledger knows: PENDING, the id of the event, or ENDED."""
+        """What was told last of those of these Jobs that the ledger knows: PENDING, the id of the event, or ENDED. One whose
+        row is refused is not among them: its own step will say why."""
         answers = await self._answers([("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids])
         found = {}
-        for uid, (status, running, suspended) in zip(uids, answers, strict=True):
-            if status is not None:
+        for uid, answer in zip(uids, answers, strict=True):
+            if answer is not None and answer[0] is not None:
+                status, running, suspended = answer
                 last = {"running": running, "suspended": suspended}.get(_text(status))
                 found[uid] = ENDED if _text(status) in TERMINAL else _text(last) if last else PENDING
         return found
@@ -244,9 +254,17 @@ class Ledger:
             await asyncio.sleep(every)
 
     async def _answers(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """None in place of an answer that is a refusal: one key that a stranger wrote over costs the others nothing."""
+
+        async def answer(command: tuple[Any, ...]) -> Any:
+            try:
+                return await self.run(*command)
+            except LedgerError:
+                return None
+
         answers = []
         for start in range(0, len(commands), AT_ONCE):
-            answers += await asyncio.gather(*(self.run(*command) for command in commands[start : start + AT_ONCE]))
+            answers += await asyncio.gather(*map(answer, commands[start : start + AT_ONCE]))
         return answers
 
     def _see_epoch(self, epoch: str | None) -> None:
@@ -256,22 +274,34 @@ class Ledger:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value or "")
+    # Strangers may write to Redis: what is no text must not cost anything but itself.
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+_DIGITS = 20
+"""Of a version; what is longer is somebody's joke, and too much of it is more than int() takes."""
+_END_OF_TIME = 253_402_300_800.0
+"""The year 10000, which datetime does not know."""
 
 
 def _row(uid: str, values: list[bytes | None]) -> Row | None:
     status, version, eval_id, namespace, name, created = map(_text, values)
     if not status:
         return None
+    return Row(
+        uid=uid,
+        status=status,
+        version=int(version) if version.isascii() and version.isdecimal() and len(version) < _DIGITS else 0,
+        eval_id=eval_id,
+        namespace=namespace,
+        name=name,
+        created=_seconds(created),
+    )
+
+
+def _seconds(text: str) -> float:
     try:
-        return Row(
-            uid=uid,
-            status=status,
-            version=int(version or 0),
-            eval_id=eval_id,
-            namespace=namespace,
-            name=name,
-            created=float(created or 0),
-        )
-    except ValueError as error:
-        raise LedgerError(f"row {uid}: {error}") from error
+        seconds = float(text)
+    except ValueError:
+        return 0.0
+    return seconds if 0 <= seconds < _END_OF_TIME else 0.0
