@@ -135,6 +135,8 @@ class Bridge:
             self._has_begun = True
         if self._group.create():
             self._forget()
+        elif self._group.rewind():
+            log.warning("the group stood beyond the end of the stream; reading the stream from its beginning")
         # What was read and never seen because the answer was lost, or read in a former life.
         self._behind = "0"
         self._next_beat = 0.0

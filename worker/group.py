@@ -23,6 +23,26 @@ end
 """
 
 
+_REWIND = """
+local function is_less(a, b)
+  local a1, a2 = a:match('(%d+)-(%d+)')
+  local b1, b2 = b:match('(%d+)-(%d+)')
+  if #a1 ~= #b1 then return #a1 < #b1 end
+  if a1 ~= b1 then return a1 < b1 end
+  return tonumber(a2) < tonumber(b2)
+end
+local function of(reply, name)
+  for i = 1, #reply, 2 do if reply[i] == name then return reply[i + 1] end end
+end
+local last = of(redis.call('XINFO', 'STREAM', KEYS[1]), 'last-generated-id')
+for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  if of(group, 'name') == ARGV[1] and is_less(last, of(group, 'last-delivered-id')) then
+    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], '0')
+    return 1
+  end
+end
+return 0
+"""
 _GONE = ("NOGROUP", "no such key", "stream key no longer exists")
 """UNBLOCKED alone does not say it: so is also told that a primary was demoted."""
 
@@ -52,6 +72,12 @@ class Group:
                 return False
             raise
         return True
+
+    def rewind(self) -> bool:
+        """Where the group stands beyond the end of the stream, and would never be given what comes next, have it begin
+        with the first entry again, and return true. A Redis put together from two states can be like that.
+        """
+        return bool(self._client.eval(_REWIND, 1, self._events, GROUP))
 
     def unread(self, count: int, block_ms: int) -> list[Entry]:
         """Entries that no consumer was given yet; waits for the first one."""

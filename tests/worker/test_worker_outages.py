@@ -1,0 +1,200 @@
+"""Redis and the way to it are lost in the middle of the work: what was begun ends, what waits is handled, once Redis is back."""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from proxied import proxied
+from workers import Worker, World, completed, tell, until, world
+
+from tests.conftest import ValkeyServer
+
+GATED = """
+@on("completed")
+def score(event):
+    call("score", event)
+    wait_for("gate")
+"""
+ONE_AT_A_TIME = ("-P", "threads", "-c", "1")
+
+
+@pytest.fixture
+def lasting_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """One for this test alone, which keeps what it acknowledged, whatever is done to it."""
+    server = ValkeyServer(tmp_path, persistent=True).start()
+    yield server
+    server.stop(kill=True)
+
+
+@contextmanager
+def in_the_middle(valkey: ValkeyServer, broken: str, folder: Path, **env: str) -> Iterator[tuple[Worker, World]]:
+    """A worker whose Redis is at `broken`, with a task that runs and two that wait. Calls and the gate are in `valkey`."""
+    with (
+        world(valkey.url, "evaluation") as calls,
+        Worker(broken, folder, GATED, *ONE_AT_A_TIME, CALLS_URL=valkey.url, **env) as worker,
+    ):
+        until(lambda: worker.get("/readyz")[0] == 200)
+        tell(broken, "evaluation", completed("a"), completed("b"), completed("c"))
+        until(lambda: calls.calls == ["score a completed"])
+        yield worker, calls
+        assert "Traceback" not in worker.log
+        assert "Unrecoverable" not in worker.log
+
+
+def all_are_handled(calls: World, redis: World) -> bool:
+    return {"score a completed", "score b completed", "score c completed"} <= set(calls.calls) and redis.is_done
+
+
+@pytest.mark.must_survive(29)
+def test_a_connection_that_is_reset_in_the_middle_of_a_task_costs_no_event_and_no_repetition(
+    valkey, own_valkey, tmp_path: Path
+) -> None:
+    with (
+        proxied(own_valkey.port) as proxy,
+        world(own_valkey.url, "evaluation") as redis,
+        in_the_middle(valkey, proxy.url, tmp_path) as (worker, calls),
+    ):
+        proxy.cut()
+        until(lambda: "broker is back" in worker.log and "redis is back" in worker.log)
+        calls.open_gate("gate")
+        until(lambda: all_are_handled(calls, redis))
+        assert Counter(calls.calls).most_common(1)[0][1] == 1
+        assert worker.get("/readyz")[0] == 200
+
+
+@pytest.mark.must_survive(29)
+@pytest.mark.must_survive(30)
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_a_redis_that_is_killed_in_the_middle_of_a_task_and_keeps_its_data_costs_nothing(
+    valkey, lasting_valkey, tmp_path: Path, restarts
+) -> None:
+    with (
+        world(lasting_valkey.url, "evaluation") as redis,
+        in_the_middle(valkey, lasting_valkey.url, tmp_path) as (worker, calls),
+    ):
+        for _ in range(restarts):  # the second one before the worker has gathered itself
+            lasting_valkey.stop(kill=True)
+            lasting_valkey.start()
+        calls.open_gate("gate")
+        until(lambda: all_are_handled(calls, redis))
+        assert calls.calls.count("score a completed") == 1
+        until(lambda: worker.get("/readyz")[0] == 200)
+
+
+@pytest.mark.must_survive(29)
+def test_a_task_that_ends_while_redis_is_down_is_acknowledged_when_it_is_back(
+    valkey, lasting_valkey, tmp_path: Path
+) -> None:
+    with (
+        world(lasting_valkey.url, "evaluation") as redis,
+        in_the_middle(valkey, lasting_valkey.url, tmp_path) as (worker, calls),
+    ):
+        lasting_valkey.stop(kill=True)
+        calls.open_gate("gate")
+        until(lambda: "broker is away" in worker.log and "redis is away" in worker.log)
+        lasting_valkey.start()
+        until(lambda: all_are_handled(calls, redis))
+        assert calls.calls.count("score a completed") == 1
+
+
+@pytest.mark.must_survive(26)
+@pytest.mark.must_survive(29)
+def test_a_redis_that_comes_back_empty_in_the_middle_of_a_task_brings_what_it_is_told_again(
+    valkey, own_valkey, tmp_path: Path
+) -> None:
+    with (
+        world(own_valkey.url, "evaluation") as redis,
+        in_the_middle(valkey, own_valkey.url, tmp_path) as (worker, calls),
+    ):
+        own_valkey.stop(kill=True)
+        own_valkey.start()
+        calls.open_gate("gate")
+        tell(own_valkey.url, "evaluation", completed("a"), completed("b"), completed("c"))  # as the controller does
+        until(lambda: all_are_handled(calls, redis))
+        until(lambda: worker.get("/readyz")[0] == 200)
+
+
+@pytest.mark.must_survive(29)
+def test_a_redis_that_hangs_for_a_while_costs_nothing(valkey, own_valkey, tmp_path: Path) -> None:
+    with (
+        world(own_valkey.url, "evaluation") as redis,
+        in_the_middle(valkey, own_valkey.url, tmp_path) as (worker, calls),
+    ):
+        assert own_valkey.process is not None
+        os.kill(own_valkey.process.pid, signal.SIGSTOP)
+        calls.open_gate("gate")
+        until(lambda: "redis: " in worker.get("/readyz")[1])  # after the longest that a command may take
+        assert worker.get("/livez")[0] == 200
+        os.kill(own_valkey.process.pid, signal.SIGCONT)
+        until(lambda: all_are_handled(calls, redis))
+        assert calls.calls.count("score a completed") == 1
+
+
+@pytest.mark.must_survive(25)
+def test_entries_whose_reading_was_carried_out_and_its_reply_lost_are_handled(
+    valkey, own_valkey, tmp_path: Path
+) -> None:
+    with (
+        proxied(own_valkey.port) as proxy,
+        world(own_valkey.url, "evaluation") as redis,
+        in_the_middle(valkey, proxy.url, tmp_path) as (_, calls),
+    ):
+        proxy.lose_reply_to(b"XREADGROUP")
+        tell(own_valkey.url, "evaluation", completed("d"))
+        until(lambda: proxy.lost == 1)
+        calls.open_gate("gate")
+        until(lambda: all_are_handled(calls, redis))
+        assert Counter(calls.calls)["score d completed"] == 1
+
+
+@pytest.mark.must_survive(25)
+def test_an_acknowledgement_whose_reply_was_lost_does_not_run_the_task_again(
+    valkey, own_valkey, tmp_path: Path
+) -> None:
+    with (
+        proxied(own_valkey.port) as proxy,
+        world(own_valkey.url, "evaluation") as redis,
+        in_the_middle(valkey, proxy.url, tmp_path) as (_, calls),
+    ):
+        proxy.lose_reply_to(b"finish")
+        calls.open_gate("gate")
+        until(lambda: all_are_handled(calls, redis))
+        assert proxy.lost == 1
+        assert Counter(calls.calls).most_common(1)[0][1] == 1
+
+
+@pytest.mark.must_survive(26)
+def test_after_a_failover_to_a_replica_that_lacks_the_last_entries_everything_it_is_told_is_handled(
+    valkey, own_valkey, tmp_path: Path
+) -> None:
+    with (
+        world(own_valkey.url, "evaluation") as redis,
+        in_the_middle(valkey, own_valkey.url, tmp_path) as (_, calls),
+    ):
+        redis.client.save()  # this is how far the replica came
+        tell(own_valkey.url, "evaluation", completed("d"))
+        until(lambda: len(redis.pending) == 4)
+        own_valkey.stop(kill=True)
+        own_valkey.start()
+        assert len(redis.pending) == 3
+        calls.open_gate("gate")
+        tell(own_valkey.url, "evaluation", completed("d"), completed("e"))
+        until(lambda: all_are_handled(calls, redis))
+        assert {"score d completed", "score e completed"} <= set(calls.calls)
+
+
+@pytest.mark.must_survive(26)
+def test_a_group_that_stands_beyond_the_end_of_the_stream_loses_nothing(valkey, tmp_path: Path) -> None:
+    with world(valkey.url, "evaluation") as redis:
+        tell(valkey.url, "evaluation", completed("old"))
+        redis.client.xgroup_create(redis.keys.events, "worker", id="99999999999999-0")
+        redis.open_gate("gate")
+        with Worker(valkey.url, tmp_path, GATED) as worker:
+            tell(valkey.url, "evaluation", completed("new"))
+            until(lambda: len(redis.calls) == 2 and not redis.pending)
+            assert set(redis.calls) == {"score old completed", "score new completed"}
+            assert worker.log.count("stood beyond the end of the stream") == 1
