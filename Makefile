@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
 
-.PHONY: setup demo test check e2e bench chaos sabotages docs lock format clean
+.PHONY: setup demo test check e2e bench chaos sabotages fuzz docs lock format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make e2e     the end-to-end tests against the current kubeconfig context"
 	@echo "make bench   the benchmark table"
+	@echo "make fuzz    coverage-guided fuzzing of every decoder; SECONDS=600 altogether"
 	@echo "make chaos   the fault run against the current kubeconfig context; JOBS=500 FAULTS=40 SEED=1"
 	@echo "make sabotages: whether the fault run finds five mistakes that were made on purpose"
 
@@ -58,6 +59,18 @@ chaos: setup
 sabotages: setup
 	$(BIN)/python -m pytest -m chaos tests/chaos
 
+# atheris has an environment of its own: it is no part of the lock, and has no wheel for every Python.
+FUZZ := .venv-fuzz
+SECONDS ?= 600
+fuzz: $(FUZZ)/.ready
+	@$(FUZZ)/bin/python -m fuzz $(SECONDS)
+
+$(FUZZ)/.ready: $(LOCK)
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(FUZZ)/bin/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
+	@touch $@
+
 docs: setup
 	$(BIN)/python docs/generate.py
 
@@ -75,4 +88,4 @@ lock: setup
 		--extra controller --extra worker --extra cli pyproject.toml --output-file requirements-image.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .demo
+	rm -rf $(VENV) $(FUZZ) .pytest_cache .mypy_cache .ruff_cache .hypothesis .demo
