@@ -55,6 +55,34 @@ def test_what_a_dead_worker_held_is_taken_over_by_another(valkey, tmp_path: Path
 
 
 @pytest.mark.must_survive(30)
+def test_a_worker_that_was_stopped_for_longer_than_a_takeover_loses_nothing_that_another_took_over(
+    valkey, tmp_path: Path
+) -> None:
+    env = {"KEY_PREFIX": "froze", "TAKEOVER_SECONDS": "1"}
+    one_at_a_time = ("-P", "threads", "-c", "1")
+    with (
+        world(valkey.url, "froze") as redis,
+        Worker(valkey.url, tmp_path, GATED, *one_at_a_time, name="first", **env) as first,
+    ):
+        tell(valkey.url, "froze", completed("a"), completed("b"))
+        until(lambda: redis.calls == ["score a completed"] and len(redis.pending) == 2)
+        assert first.process is not None
+        os.kill(first.process.pid, signal.SIGSTOP)
+        with Worker(valkey.url, tmp_path, GATED, *one_at_a_time, name="second", **env) as second:
+            until(
+                lambda: redis.calls == ["score a completed"] * 2
+            )  # the second one took both over, and is at the first
+            os.kill(first.process.pid, signal.SIGCONT)
+            until(lambda: redis.holders == {"second@test"} and first.get("/readyz")[0] == 200)
+            assert len(redis.pending) == 2  # the awakened one has acknowledged nothing
+            redis.open_gate("gate")
+            until(lambda: redis.is_done)
+            assert redis.calls.count("score a completed") == 2
+            assert set(redis.calls) == {"score a completed", "score b completed"}
+            assert second.get("/livez")[0] == 200
+
+
+@pytest.mark.must_survive(30)
 def test_a_handler_that_kills_its_process_is_given_up_after_some_tries(valkey, tmp_path: Path) -> None:
     handlers = """
 @on("completed", max_retries=1)

@@ -214,6 +214,12 @@ class World:
         return [item["message_id"] for item in reply]
 
     @property
+    def holders(self) -> set[str]:
+        """Names of the consumers that hold something."""
+        reply = self.client.xpending_range(self.keys.events, "worker", "-", "+", 1000)
+        return {item["consumer"] for item in reply}
+
+    @property
     def is_done(self) -> bool:
         """The group has been given everything and has acknowledged everything."""
         try:
