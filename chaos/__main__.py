@@ -43,9 +43,9 @@ async def _run(planned: Plan, means: Means, asked: argparse.Namespace) -> int:
     settings = dict(setting.split("=", 1) for setting in asked.env)
     async with World(means, devcluster=asked.devcluster, settings=settings) as world:
         result = await Run(planned, world, asked.patience).carry_out()
-        world.keep_logs = asked.keep or bool(result.deaths) or not result.verdict.is_green
+        world.keep_logs = asked.keep or not result.is_green
         print("\n".join(lines(result, str(world.folder))), flush=True)
-        return 0 if result.verdict.is_green else 1
+        return 0 if result.is_green else 1
 
 
 def _faketime() -> str | None:

@@ -15,7 +15,7 @@ def lines(result: Result, folder: str) -> Iterator[str]:
     if not verdict.is_green:
         yield from _wrong(result)
         yield ""
-    if result.deaths or not verdict.is_green:
+    if not result.is_green:
         yield f"note: the logs of the parts are kept in {folder}"
     for note in result.notes:
         yield f"note: {note}"
@@ -43,6 +43,7 @@ def lines(result: Result, folder: str) -> Iterator[str]:
     yield f"{'at rest after the last fault (s)':48}{result.rest_seconds:8.1f}"
     for figure, name in FIGURES.items():
         yield f"{name:48}{verdict.counts[figure]:8}"
+    yield f"{'parts that ended by themselves':48}{sum(map(len, result.deaths.values())):8}"
 
 
 def _slowest(result: Result) -> Iterator[str]:

@@ -42,6 +42,10 @@ class Result:
     """Of the parts that ended by themselves, the exit codes."""
     notes: list[str]
 
+    @property
+    def is_green(self) -> bool:
+        return self.verdict.is_green and not self.deaths
+
 
 class Run:
     def __init__(self, plan: Plan, world: World, patience: float) -> None:
