@@ -31,7 +31,7 @@ async def finalizers(namespace: str | None, everywhere: bool, remove: bool) -> i
         complain(f"{error.name or error} is missing; reaching a cluster needs: pip install 'jobcast[controller]'")
         return EXIT_WRONG_SETTINGS
     except NoCluster as error:
-        complain(str(error))
+        complain(f"KUBECONFIG: {error}")
         return EXIT_WRONG_SETTINGS
     where = None if everywhere else namespace or access.namespace
     try:

@@ -7,15 +7,23 @@ and 55 MB for generated models that nobody here uses (docs/adr/0002), so only it
 import asyncio
 import importlib
 import importlib.util
+import logging
 import os
+import re
 import ssl
 import sys
 import types
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+LONGEST_LINE = 300
+"""Characters of what the library says is wrong: a parser may quote what it could not read."""
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PACKAGE = "kubernetes_asyncio"
+# It logs, apart from raising, what an exec plugin did wrong: said once, by us.
+logging.getLogger(f"{_PACKAGE}.config").setLevel(logging.CRITICAL)
 
 
 class NoCluster(Exception):
@@ -86,12 +94,37 @@ async def _load(library: types.SimpleNamespace, configuration: Any) -> str:
     try:
         loader = await library.kube_config.load_kube_config(path, client_configuration=configuration)
         context = loader.current_context
+        namespace = ((context or {}).get("context") or {}).get("namespace") or "default"
     except asyncio.CancelledError:
         raise
+    except (TypeError, AttributeError, KeyError, AssertionError):  # of a file that is YAML, and something else
+        raise NoCluster(f"kubeconfig {path}: it is not built as a kubeconfig is; try: kubectl config view") from None
     except Exception as error:
         # The library raises whatever YAML, base64, an exec plugin or its own checks raise; all mean the same here.
-        raise NoCluster(f"kubeconfig {path}: {' '.join(str(error).split())}") from error
-    return ((context or {}).get("context") or {}).get("namespace") or "default"
+        raise NoCluster(f"kubeconfig {path}: {_line(error)}") from error
+    _check_url(path, "server", configuration.host)
+    if configuration.proxy:
+        _check_url(path, "proxy-url", configuration.proxy)
+    if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
+        raise NoCluster(f"kubeconfig {path}: the context's namespace is no name of one")
+    return namespace
+
+
+def _line(error: Exception) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())[:LONGEST_LINE]
+
+
+def _check_url(path: str, name: str, url: str) -> None:
+    """Nothing of it is repeated: it may hold credentials."""
+    try:
+        parts = urlsplit(url)
+        is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_right = False
+    if not is_right or not url.isprintable() or " " in url:
+        raise NoCluster(f"kubeconfig {path}: the cluster's {name} is no URL; it must be https://host:port")
+    if name == "server" and "@" in parts.netloc:
+        raise NoCluster(f"kubeconfig {path}: credentials belong to the user, not into the cluster's server")
 
 
 def _library() -> types.SimpleNamespace:
