@@ -1,12 +1,14 @@
 """Writes the pages that are generated: docs/settings.md from the settings' models, docs/must-survive.md from the tests.
 
 python docs/generate.py            write them
-python docs/generate.py --check    fail when one of them is not current
+python docs/generate.py --check    fail when one of them is not current, or docs/guarantees.md names a test that there is not
 """
 
 import ast
+import re
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
@@ -68,16 +70,28 @@ def must_survive() -> str:
 
 def _proofs() -> dict[int, set[str]]:
     proofs: dict[int, set[str]] = defaultdict(set)
+    for name, rows in _tests():
+        for row in rows:
+            proofs[row].add(name)
+    return proofs
+
+
+def unknown_proofs() -> list[str]:
+    """Tests that docs/guarantees.md names and that there are not."""
+    known = {name for name, _ in _tests()}
+    named = re.findall(r"^- (`[\w/]+\.py` [\w ]+)$", (ROOT / "docs" / "guarantees.md").read_text(), re.MULTILINE)
+    return [name for name in named if name not in known]
+
+
+def _tests() -> Iterator[tuple[str, set[int]]]:
+    """Each test as the pages name it, and the rows that it proves."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         tree = ast.parse(path.read_text())
         everywhere = [row for node in tree.body if isinstance(node, ast.Assign) for row in _rows([node.value])]
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                for row in {*everywhere, *_rows(node.decorator_list)}:
-                    proofs[row].add(
-                        f"`{path.relative_to(ROOT / 'tests')}` {node.name.removeprefix('test_').replace('_', ' ')}"
-                    )
-    return proofs
+                words = node.name.removeprefix("test_").replace("_", " ")
+                yield f"`{path.relative_to(ROOT / 'tests')}` {words}", {*everywhere, *_rows(node.decorator_list)}
 
 
 def _rows(nodes: list[ast.expr]) -> list[int]:
@@ -102,6 +116,9 @@ def main() -> int:
             path.write_text(text)
     if "--check" in sys.argv and stale:
         print(f"not current: {', '.join(stale)}; run make docs", file=sys.stderr)  # noqa: T201
+        return 1
+    if unknown := unknown_proofs():
+        print(f"docs/guarantees.md names tests that there are not: {'; '.join(unknown)}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
