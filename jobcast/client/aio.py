@@ -128,8 +128,9 @@ class AsyncClient:
     def follow(self, since: str = "$") -> "AsyncFeed[Event]":
         """Every event of the stream after the entry `since`, with no group: "0" for all that is kept, "$" for new ones.
 
-        Goes on where it was after a loss of the connection, but only in this process. Not promised: events that the
-        stream's retention drops before they are read.
+        Goes on where it was after a loss of the connection, but only in this process. Where Redis forgot that place (it
+        came back empty, or a replica took over that lacks the latest entries), it goes back to the last one that is still
+        there, else to the beginning. Not promised: events that the stream's retention drops before they are read.
         """
         return self._feed(self._programs.follow(since))
 

@@ -39,7 +39,10 @@ def follow(stream: str, since: str, health: Health) -> Program[None]:
                 block = int(BLOCK_SECONDS * 1000)
                 reply = yield Call(("XREAD", "COUNT", BATCH, "BLOCK", block, "STREAMS", stream, since))
                 health.found()
-                for entry in entries_read(reply):
+                entries = entries_read(reply)
+                if not entries and (yield from _is_ahead(stream, since)):
+                    break
+                for entry in entries:
                     since = entry.entry_id
                     given.append(since)
                     try:
@@ -53,6 +56,13 @@ def follow(stream: str, since: str, health: Health) -> Program[None]:
             yield health.lost(error)
 
 
+def _is_ahead(stream: str, since: str) -> Program[bool]:
+    """Whether the stream is not even there yet. A loss is no sign that this may be so: redis-py makes a connection that
+    broke while it lay idle anew without a word."""
+    last = yield from _last(stream)
+    return _order(since) > _order(last or START_OF_STREAM)
+
+
 def _still_there(stream: str, given: Sequence[str]) -> Program[str]:
     """The last place that the stream still has. Redis may have forgotten the latest entries, or all, and by a clock that
     is behind what was told since would have lower ids."""
@@ -61,8 +71,7 @@ def _still_there(stream: str, given: Sequence[str]) -> Program[str]:
     for entry_id in reversed(given):
         if entry_id in kept:
             return entry_id
-    last = yield from _last(stream)
-    return given[0] if last is not None and _order(given[0]) <= _order(last) else START_OF_STREAM
+    return START_OF_STREAM if (yield from _is_ahead(stream, given[0])) else given[0]
 
 
 def _last(stream: str) -> Program[str | None]:

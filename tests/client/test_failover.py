@@ -100,7 +100,9 @@ async def test_feeds_and_waits_go_on_with_the_new_primary(doubled_world: World, 
             await hear_anew(world, hearing)
 
             async def is_known() -> bool:
-                await tell(world, [event("completed", "end")])  # the old primary may have taken it before it was demoted
+                await tell(
+                    world, [event("completed", "end")]
+                )  # the old primary may have taken it before it was demoted
                 return await status(subscriber, "end") == "completed"
 
             await eventually(is_known)

@@ -12,6 +12,7 @@ from jobcast.ledger import AT_ONCE, CLAIM_SECONDS, Answer, LedgerError
 from tests.conftest import ValkeyServer, eventually
 from tests.faultproxy import FaultProxy
 from tests.ledger.conftest import UID, World, world_on
+from tests.valkeys import SlowLoader
 
 
 async def command(server: ValkeyServer, *words: Any, password: str | None = None) -> None:
@@ -294,12 +295,36 @@ async def opened(server: ValkeyServer) -> None:
     await command(server, "CONFIG", "SET", "requirepass", "", password="secret")
 
 
+async def unsaved(server: ValkeyServer) -> None:
+    """Where its file belongs is a folder."""
+    (server._folder / "dump.rdb").mkdir()
+    await command(server, "CONFIG", "SET", "save", "3600 1000000")
+    await command(server, "BGSAVE")
+    client = connect(server.url)
+    await eventually(lambda: _has_failed_to_save(client))
+    await client.aclose()
+
+
+async def _has_failed_to_save(client: Any) -> bool:
+    return (await client.info("persistence"))["rdb_last_bgsave_status"] == "err"
+
+
+async def saved(server: ValkeyServer) -> None:
+    await command(server, "CONFIG", "SET", "save", "")
+
+
 REFUSALS: dict[
     str, tuple[Callable[[ValkeyServer], Awaitable[None]], Callable[[ValkeyServer], Awaitable[None]], str]
 ] = {
     "OOM": (full, lambda server: command(server, "CONFIG", "SET", "maxmemory", "0"), "raise maxmemory"),
     "READONLY": (replica, lambda server: command(server, "REPLICAOF", "NO", "ONE"), "must lead to the primary"),
     "NOAUTH": (closed, opened, "needs a password"),
+    "MISCONF": (unsaved, saved, "cannot save to disk"),
+    "NOREPLICAS": (
+        lambda server: command(server, "CONFIG", "SET", "min-replicas-to-write", "1"),
+        lambda server: command(server, "CONFIG", "SET", "min-replicas-to-write", "0"),
+        "while its replicas are away",
+    ),
     "NOPERM": (
         lambda server: command(server, "ACL", "SETUSER", "default", "-xadd", "-set", "-script", "-evalsha"),
         lambda server: command(server, "ACL", "SETUSER", "default", "+@all"),
@@ -325,6 +350,37 @@ async def test_a_redis_that_refuses_is_waited_for_and_says_what_to_do(
     assert await own.stream() == ["running", "completed"]
     assert own.ledger.trouble is None
     assert own.forgot[0] == "away"
+
+
+@pytest.mark.must_survive(27)
+async def test_a_redis_that_loads_its_data_is_waited_for(slow_loader: SlowLoader) -> None:
+    async with world_on(lambda: connect(slow_loader.url)) as world:
+        await world.tell("running", key="a")
+        await asyncio.to_thread(slow_loader.restart_slowly)
+        telling = tell_later(world, "running", "completed", key="a", version=11)
+        await eventually(lambda: "Redis is starting" in str(world.ledger.trouble))
+        assert slow_loader.is_loading()
+        assert not telling.done()
+        slow_loader.hurry()
+        assert (await telling).answer is Answer.TOLD
+        assert await world.stream() == ["running", "completed"]
+        assert world.forgot == ["away"]
+
+
+@pytest.mark.must_survive(27)
+async def test_a_name_that_leads_to_another_primary_is_followed_though_the_old_one_still_answers(
+    own_valkey: ValkeyServer, valkey: ValkeyServer
+) -> None:
+    async with (
+        FaultProxy(own_valkey.port) as name,
+        world_on(lambda: connect(f"redis://127.0.0.1:{name.port}/0"), bare=lambda: connect(valkey.url)) as world,
+    ):
+        await world.tell("running", key="a")
+        name.lead_to(valkey.port)
+        await replica(own_valkey)
+        await world.tell("running", "completed", key="a", version=11)
+        assert await world.stream() == ["running", "completed"]
+        assert world.forgot[0] == "away"
 
 
 @pytest.mark.must_survive(27)
