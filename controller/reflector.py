@@ -51,7 +51,8 @@ class Sink(Protocol[T]):
 
 
 class Reflector(Generic[T]):
-    """`namespace` None is all of them. `after` is waited for before each list."""
+    """`namespace` None is all of them. `after` is waited for before each list. `restarted` is called with the reason when
+    a watch has ended, `well` when the API server answers again."""
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Reflector(Generic[T]):
         *,
         after: asyncio.Event | None = None,
         restarted: Callable[[str], None] = lambda reason: None,
+        well: Callable[[], None] = lambda: None,
     ) -> None:
         self.resource: Resource[T] = resource
         self.namespace = namespace
@@ -82,6 +84,7 @@ class Reflector(Generic[T]):
         self._sink: Sink[T] = sink
         self._after = after
         self._restarted = restarted
+        self._on_well = well
         self._version: str | None = None
         self._turn: asyncio.Task[None] | None = None
         self._failures = 0
@@ -193,6 +196,7 @@ class Reflector(Generic[T]):
     def _well(self) -> None:
         if self.trouble is not None:
             self.trouble = None
+            self._on_well()
             log.info("watching", resource=self.resource.name, namespace=self.namespace or "*")
 
     async def _pause(self, error: KubeError) -> None:

@@ -151,7 +151,9 @@ class Scope:
         holds: bool = False,
     ) -> None:
         pods = PodSink(namespace, store, queue)
-        self.pods: Reflector[Pod] = Reflector(api, PODS, namespace, JOB_NAME_LABEL, pods, restarted=restarted)
+        self.pods: Reflector[Pod] = Reflector(
+            api, PODS, namespace, JOB_NAME_LABEL, pods, restarted=restarted, well=queue.release
+        )
         self.jobs: Reflector[Job] = Reflector(
             api,
             JOBS,
@@ -160,6 +162,7 @@ class Scope:
             JobSink(namespace, store, queue, reconciler, holds=holds),
             after=self.pods.synced,
             restarted=restarted,
+            well=queue.release,
         )
 
     @property

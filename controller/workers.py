@@ -43,7 +43,7 @@ class Workers:
             try:
                 outcome = await self._reconciler.reconcile(uid)
             except (KubeError, LedgerError) as error:
-                queue.retry(uid)
+                queue.retry(uid, shared=isinstance(error, KubeError))
                 self._failed(uid, error, type(error).__name__)
             except Exception as error:
                 # Our own mistake, or a Job like no other: it must not take the others' workers with it.

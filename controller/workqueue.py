@@ -10,7 +10,7 @@ from collections import deque
 
 BACKOFF_SECONDS = (0.1, 2.0)
 """After an error, first and longest. Low, because keys fail for what the API server or the Job is, and both change; an
-outage of Redis never gets here, the ledger waits it out."""
+outage of Redis never gets here, the ledger waits it out. One of the API server ends for all keys at once, see `release`."""
 
 
 class Workqueue:
@@ -23,6 +23,8 @@ class Workqueue:
         self._processing: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
+        self._released: set[str] = set()
+        """Keys that `release` adds: they failed for what they all share."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._loop = asyncio.get_running_loop()
         self.taken = 0
@@ -46,15 +48,28 @@ class Workqueue:
             known.cancel()
         self._timers[key] = self._loop.call_at(due, self._fire, key)
 
-    def retry(self, key: str) -> None:
-        """Add it after a pause that doubles with every failure, jittered."""
+    def retry(self, key: str, *, shared: bool = False) -> None:
+        """Add it after a pause that doubles with every failure, jittered. `shared`: not the key failed, but the API server,
+        and no key is to wait on when that is back."""
+        if shared:
+            self._released.add(key)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         first, longest = BACKOFF_SECONDS
         self.add_after(key, min(first * 2 ** min(failures - 1, 20), longest) * random.uniform(0.5, 1))  # noqa: S311
 
     def forget(self, key: str) -> None:
-        """It went well: the next failure is the first again."""
+        """It went well: the next failure is the first again, and what all of them share may be well too."""
         self._failures.pop(key, None)
+        if key in self._released:
+            self.release()
+
+    def release(self) -> None:
+        """The API server answers: add all keys now that wait because it did not."""
+        released, self._released = self._released, set()
+        for key in released:
+            if (timer := self._timers.pop(key, None)) is not None:
+                timer.cancel()
+                self.add(key)
 
     async def room(self, keys: int) -> None:
         """Wait until no more than so many keys wait. Looks every few milliseconds: it is for bursts."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from controller import workqueue
 from controller.workqueue import BACKOFF_SECONDS, Workqueue
 from tests.conftest import eventually
 
@@ -173,6 +174,37 @@ async def test_after_a_success_the_next_failure_is_the_first_again(
     queue.retry("a")
     queue.forget("never failed")
     assert asked[-1] <= BACKOFF_SECONDS[0]
+
+
+@pytest.fixture
+def no_retry_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workqueue, "BACKOFF_SECONDS", (3600.0, 3600.0))
+
+
+@pytest.mark.usefixtures("no_retry_in_time")
+@pytest.mark.must_survive(5)
+async def test_the_first_success_releases_all_that_failed_for_what_they_share(queue: Workqueue) -> None:
+    for key in "abc":
+        queue.retry(key, shared=True)
+    queue.retry("broken")
+    queue.add("a")
+    assert await take(queue) == "a"
+    queue.forget("a")
+    queue.done("a")
+    assert {await take(queue) for _ in range(3)} == {"a", "b", "c"}, "a had its own timer running"
+    assert len(queue) == 0, "what failed by itself waits its own time"
+
+
+@pytest.mark.usefixtures("no_retry_in_time")
+async def test_a_success_of_a_key_that_did_not_fail_releases_nobody(queue: Workqueue) -> None:
+    queue.retry("a", shared=True)
+    queue.add("b")
+    queue.forget(await take(queue))
+    assert len(queue) == 0
+    queue.release()
+    assert await take(queue) == "a"
+    queue.release()
+    assert len(queue) == 0, "once"
 
 
 async def test_a_closed_queue_leaves_no_timer() -> None:
