@@ -7,7 +7,7 @@ import platform
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("watch", "ledger", "logs", "memory", "churn", "outage")
+PARTS = ("watch", "ledger", "logs", "memory", "churn", "outage", "comeback")
 
 
 def main() -> None:
