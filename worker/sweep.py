@@ -90,12 +90,14 @@ class Sweep:
             try:
                 if self._is_ours():
                     self._sweep()
-            except ERRORS as error:
-                log.warning("sweep put off, redis is away", extra={"error": explain(error)})
-            except TimeoutError:
-                log.warning("sweep given up, it took too long", extra={"seconds": self._longest})
             except asyncio.CancelledError:
                 return
+            except TimeoutError as error:
+                log.warning(
+                    "sweep given up, it took too long", extra={"seconds": self._longest, "error": explain(error)}
+                )
+            except ERRORS as error:
+                log.warning("sweep put off, redis is away", extra={"error": explain(error)})
             except self._refusals as error:
                 log.warning(
                     "sweep failed, the next one tries again", extra={"error": f"{type(error).__name__}: {error}"}

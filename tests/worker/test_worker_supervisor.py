@@ -1,0 +1,180 @@
+"""Threads that fail are begun again, and a worker that only a restart would heal says so."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from workers import completed, tell, until, world
+
+from jobcast.handlers import Registry
+from worker import bridge, metrics, supervisor
+from worker.app import create_app
+from worker.bridge import Bridge
+from worker.flights import Flight
+from worker.http import Probe
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervised
+
+
+class Work:
+    """Fails as often as it is told to, then goes on until it is stopped."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.failures = 0
+        self.stop = threading.Event()
+        self.thread = Supervised("work", self.run, self.stop)
+
+    def run(self) -> None:
+        self.begun += 1
+        if self.begun <= self.failures:
+            raise RuntimeError("a mistake of ours")
+        self.thread.is_well()
+        self.stop.wait()
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
+    monkeypatch.setattr(supervisor, "PAUSE_SECONDS", (0.001, 0.002))
+    work = Work()
+    yield work
+    work.stop.set()
+    work.thread.join(5)
+
+
+@pytest.mark.must_survive(4)
+def test_what_a_thread_raises_is_logged_once_with_its_traceback_and_counted_and_the_work_begins_again(
+    work, caplog
+) -> None:
+    before = metrics.task_restarts.labels("work")._value.get()
+    work.failures = 3
+    work.thread.start()
+    until(lambda: work.begun == 4)
+    assert [record.message for record in caplog.records] == ["thread failed, it begins again"] * 3
+    assert all(record.exc_info and record.levelno == logging.ERROR for record in caplog.records)
+    assert metrics.task_restarts.labels("work")._value.get() == before + 3
+    assert work.thread.ailment() is None
+
+
+@pytest.mark.must_survive(4)
+@pytest.mark.must_survive(35)
+def test_work_that_fails_again_and_again_is_an_ailment_until_it_succeeds(work, monkeypatch) -> None:
+    work.failures = 10**9
+    work.thread.start()
+    until(lambda: work.thread.ailment() is not None)
+    assert work.thread.ailment() == "it keeps failing: RuntimeError: a mistake of ours"
+    assert work.begun >= supervisor.HOPELESS
+    work.failures = 0
+    until(lambda: work.thread.ailment() is None)
+
+
+def test_pauses_between_failures_grow_and_end_with_a_stop(work, monkeypatch) -> None:
+    monkeypatch.setattr(supervisor, "PAUSE_SECONDS", (60, 60))
+    work.failures = 1
+    work.thread.start()
+    until(lambda: work.begun == 1)
+    began = time.monotonic()
+    work.stop.set()
+    work.thread.join(5)
+    assert time.monotonic() - began < 5
+    assert work.thread.ailment() is None
+
+
+class Gated:
+    """A target whose broker keeps a message to itself until the gate is open, or fails."""
+
+    name = "gated"
+    ends_with_its_task = False
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.handed: list[str] = []
+
+    def wants(self, event: object) -> bool:
+        return True
+
+    def hand(self, flight: Flight[object], producer: object) -> str:
+        self.gate.wait()
+        self.handed.append(flight.eval_id)
+        return flight.entry
+
+
+@contextmanager
+def bridging(url: str, target: Gated) -> Iterator[tuple[Bridge, Probe]]:
+    app = create_app(WorkerSettings(redis_url=url, key_prefix="stuck", takeover_seconds=1), Registry())
+    probe = Probe("127.0.0.1", 0)
+    it = Bridge(app, "me@test", [target])
+    probe.watch("bridge", it.ailment)
+    probe.start()
+    it.start()
+    try:
+        yield it, probe
+    finally:
+        target.gate.set()
+        it.stop(frozenset())
+        probe.stop()
+        app.close()
+
+
+def livez(probe: Probe) -> str:
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{probe.port}/livez", timeout=5) as reply:
+            return str(reply.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read().decode()
+
+
+@pytest.mark.must_survive(35)
+def test_livez_is_false_while_the_bridge_is_stuck_although_redis_answers_and_true_again(valkey, monkeypatch) -> None:
+    monkeypatch.setattr(bridge, "OVERDUE_SECONDS", 1.5)  # a round of an idle bridge takes one
+    target = Gated()
+    with world(valkey.url, "stuck") as redis, bridging(valkey.url, target) as (_, probe):
+        assert livez(probe) == "ok\n"
+        tell(valkey.url, "stuck", completed("a"))
+        until(lambda: livez(probe).startswith("bridge: no round for"))
+        target.gate.set()
+        until(lambda: livez(probe) == "ok\n" and redis.is_done)
+        assert target.handed == ["a"]
+
+
+@pytest.mark.must_survive(35)
+def test_livez_is_true_while_redis_is_away_for_longer_than_a_bridge_may_be_stuck(own_valkey, monkeypatch) -> None:
+    monkeypatch.setattr(bridge, "OVERDUE_SECONDS", 1.5)
+    target = Gated()
+    target.gate.set()
+    with bridging(own_valkey.url, target) as (it, probe):
+        until(lambda: it._app.redis.trouble is None)
+        own_valkey.stop(kill=True)
+        until(lambda: it._app.redis.trouble is not None)
+        away = time.monotonic()
+        while time.monotonic() - away < 2:
+            assert livez(probe) == "ok\n"
+        own_valkey.start()
+        tell(own_valkey.url, "stuck", completed("a"))
+        until(lambda: target.handed == ["a"])
+
+
+@pytest.mark.must_survive(4)
+def test_a_mistake_in_the_bridge_costs_it_a_restart_and_nobody_an_event(valkey, monkeypatch, caplog) -> None:
+    target = Gated()
+    target.gate.set()
+    mistakes = iter([True])
+    beat = Bridge._beat
+
+    def mistaken(self: Bridge) -> None:
+        if next(mistakes, False):
+            raise LookupError("a mistake of ours")
+        beat(self)
+
+    monkeypatch.setattr(Bridge, "_beat", mistaken)
+    with world(valkey.url, "stuck") as redis, bridging(valkey.url, target):
+        tell(valkey.url, "stuck", completed("a"))
+        until(lambda: target.handed == ["a"] and redis.is_done)
+    assert [record.message for record in caplog.records if record.exc_info] == ["thread failed, it begins again"]
