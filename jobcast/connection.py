@@ -12,10 +12,11 @@ the sentinels' own account is given as `?sentinel_username=…&sentinel_password
 | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | the same with TLS |
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import redis
 import redis.asyncio
@@ -65,9 +66,12 @@ def check_url(url: str) -> str:
     url = url.strip()  # a Secret made of a file ends with a line end
     if not url.isprintable() or " " in url:
         raise ValueError(f"it has a space or a control character in it; {_RIGHT}")
+    if "#" in url:
+        raise ValueError(f"it has a # in it; {_RIGHT}")
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
-        given = repr(scheme) if "://" in url else "missing"
+        is_scheme = "://" in url and re.fullmatch("[A-Za-z0-9+.-]*", scheme)
+        given = repr(scheme) if is_scheme else "missing"
         raise ValueError(f"scheme {given}; {_RIGHT}")
     apart = taken_apart(url)
     for one in apart.plain:
@@ -148,17 +152,25 @@ def _is_host(name: str) -> bool:
 
 def masked(url: str) -> str:
     """The URL without its password, for logs and messages; also of one that does not parse."""
-    scheme, separator, rest = url.partition("://")
+    scheme = re.match(r"\s*[A-Za-z][A-Za-z0-9+.-]*://", url)
+    begin = scheme[0] if scheme else ""
     # The last @, because a password may contain one unquoted; rather too much is hidden than too little.
-    account, at, host = rest.rpartition("@")
+    account, at, host = url.removeprefix(begin).rpartition("@")
+    if "?" in account:  # the @ may be one of an option's value
+        return f"{begin}***"
     user, colon, _ = account.partition(":")
-    hidden = f"{scheme}{separator}{user}:***@{host}" if at and colon else url
-    return re.sub(r"([?&][^=&]*password=)[^&#]*", r"\1***", hidden)
+    hidden = f"{begin}{user if begin else ''}:***@{host}" if at and (colon or not begin) else url
+    return re.sub(r"([?&][^=&]*password=).*", r"\1***", hidden, flags=re.DOTALL)
 
 
-def secret_of(url: str) -> str | None:
-    password = urlsplit(url).password
-    return unquote(password) if password else None
+def secrets_of(url: str) -> set[str]:
+    """The URL's passwords, in every way in which a message may write them: as given, plain, quoted, and in JSON."""
+    parts = urlsplit(url)
+    given = {parts.password or "", *re.findall(r"(?:^|&)[^=&]*password=([^&]*)", parts.query)}
+    plain = {unquote(password) for password in given}
+    ways = given | plain | {quote(password, safe="") for password in plain}
+    escaped = {way for one in ways for way in (json.dumps(one), json.dumps(one, ensure_ascii=False), repr(one))}
+    return (ways | {way[1:-1] for way in escaped}) - {""}
 
 
 def connect(

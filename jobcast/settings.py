@@ -214,6 +214,8 @@ def _hidden(url: str) -> str:
     found = _SCHEME.match(url)
     scheme, rest = (found[0], url[found.end() :]) if found else ("", url)
     account, at, host = rest.rpartition("@")
+    if "?" in account:  # the @ may be one of an option's value
+        return repr(f"{scheme}***")
     host = re.sub(r"[?#].*", "?***", host, flags=re.DOTALL)
     host = re.sub(r":(?!\d+(/\d*)?$).*", ":***", host, flags=re.DOTALL)
     return repr(f"{scheme}{'***' if account else ''}{at}{host}"[:LONGEST_SHOWN])

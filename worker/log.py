@@ -5,11 +5,10 @@ import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 from celery import signals
 
-from jobcast.connection import explain, secret_of
+from jobcast.connection import explain, secrets_of
 from worker.presence import AWAY
 from worker.settings import WorkerSettings
 
@@ -55,8 +54,7 @@ class Formatter(logging.Formatter):
         super().__init__()
         self._as_json = as_json
         urls = (settings.redis_url, settings.celery_broker_url, settings.celery_result_backend)
-        secrets = {secret for url in urls if url and (secret := secret_of(url))}
-        self._secrets = sorted(secrets | {quote(secret, safe="") for secret in secrets}, key=len, reverse=True)
+        self._secrets = sorted({secret for url in urls if url for secret in secrets_of(url)}, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
