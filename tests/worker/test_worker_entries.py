@@ -1,6 +1,7 @@
 """A stream entry from its start to its acknowledgement, on a real Valkey."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -152,6 +153,44 @@ def test_a_flushed_redis_is_told_from_one_that_is_away(client, group) -> None:
             ask()
         assert is_gone(refused.value)
     assert not is_gone(redis.ConnectionError("Connection refused"))
+
+
+def refusal_of_a_blocked_reading(valkey, *words: object) -> Exception:
+    """What a reading that waits is told when this is done to Redis."""
+    with redis.Redis.from_url(valkey.url, decode_responses=True) as reader, redis.Redis.from_url(valkey.url) as other:
+        group = Group(reader, KEYS, "me")
+        group.create()
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(group.unread, 10, 10_000)
+            while other.info("clients")["blocked_clients"] == 0:
+                pass
+            other.execute_command(*words)
+            error = reading.exception(10)
+    assert isinstance(error, redis.ResponseError)
+    return error
+
+
+@pytest.mark.must_survive(27)
+def test_a_primary_that_is_demoted_is_not_taken_for_one_that_was_flushed(own_valkey) -> None:
+    refused = refusal_of_a_blocked_reading(own_valkey, "REPLICAOF", "127.0.0.1", 1)
+    assert "UNBLOCKED" in str(refused)
+    assert not is_gone(refused)
+
+
+@pytest.mark.must_survive(26)
+def test_a_stream_that_goes_while_it_is_read_is_gone(own_valkey) -> None:
+    assert is_gone(refusal_of_a_blocked_reading(own_valkey, "FLUSHALL"))
+
+
+def test_a_group_beyond_the_end_of_its_stream_begins_anew_and_any_other_stays_where_it_is(client, group, entry) -> None:
+    assert not group.rewind()
+    assert group.unread(10, 10) == []
+    last = client.xinfo_stream(KEYS.events)["last-generated-id"]
+    for beyond in (f"{last.partition('-')[0]}-99", "1" + "0" * len(last.partition("-")[0]) + "-0"):
+        client.xgroup_setid(KEYS.events, GROUP, beyond)
+        assert group.rewind()
+        assert [read for read, _ in group.unread(10, 10)] == [entry]
+        assert not group.rewind()
 
 
 def test_consumers_that_hold_nothing_are_forgotten_only_after_a_day(client, group, entry) -> None:

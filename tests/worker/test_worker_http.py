@@ -9,10 +9,13 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
+import redis
 from workers import Worker
 
+from worker import metrics
 from worker.http import PortTaken, Probe
-from worker.log import Formatter
+from worker.log import Formatter, calm
+from worker.presence import Presence
 from worker.settings import WorkerSettings
 
 
@@ -44,6 +47,44 @@ def test_livez_names_what_is_wrong(probe) -> None:
     assert get(probe, "/other")[0] == 404
 
 
+@pytest.mark.must_survive(27)
+def test_readyz_says_what_a_system_that_is_away_says_and_livez_does_not_mind(probe, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    presence = Presence("broker", metrics.broker_up)
+    probe.need(presence)
+    assert get(probe, "/readyz") == (503, "broker: not reached yet\n")
+    presence.is_back()
+    assert get(probe, "/readyz") == (200, "ok\n")
+    assert not caplog.records  # that it was reached at all is no news
+    for _ in range(3):
+        presence.is_away(redis.ResponseError("Command # 1 (SADD \x06\x16 a) of pipeline caused error: MISCONF no disk"))
+        assert metrics.broker_up._value.get() == 0
+    code, text = get(probe, "/readyz")
+    assert (code, text.partition(" (")[0]) == (503, "broker: MISCONF no disk")
+    assert get(probe, "/livez") == (200, "ok\n")
+    presence.is_back()
+    assert metrics.broker_up._value.get() == 1
+    assert [record.message for record in caplog.records] == ["broker is away, will be tried again", "broker is back"]
+
+
+def test_an_ailment_makes_a_worker_not_ready_either(probe) -> None:
+    probe.watch("bridge", lambda: "no round for 99 s")
+    assert get(probe, "/readyz") == (503, "bridge: no round for 99 s\n")
+
+
+@pytest.mark.must_survive(27)
+@pytest.mark.parametrize(("logger", "is_calm"), [("celery.worker.request", True), ("worker.bridge", False)])
+def test_what_celery_says_of_a_broker_that_is_away_is_a_warning_in_one_line(logger, is_calm) -> None:
+    error = redis.ConnectionError("Connection refused")
+    record = logging.makeLogRecord({"name": logger, "levelname": "CRITICAL", "levelno": 50, "msg": "Couldn't ack"})
+    record.exc_info = (redis.ConnectionError, error, None)
+    assert calm(record)
+    line = json.loads(Formatter(WorkerSettings(), as_json=True).format(record))
+    assert line["level"] == ("warning" if is_calm else "critical")
+    assert line.get("error") == ("Connection refused" if is_calm else None)
+    assert ("traceback" in line) is not is_calm
+
+
 def test_metrics_have_the_promised_names(probe) -> None:
     text = get(probe, "/metrics")[1]
     for name in (
@@ -52,6 +93,9 @@ def test_metrics_have_the_promised_names(probe) -> None:
         "sweep_seconds histogram",
         "sweep_found_total counter",
         "dead_letters_total counter",
+        "redis_up gauge",
+        "broker_up gauge",
+        "task_restarts_total counter",
         "build_info gauge",
     ):
         assert f"# TYPE jobcast_{name}" in text
