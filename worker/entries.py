@@ -32,9 +32,12 @@ class Entries:
         left, strangers = self._call(entry, "open", self._max_age, *wanting)
         return [_text(name) for name in left], [_text(name) for name in strangers]
 
-    def start(self, entry: str, handler: str, consumer: str) -> int:
-        """Which start of this handler this is, from 1; 0 when it has ended already. The entry is `consumer`'s now."""
-        return int(self._call(entry, "start", self._max_age, handler, consumer))
+    def start(self, entry: str, handler: str, consumer: str, attempt: str) -> int:
+        """Which start of this handler this is, from 1; 0 when it has ended already. The entry is `consumer`'s now.
+
+        `attempt` is unique to it: asked again, because the reply was lost, it is the same start.
+        """
+        return int(self._call(entry, "start", self._max_age, handler, consumer, attempt))
 
     def finish(self, entry: str, handler: str) -> bool:
         """The handler has ended; true when the entry is thereby acknowledged. Harmless when called again."""

@@ -1,13 +1,14 @@
 -- One stream entry of the group, from its first start to its acknowledgement. `todo` is a hash: of each handler how often
--- it was started, or `ended`. Every operation may be called again, by a twin as well.
+-- it was started and the attempt that was the last to do so, or `ended`. Every operation may be called again, by a twin as well.
 --
 -- KEYS  events · todo · dead
 -- ARGV  1 operation   2 group   3 entry   then
 --   open    4 how long todo may live (s)   5… those who want it
 --           Returns those of them who have not ended, and those who have not and do not want it any more.
 --           With nobody left the entry is acknowledged.
---   start   4 todo's life (s)   5 handler   6 consumer
---           Returns which start of the handler this is, 0 when it has ended. The entry is that consumer's from now on.
+--   start   4 todo's life (s)   5 handler   6 consumer   7 attempt
+--           Returns which start of the handler this is, 0 when it has ended. The same attempt is the same start, however often
+--           it asks because its reply was lost. The entry is that consumer's from now on.
 --   finish  4 handler
 --           Returns 1 when with it the entry was acknowledged.
 --   bury    4 handler   5 longest age of a dead letter (s)   6… fields of the dead letter
@@ -61,7 +62,12 @@ if operation == 'open' then
   return { left, strangers }
 elseif operation == 'start' then
   if has_ended(ARGV[5]) then return 0 end
-  local start = redis.call('HINCRBY', todo, ARGV[5], 1)
+  local start, attempt = string.match(redis.call('HGET', todo, ARGV[5]) or '', '^(%d+) ?(.*)$')
+  start = tonumber(start or 0)
+  if attempt ~= ARGV[7] then
+    start = start + 1
+    redis.call('HSET', todo, ARGV[5], start .. ' ' .. ARGV[7])
+  end
   redis.call('EXPIRE', todo, ARGV[4])
   if is_pending() then redis.call('XCLAIM', events, group, ARGV[6], 0, entry, 'JUSTID') end
   return start

@@ -8,6 +8,7 @@ the handler raises      ────────▶ Retry, later and later; afte
 
 import logging
 import random
+import secrets
 import time
 import traceback
 from collections.abc import Callable
@@ -53,7 +54,8 @@ class HandlerTask(Task):  # type: ignore[type-arg]
         """Returns an Outcome. Raises Retry, which Celery takes for what it is."""
         name = self.handler.name
         consumer = self.request.hostname or "nobody"
-        tries = _insist(lambda: self.entries().start(entry, name, consumer))
+        attempt = secrets.token_hex(8)  # not the task's id: it is handed out again under the same
+        tries = _insist(lambda: self.entries().start(entry, name, consumer, attempt))
         if tries is None:
             return Outcome.UNTOLD
         if tries == 0:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from tests.faultproxy import FaultProxy
 
@@ -25,9 +26,13 @@ class Proxied:
         """End all connections; new ones are welcome."""
         asyncio.run_coroutine_threadsafe(self._proxy.cut(), self._loop).result(10)
 
-    def lose_reply_to(self, text: bytes) -> None:
-        """Pass the next request with this text on, and cut its connection when the reply to it comes."""
-        self._loop.call_soon_threadsafe(self._proxy.lose_reply_to, text)
+    def lose_reply_to(self, text: bytes, *, always: bool = False) -> None:
+        """Pass the next request with this text on, and cut its connection when the reply to it comes. With `always` each
+        such request, until `lose_no_more`."""
+        self._loop.call_soon_threadsafe(partial(self._proxy.lose_reply_to, text, always=always))
+
+    def lose_no_more(self) -> None:
+        self._loop.call_soon_threadsafe(self._proxy.lose_no_more)
 
 
 @contextmanager

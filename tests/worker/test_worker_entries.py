@@ -66,21 +66,28 @@ def test_a_redelivery_is_for_those_who_have_not_ended(entries, entry) -> None:
     entries.open(entry, ["a", "b"])
     entries.finish(entry, "a")
     assert entries.open(entry, ["a", "b"]) == (["b"], [])
-    assert entries.start(entry, "a", "me") == 0
-    assert entries.start(entry, "b", "me") == 1
-    assert entries.start(entry, "b", "me") == 2
+    assert entries.start(entry, "a", "me", "try 1") == 0
+    assert entries.start(entry, "b", "me", "try 2") == 1
+    assert entries.start(entry, "b", "me", "try 3") == 2
+
+
+@pytest.mark.must_survive(25)
+def test_a_start_whose_reply_was_lost_is_the_same_start(entries, entry) -> None:
+    assert entries.start(entry, "a", "me", "first") == 1
+    assert entries.start(entry, "a", "me", "first") == 1
+    assert entries.start(entry, "a", "me", "second") == 2
 
 
 def test_a_twin_of_an_ended_task_does_not_start(client, entries, entry) -> None:
-    assert entries.start(entry, "a", "me") == 1
+    assert entries.start(entry, "a", "me", "try 4") == 1
     assert entries.finish(entry, "a")
-    assert entries.start(entry, "a", "me") == 0
+    assert entries.start(entry, "a", "me", "try 5") == 0
     assert entries.open(entry, ["a"]) == ([], [])
     assert not client.exists(KEYS.todo(entry))
 
 
 def test_a_start_makes_the_entry_the_starters(client, entries, entry) -> None:
-    entries.start(entry, "a", "another")
+    entries.start(entry, "a", "another", "try 6")
     (pending,) = client.xpending_range(KEYS.events, GROUP, "-", "+", 10)
     assert pending["consumer"] == "another"
 
@@ -88,12 +95,12 @@ def test_a_start_makes_the_entry_the_starters(client, entries, entry) -> None:
 def test_an_entry_that_was_trimmed_before_its_task_began_is_run_all_the_same(client, entries, group, entry) -> None:
     client.xtrim(KEYS.events, maxlen=0)
     client.xclaim(KEYS.events, GROUP, "me", 0, [entry], justid=True)  # which drops it from what is pending
-    assert entries.start(entry, "a", "me") == 1
+    assert entries.start(entry, "a", "me", "try 7") == 1
     assert not entries.finish(entry, "a")
 
 
 def test_a_handler_that_was_renamed_still_gets_the_event_and_its_old_name_is_told(client, entries, entry) -> None:
-    entries.start(entry, "old", "me")
+    entries.start(entry, "old", "me", "try 8")
     assert entries.open(entry, ["new"]) == (["new"], ["old"])
     assert entries.bury(entry, "old", event="{}", reason="not registered any more")
     assert is_pending(client, entry)
@@ -134,7 +141,7 @@ def test_what_a_consumer_does_not_touch_can_be_taken_over(client, entries, group
 
 
 def test_a_touch_does_not_take_back_what_has_just_begun_elsewhere(client, entries, group, entry) -> None:
-    entries.start(entry, "a", "another")
+    entries.start(entry, "a", "another", "try 9")
     group.touch([entry])
     assert group.held(10) == set()
 

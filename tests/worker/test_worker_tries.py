@@ -1,0 +1,32 @@
+"""What counts as a try, and what does not."""
+
+from pathlib import Path
+
+import pytest
+from proxied import proxied
+from workers import Worker, completed, tell, until, world
+
+HANDLER = """
+@on("completed")
+def score(event):
+    call("score", event)
+"""
+MORE_THAN_THERE_ARE_TRIES = 8
+
+
+@pytest.mark.must_survive(25)
+@pytest.mark.must_survive(30)
+def test_starts_whose_replies_are_lost_do_not_use_up_the_tries(valkey, own_valkey, tmp_path: Path) -> None:
+    with (
+        proxied(own_valkey.port) as proxy,
+        world(own_valkey.url, "evaluation") as redis,
+        world(valkey.url, "evaluation") as calls,
+        Worker(proxy.url, tmp_path, HANDLER, "-P", "threads", "-c", "1", CALLS_URL=valkey.url) as worker,
+    ):
+        until(lambda: worker.get("/readyz")[0] == 200)
+        proxy.lose_reply_to(b"$5\r\nstart\r\n", always=True)
+        tell(own_valkey.url, "evaluation", completed("a"))
+        until(lambda: proxy.lost >= MORE_THAN_THERE_ARE_TRIES)
+        proxy.lose_no_more()
+        until(lambda: redis.is_done)
+        assert calls.calls == ["score a completed"]
