@@ -160,9 +160,13 @@ def in_intervals(index: int, intervals: str) -> bool:
     """Whether an index is in Kubernetes' notation for many: `0-2,5`."""
     for interval in intervals.split(","):
         first, _, last = interval.partition("-")
-        if first.isdecimal() and (not last or last.isdecimal()) and int(first) <= index <= int(last or first):
+        if _is_index(first) and (not last or _is_index(last)) and int(first) <= index <= int(last or first):
             return True
     return False
+
+
+def _is_index(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 10  # an int32; too much of what is longer is more than int() takes
 
 
 def _is_consequence(job: Job, of: Word) -> bool:
