@@ -46,6 +46,20 @@ class Consumer(consumer.Consumer):
                 # connection is forgotten by then, and the bridge hands out again what was lost with it.
                 log.debug("the lost connection could not be closed in good order", exc_info=True)
 
+    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Celery's loop calls it a turn later. The connection that the message came by may be closed by then, and Kombu's channel
+        has lost what it would ask; the broker hands the message out again, and the entry's state says that it has ended."""
+
+        def unless_closed(*more: Any) -> None:
+            try:
+                p(*more)
+            except self.connection_errors:
+                raise
+            except Exception:
+                log.debug("a message of a lost connection could not be acknowledged", exc_info=True)
+
+        return super().call_soon_ack(unless_closed, *args, **kwargs)  # type: ignore[misc] # the stubs lack it
+
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         self.app.broker.is_away(exc)
 
