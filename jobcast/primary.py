@@ -6,7 +6,7 @@ client does for everything. Its cluster client repeats commands whose reply was 
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 import redis.asyncio
@@ -24,6 +24,9 @@ _ELSEWHERE: dict[type[redis.ResponseError], str] = {
 }
 _ELSEWHERE_WORDS = ("UNBLOCKED force", "NOREPLICAS", *_ELSEWHERE.values())
 """The first is what a blocked reader hears from a primary that is demoted."""
+
+
+ConnectionT = TypeVar("ConnectionT", redis.Connection, redis.asyncio.Connection)
 
 
 class Node(NamedTuple):
@@ -45,7 +48,8 @@ class Finder:
     """What is asked for, for people."""
 
     def __init__(self, nodes: Sequence[Node], options: Mapping[str, Any]) -> None:
-        self._nodes = tuple(nodes)
+        self.nodes = tuple(nodes)
+        """In the order in which they are asked."""
         self._options = {"socket_timeout": ASK_SECONDS, "socket_connect_timeout": ASK_SECONDS, **options}
 
     def read(self, reply: Any, said_by: Node) -> Node | None:
@@ -55,13 +59,17 @@ class Finder:
         """Whatever the refusal of a node says of the way."""
 
     def doubt(self, said_by: Node) -> None:
-        self._nodes = (*(node for node in self._nodes if node != said_by), said_by)
+        self.nodes = (*(node for node in self.nodes if node != said_by), said_by)
+
+    def connection(self, kind: type[ConnectionT], node: Node) -> ConnectionT:
+        """To one of those who are asked."""
+        return kind(**{**self._options, "host": node.host, "port": node.port})
 
     async def find_async(self, kind: type[redis.asyncio.Connection]) -> tuple[Node, Node]:
         """The primary, and who said so. Raises ConnectionError when nobody does."""
         trouble: Exception | None = None
-        for node in self._nodes:
-            connection = kind(**{**self._options, "host": node.host, "port": node.port})
+        for node in self.nodes:
+            connection = self.connection(kind, node)
             try:
                 async with asyncio.timeout(ASK_SECONDS):
                     await connection.connect()  # type: ignore[no-untyped-call]
@@ -79,8 +87,8 @@ class Finder:
     def find(self, kind: type[redis.Connection]) -> tuple[Node, Node]:
         """The same for threads."""
         trouble: Exception | None = None
-        for node in self._nodes:
-            connection = kind(**{**self._options, "host": node.host, "port": node.port})
+        for node in self.nodes:
+            connection = self.connection(kind, node)
             try:
                 connection.connect()  # type: ignore[no-untyped-call]
                 connection.send_command(*self.question)  # type: ignore[no-untyped-call]
@@ -95,7 +103,7 @@ class Finder:
         raise self._unknown(trouble)
 
     def _unknown(self, trouble: Exception | None) -> redis.ConnectionError:
-        asked = ", ".join(map(str, self._nodes))
+        asked = ", ".join(map(str, self.nodes))
         because = f" ({str(trouble) or type(trouble).__name__})" if trouble is not None else ""
         return redis.ConnectionError(f"none of {asked} says where {self.what} is{because}")
 
@@ -133,8 +141,8 @@ class ClusterFinder(Finder):
             for first, last, *nodes in reply
         ]
         named = dict.fromkeys(node for _, _, nodes in ranges for node in nodes)
-        kept = [node for node in self._nodes if node in named or node in self._given]
-        self._nodes = (*kept, *(node for node in named if node not in kept))
+        kept = [node for node in self.nodes if node in named or node in self._given]
+        self.nodes = (*kept, *(node for node in named if node not in kept))
         return next((nodes[0] for first, last, nodes in ranges if first <= self._slot <= last), None)
 
     def learn(self, error: Exception) -> None:

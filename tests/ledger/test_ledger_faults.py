@@ -378,7 +378,8 @@ async def test_a_name_that_leads_to_another_primary_is_followed_though_the_old_o
         await world.tell("running", key="a")
         name.lead_to(valkey.port)
         await replica(own_valkey)
-        await world.tell("running", "completed", key="a", version=11)
+        async with asyncio.timeout(10):
+            await world.tell("running", "completed", key="a", version=11)
         assert await world.stream() == ["running", "completed"]
         assert world.forgot[0] == "away"
 
