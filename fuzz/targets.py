@@ -135,7 +135,7 @@ def settings(data: bytes) -> None:
     """One setting, chosen by the first byte, with `data` in it and around a password: taken, or code 2 and one line."""
     text = data[1:].replace(b"\x00", b"").decode(errors="surrogateescape")
     name = NAMES[data[0] % len(NAMES)] if data else NAMES[0]
-    for value in (text, f"redis://user:{SECRET}{text}@host:6379/0", f"s3://key:{SECRET}{text}@bucket"):
+    for value in (text, f"redis://user:{text}{SECRET}@host:6379/0", f"s3://key:{text}{SECRET}@bucket"):
         _told_apart(name, value)
     assert SECRET not in masked(f"redis://user:{text}{SECRET}@host:6379/0")
 
