@@ -86,6 +86,26 @@ def test_a_redis_that_is_killed_in_the_middle_of_a_task_and_keeps_its_data_costs
 
 
 @pytest.mark.must_survive(29)
+def test_a_redis_that_is_killed_again_and_again_does_not_end_the_worker(valkey, lasting_valkey, tmp_path: Path) -> None:
+    with (
+        world(valkey.url, "evaluation") as calls,
+        world(lasting_valkey.url, "evaluation") as redis,
+        Worker(lasting_valkey.url, tmp_path, GATED, CALLS_URL=valkey.url) as worker,
+    ):
+        tell(lasting_valkey.url, "evaluation", completed("a"))
+        until(lambda: calls.calls == ["score a completed"])
+        # One task runs and another is waited for: which connection hears first that Redis is gone is left to chance.
+        for times in range(1, 5):
+            lasting_valkey.stop(kill=True)
+            lasting_valkey.start()
+            until(lambda times=times: worker.log.count("broker is back") == times or worker.process.poll() is not None)
+        calls.open_gate("gate")
+        until(lambda: redis.is_done)
+        assert calls.calls == ["score a completed"]
+        assert "Traceback" not in worker.log
+
+
+@pytest.mark.must_survive(29)
 def test_a_task_that_ends_while_redis_is_down_is_acknowledged_when_it_is_back(
     valkey, lasting_valkey, tmp_path: Path
 ) -> None:
