@@ -34,6 +34,15 @@ LOST = (
 """Refusals that are about Redis and not about the command: wait, do not give the Job up."""
 
 
+_OF_REDIS = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.AskError,
+    redis.exceptions.TryAgainError,
+)
+
+
 class LedgerError(Exception):
     """Redis refused this one command: a key of ours has another type, or somebody wrote into it."""
 
@@ -209,9 +218,7 @@ class Link:
 
 
 def _is_about_redis(error: Exception) -> bool:
-    if isinstance(
-        error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.ReadOnlyError)
-    ):
+    if isinstance(error, _OF_REDIS):
         return True
     text = explain(error)  # which has the code that redis-py takes off
     return any(word in text for word in LOST)

@@ -327,6 +327,20 @@ class Cluster:
 
         wait_until(is_done)
 
+    @contextlib.contextmanager
+    def slot_on_the_move(self) -> Iterator[None]:
+        """Within, our slot is under way to another node: what is not there yet is to be asked for there."""
+        source = self.primary
+        target = next(node for node in self.nodes if node.role == "master" and node is not source)
+        ids = {node: node.ask("CLUSTER", "MYID") for node in (source, target)}
+        target.ask("CLUSTER", "SETSLOT", self._slot, "IMPORTING", ids[source])
+        source.ask("CLUSTER", "SETSLOT", self._slot, "MIGRATING", ids[target])
+        try:
+            yield
+        finally:
+            for node in (source, target):
+                node.ask("CLUSTER", "SETSLOT", self._slot, "STABLE")
+
     def restore(self) -> None:
         for node in self.nodes:
             if node.process is None:

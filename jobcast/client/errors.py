@@ -17,6 +17,7 @@ _PASSING = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ClusterDownError,
     redis.exceptions.TryAgainError,
+    redis.exceptions.AskError,  # and MOVED, which is a kind of it
 )
 _PASSING_WORDS = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "UNBLOCKED", "BUSY ")
 """Refusals that end by themselves, or by an operator's hand at Redis: wait. redis-py has a class for some of them only."""

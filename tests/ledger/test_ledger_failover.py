@@ -125,6 +125,17 @@ async def test_a_link_that_was_told_another_prefix_learns_where_its_keys_are(clu
         assert await world.stream() == ["completed"]
 
 
+async def test_while_an_operator_moves_our_slot_steps_wait(cluster: Cluster) -> None:
+    async with world_on(lambda: connect(cluster.url, prefix=DOUBLED_PREFIX)) as world:
+        await world.tell("running", key="a")
+        with cluster.slot_on_the_move():
+            telling = asyncio.create_task(world.tell("completed", uid="of another Job", eval_id="43"))
+            await eventually(lambda: "moves our keys" in str(world.ledger.trouble))
+            assert not telling.done()
+        assert (await telling).answer is Answer.TOLD
+        assert await world.stream() == ["running", "completed"]
+
+
 async def test_a_cluster_that_is_down_is_waited_for(cluster: Cluster) -> None:
     async with world_on(lambda: connect(cluster.url, prefix=DOUBLED_PREFIX)) as world:
         await world.tell("running", key="a")
