@@ -60,3 +60,16 @@ def test_a_task_that_runs_while_redis_refuses_ends_and_is_acknowledged(valkey, o
         assert sorted(set(calls.calls)) == ["score a completed", "score b completed"]
         assert "the stream is gone" not in worker.log
         assert "Traceback" not in worker.log
+
+
+@pytest.mark.must_survive(31)
+@pytest.mark.parametrize("word", ["READONLY", "LOADING"])
+def test_a_worker_that_is_stopped_while_redis_refuses_ends_in_good_order(own_valkey, tmp_path: Path, word) -> None:
+    with (
+        REFUSALS[word](Refusing(own_valkey, tmp_path)),
+        Worker(own_valkey.url, tmp_path, SCORE, GRACE_SECONDS="10") as worker,
+    ):
+        until(lambda: worker.get("/readyz")[1].count(word) == 2)
+        assert worker.stop() == 0
+        assert "no more time to stop" not in worker.log
+        assert "Traceback" not in worker.log
