@@ -30,10 +30,9 @@ class Consumer(consumer.Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:
         # Neighbours have nothing to tell us, and asking them would take a second at every reconnect.
         super().__init__(*args, **{**options, "without_mingle": True, "without_gossip": True})
-        # Kombu takes a refusal (READONLY, OOM, MISCONF, UNBLOCKED) for an error of the caller's, wraps what it has tried
-        # more than once, and stumbles over None where a task that outlived its connection is to be acknowledged. Each of
-        # them would end the worker.
-        self.connection_errors = (*self.connection_errors, *self.channel_errors, OperationalError, AttributeError)
+        # Kombu takes a refusal (READONLY, OOM, MISCONF, UNBLOCKED) for an error of the caller's, and wraps what it has
+        # tried more than once; either would end the worker.
+        self.connection_errors = (*self.connection_errors, *self.channel_errors, OperationalError)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         self.app.broker.is_away(exc)

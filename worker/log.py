@@ -18,9 +18,6 @@ CELERY_DEFAULT = logging.WARNING
 CHATTY = ("celery.worker.strategy", "celery.app.trace")
 """Two lines a task. Shown at debug."""
 
-ACKNOWLEDGING = "celery.worker.request"
-"""All that it says with a traceback is that a message could not be acknowledged: whatever the reason, nothing is lost."""
-
 
 def install(settings: WorkerSettings) -> None:
     """Have Celery leave logging to us."""
@@ -43,8 +40,7 @@ def install(settings: WorkerSettings) -> None:
 def calm(record: logging.LogRecord) -> bool:
     """What Celery and Kombu say of a broker that is away is a warning and one line: it is tried again, and no mistake of code."""
     error = record.exc_info[1] if record.exc_info else None
-    is_refused = isinstance(error, AWAY) and record.name.startswith(("celery.", "kombu."))
-    if error and (is_refused or record.name == ACKNOWLEDGING):
+    if isinstance(error, AWAY) and record.name.startswith(("celery.", "kombu.")):
         record.levelno, record.levelname = min((record.levelno, record.levelname), (logging.WARNING, "WARNING"))
         record.exc_info = None
         record.__dict__["error"] = explain(error)
