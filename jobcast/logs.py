@@ -163,7 +163,8 @@ class LogReads:
         """Forget a read that was told. One under way goes on for the store's sake, if there is one, and is told nobody."""
         if (read := self._reads.pop(key, None)) is not None:
             self._kept -= len(read.output)
-        if (task := self._tasks.get(key)) is not None:
+        # One that has just ended has nothing to forget any more: its callback is all that is left of it.
+        if (task := self._tasks.get(key)) is not None and not task.done():
             if self._archive is None:
                 task.cancel()
             else:
@@ -217,6 +218,8 @@ class LogReads:
         except BaseException:
             await tries.abort()
             raise
+        # What is waited for now is Redis. While it is away the next log is better left where it is than read into memory.
+        turn.stay()
         keeper = await tries.end()
         log = tries.log(reason)
         if log.state == "complete" and await self._is_rotated(wanted):

@@ -37,6 +37,10 @@ class Turn:
         if not self._has_place:
             await self._take()
 
+    def stay(self) -> None:
+        """The read is over, and keeps its place, if it has one, until it has left."""
+        self._timer.cancel()
+
     async def _take(self) -> None:
         await self._slots.acquire()
         self._has_place = True

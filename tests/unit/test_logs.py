@@ -4,10 +4,13 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobcast import logs, tries
+from jobcast.archive import open_archive
 from jobcast.archive.base import Archive, LogPlace
 from jobcast.event import Log
 from jobcast.excerpt import LogRead
@@ -281,6 +284,55 @@ async def test_what_is_kept_for_jobs_not_told_yet_is_bounded(monkeypatch: pytest
         for name in names:
             one.reads.drop(wanted(name).key)
         assert one.reads._kept == 0
+
+
+class RedisIsAway:
+    """In place of a Rotation, which asks Redis for the first line that was seen."""
+
+    def __init__(self) -> None:
+        self.is_back = asyncio.Event()
+
+    async def is_rotated(self, *_: Any, **__: Any) -> bool:
+        await self.is_back.wait()
+        return False
+
+    def drop(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.must_survive(24)
+@pytest.mark.must_survive(34)
+async def test_logs_that_wait_for_redis_keep_others_from_being_read_into_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tries, "HANG_SECONDS", 0.001)
+    names = [f"pod{n}" for n in range(10)]
+    async with room(concurrency=2, **{name: [b"x"] for name in names}) as one:
+        one.reads.rotation = away = RedisIsAway()  # type: ignore[assignment]
+        for name in names:
+            one.want(name)
+        await eventually(lambda: len(one.source.tries) == 2)
+        await asyncio.sleep(0.02)  # many times as long as a read that hangs keeps its place
+        assert len(one.source.tries) == 2
+        away.is_back.set()
+        for name in names:
+            assert (await one.read(name)).output == "x"
+    assert one.reads._slots._value == 2
+
+
+@pytest.mark.must_survive(34)
+async def test_of_a_read_that_is_dropped_the_moment_it_ends_nothing_is_kept(tmp_path: Path) -> None:
+    archive = open_archive(f"file://{tmp_path}", put=None, limit=0)  # type: ignore[arg-type]
+    async with room(archive=archive, pod=[b"x"]) as one:
+        one.want("pod")
+        (task,) = one.reads._tasks.values()
+        while not task.done():
+            await asyncio.sleep(0)
+            if task.done() or wanted("pod").key in one.reads._reads:
+                one.reads.drop(wanted("pod").key)
+        one.reads.drop(wanted("pod").key)
+        await eventually(lambda: one.reads.under_way == 0)
+        assert one.reads._left == set()
 
 
 async def test_one_log_larger_than_the_bound_is_kept_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
