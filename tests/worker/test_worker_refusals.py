@@ -1,5 +1,6 @@
 """A Redis that answers and refuses: the worker lives, says what is wrong, and goes on."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,16 +22,18 @@ def score(event):
 @pytest.mark.must_survive(27)
 @pytest.mark.parametrize("word", REFUSALS)
 def test_a_worker_waits_for_a_redis_that_refuses_and_says_why(valkey, own_valkey, tmp_path: Path, word) -> None:
-    refusing = Refusing(own_valkey, tmp_path)
-    worker = Worker(own_valkey.url, tmp_path, SCORE, CALLS_URL=valkey.url)
-    with world(valkey.url, "evaluation") as calls, world(own_valkey.url, "evaluation") as redis:
-        with REFUSALS[word](refusing):
-            worker.start()
+    with (
+        world(valkey.url, "evaluation") as calls,
+        world(own_valkey.url, "evaluation") as redis,
+        ExitStack() as refusing,
+    ):
+        refusing.enter_context(REFUSALS[word](Refusing(own_valkey, tmp_path)))
+        with Worker(own_valkey.url, tmp_path, SCORE, CALLS_URL=valkey.url) as worker:
             until(lambda: worker.get("/readyz")[1].count(word) == 2)  # of redis and of the broker
             assert worker.get("/readyz")[0] == 503
             assert worker.get("/livez") == (200, "ok\n")  # a restart would not heal it
             assert "jobcast_redis_up 0.0" in worker.get("/metrics")[1]
-        with worker.running():
+            refusing.close()
             tell(own_valkey.url, "evaluation", completed("a"))
             until(lambda: calls.calls == ["score a completed"] and redis.is_done)
             until(lambda: worker.get("/readyz")[0] == 200)

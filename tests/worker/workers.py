@@ -174,12 +174,8 @@ class Worker:
         except OSError:
             return 0, ""
 
-    def running(self) -> "Worker":
-        """Of one that was started before: `with` stops it."""
-        return self
-
     def __enter__(self) -> "Worker":
-        return self if self.process is not None and self.process.poll() is None else self.start()
+        return self.start()
 
     def __exit__(self, kind: object, *_: object) -> None:
         assert self.process is not None
