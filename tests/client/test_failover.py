@@ -19,7 +19,7 @@ from tests.client.conftest import World
 from tests.client.subscribers import take
 from tests.client.telling import BIRTH, event
 from tests.conftest import eventually
-from tests.valkeys import Doubled, lagging
+from tests.valkeys import Doubled, lagging, wait_until
 
 GROUP = "scoring"
 
@@ -117,7 +117,7 @@ async def failed_over(doubled: Doubled, way: str) -> AsyncIterator[None]:
         return
     old.freeze()
     try:
-        await eventually(lambda: new.role == "master")
+        await asyncio.to_thread(wait_until, lambda: new.role == "master")
         yield
     finally:
         old.thaw()
