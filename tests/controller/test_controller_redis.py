@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from controller import workers
+from jobcast import reconcile
 from jobcast.pipe import Pipe
 from tests.conftest import ValkeyServer, eventually
-from tests.controller.world import Replica, World
+from tests.controller.world import Replica, World, container, make_job
 from tests.faultproxy import FaultProxy
 
 
@@ -230,6 +232,107 @@ async def test_a_redis_that_refuses_is_named_and_waited_for(
         await world.until("refused", "completed")
         await eventually(replica.is_ready)
     assert await world.statuses("refused") == ["running", "completed"]
+
+
+@pytest.mark.must_survive(27)
+async def test_a_redis_that_cannot_save_is_named_and_waited_for(
+    own_world: World, own_valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    world = own_world
+    async with world.controller() as replica:
+        (tmp_path / "dump.rdb").mkdir()  # where the file would go
+        await world.redis.config_set("save", "3600 100000")  # a Redis that is to save refuses writes when it cannot
+        await world.redis.bgsave()
+
+        async def cannot_save() -> bool:
+            return bool((await world.redis.info("persistence"))["rdb_last_bgsave_status"] == "err")
+
+        await eventually(cannot_save)
+        await world.run("refused")
+        await eventually(lambda: world.has_ended("refused"))
+        await _says(replica, "MISCONF")
+        (tmp_path / "dump.rdb").rmdir()
+        await world.redis.bgsave()
+        await world.until("refused", "completed")
+        await eventually(replica.is_ready)
+    assert await world.statuses("refused") == ["running", "completed"]
+
+
+@pytest.mark.must_survive(24)
+@pytest.mark.must_survive(34)
+async def test_while_redis_is_away_keys_are_queued_and_the_api_server_keeps_the_logs(
+    own_world: World, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an outage may cost is counted, not timed: a key and a small object for each Job, and so many logs in all."""
+    monkeypatch.setattr(workers, "WORKERS", 8)
+    monkeypatch.setattr(reconcile, "READS_WHILE_AWAY", 4)
+    world, jobs = own_world, 60
+    async with world.controller() as replica:
+        await world.run("before")
+        await world.until("before", "completed")
+        own_valkey.stop(kill=True)
+        await _says(replica, "redis: ")
+        read = len(world.wiretap.of("log"))
+        for number in range(jobs):
+            _ended(world, f"job-{number}")
+        controller = replica.controller
+        await eventually(lambda: len(controller._store) == jobs and len(world.wiretap.of("log")) > read)
+        assert len(controller._queue) >= jobs - 8 - 4, "keys, which nobody has begun to work on"
+        assert len(world.wiretap.of("log")) - read <= 4, "the others' logs are where they were"
+        assert controller._logs._kept <= 4 * len(OUTPUT), "bytes of logs"
+        reads = [task for task in asyncio.all_tasks() if task.get_name().startswith("log ")]
+        assert len(reads) <= 4, "no task for each Job"
+        own_valkey.start()
+
+        async def all_told() -> bool:
+            return await world.redis.xlen(f"{{{world.prefix}}}:events") >= 2 * (jobs + 1)
+
+        await eventually(all_told)
+    told: dict[str, list[str]] = {}
+    for event in await world.told():
+        told.setdefault(event["job"]["name"], []).append(event["status"])
+        assert event.get("output", OUTPUT.decode()) in (OUTPUT.decode(), "")
+    assert all(told[f"job-{number}"] == ["running", "completed"] for number in range(jobs))
+
+
+OUTPUT = b"x" * 1_000
+
+
+def _ended(world: World, name: str) -> None:
+    """A Job that has run and ended, with its Pod and what that printed, written by hand: a process each would take minutes."""
+    cluster = world.cluster
+    job = cluster.create(make_job(name, managedBy="example.com/nobody"), world.namespace)
+    owner = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": name,
+        "uid": job["metadata"]["uid"],
+        "controller": True,
+    }
+    pod = cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": f"{name}-pod",
+                "labels": {"job-name": name, "batch.kubernetes.io/job-name": name},
+                "ownerReferences": [owner],
+            },
+            "spec": {"nodeName": "elsewhere", "containers": [container("main", "true")]},
+        },
+        world.namespace,
+    )
+    begin, end = "2026-01-31T12:00:00Z", "2026-01-31T12:00:09Z"
+    terminated = {"exitCode": 0, "reason": "Completed", "startedAt": begin, "finishedAt": end}
+    status = {"name": "main", "restartCount": 0, "ready": False, "image": "busybox:1", "imageID": "", "state": {}}
+    cluster.write_log(pod, "main", OUTPUT)
+    cluster.patch_status(
+        pod, {"phase": "Succeeded", "containerStatuses": [{**status, "state": {"terminated": terminated}}]}
+    )
+    done = {"status": "True", "reason": "CompletionsReached", "lastProbeTime": end, "lastTransitionTime": end}
+    conditions = [{"type": kind, **done} for kind in ("SuccessCriteriaMet", "Complete")]
+    ended = {"startTime": begin, "completionTime": end, "succeeded": 1, "conditions": conditions}
+    cluster.patch_status(job, {**ended, "uncountedTerminatedPods": {}})
 
 
 @pytest.mark.must_survive(27)

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,68 @@ async def test_a_replica_that_stops_gives_its_claims_back_at_once(world: World, 
             event = await world.until("handed-over", "completed")
             assert asyncio.get_running_loop().time() - before < 2.5, "sooner than a claim lapses"
     assert event["output"] == "all of it\n"
+
+
+@pytest.mark.must_survive(32)
+async def test_a_replica_that_slept_longer_than_its_claims_live_tells_nothing_twice(
+    world: World, tmp_path: Path
+) -> None:
+    world.fault("stall", verb="log")
+    with Process(world, tmp_path) as sleeper, Process(world, tmp_path) as other:
+        await sleeper.ready()
+        await world.run("claimed", "echo all of it")
+        await eventually(lambda: world.wiretap.of("log"))
+        sleeper.signal(signal.SIGSTOP)
+        await other.ready()
+        event = await world.until("claimed", "completed", 15)
+        await world.run("meanwhile", "echo all of it")
+        await world.until("meanwhile", "completed")
+        told = await world.told()
+        sleeper.signal(signal.SIGCONT)
+        await sleeper.ready()
+        other.signal(signal.SIGTERM)
+        assert await other.exit_code() == 0
+        await world.run("afterwards")
+        await world.until("afterwards", "completed")
+        assert (await world.told())[: len(told)] == told
+        assert [line["eval_id"] for line in sleeper.lines("told") if line["status"] == "completed"] == ["afterwards"]
+    assert event["output"] == "all of it\n"
+
+
+SHIFTED = """
+import os, time
+real, shift = time.time, float(os.environ["CLOCK_SHIFT"])
+time.time = lambda: real() + shift
+"""
+
+
+@pytest.mark.must_survive(33)
+@pytest.mark.parametrize("hours", [-5, 5])
+async def test_a_replica_whose_clock_is_wrong_by_hours_decides_and_tells_as_any_other(
+    world: World, tmp_path: Path, hours: int
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SHIFTED)
+    shift = str(hours * 3600)
+    await world.run("before", "echo all of it")
+    await eventually(lambda: world.has_ended("before"))
+    with Process(world, tmp_path, PYTHONPATH=str(tmp_path), CLOCK_SHIFT=shift) as wrong:
+        await wrong.ready()
+        for name in ("dropped", "open"):
+            await world.run(name, "sleep 60")
+            await world.until(name, "running")
+        await world.delete("dropped")
+        cancelled = await world.until("dropped", "cancelled")
+        await world.run("during", "echo all of it; exit 3")
+        await world.until("during", "failed")
+        wrong.signal(signal.SIGKILL)
+    before, during = await world.until("before", "completed"), await world.until("during", "failed")
+    assert (before["output"], during["output"], during["exit_code"]) == ("all of it\n", "all of it\n", 3)
+    for event in await world.told():
+        assert abs(event["timestamp"] - time.time()) < 60, "the cluster's time"
+    assert cancelled["time"] <= during["time"]
+    told = await world.told()
+    async with world.controller():  # whose clock is right
+        await world.run("after")
+        await world.until("after", "completed")
+    assert (await world.told())[: len(told)] == told
+    assert await world.statuses("open") == ["running"]
