@@ -113,10 +113,10 @@ async def test_failures_that_are_far_apart_do_not_add_up() -> None:
 
     async def run() -> None:
         nonlocal now, failures
-        now += STEADY_SECONDS + 1
         failures += 1
         if failures > HOPELESS * 2:
             await asyncio.Event().wait()
+        now += STEADY_SECONDS + 1
         raise RuntimeError("once a minute")
 
     async with supervisor.running({"moody": run}):
