@@ -5,6 +5,7 @@ and 55 MB for generated models that nobody here uses (docs/adr/0002), so only it
 """
 
 import asyncio
+import functools
 import importlib
 import importlib.util
 import logging
@@ -127,11 +128,13 @@ def _check_url(path: str, name: str, url: str) -> None:
         raise NoCluster(f"kubeconfig {path}: credentials belong to the user, not into the cluster's server")
 
 
+@functools.cache
 def _library() -> types.SimpleNamespace:
     """kubernetes-asyncio's configuration modules, without the 700 modules of models that its packages import.
 
     Where somebody imported the package already, theirs is used. Otherwise its two package bodies stand empty while the
-    modules are loaded, and are taken out again, so that a later `import kubernetes_asyncio` finds everything.
+    modules are loaded, and are taken out again, so that a later `import kubernetes_asyncio` finds everything. Once a process:
+    modules that are loaded anew each time add up, 200 KB a time.
     """
     wanted = {
         "configuration": "client.configuration",
