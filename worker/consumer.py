@@ -1,8 +1,10 @@
 """Celery's own consumer, which no answer of its broker ends: it waits until the broker takes writes, and goes on (ADR 10)."""
 
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from billiard.common import restart_state
 from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.log import get_logger
 from celery.worker import consumer
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 RETRY = {"interval_start": 0.05, "interval_step": 0.1, "interval_max": 0.25}
 """Celery's default is 2 seconds more each time, up to 30: so long would nothing be done after Redis is back."""
+PAUSE_SECONDS = 0.1
+"""After a loss: a broker that answers and is lost again at once is not asked in a hot loop."""
+MORE_THAN_PAUSES_ALLOW = 100
 
 
 class Consumer(consumer.Consumer):
@@ -30,12 +35,15 @@ class Consumer(consumer.Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:
         # Neighbours have nothing to tell us, and asking them would take a second at every reconnect.
         super().__init__(*args, **{**options, "without_mingle": True, "without_gossip": True})
+        # Celery would complain, and sleep for a second, when the broker was lost five times within one. We pause each time.
+        self._restart_state = restart_state(maxR=MORE_THAN_PAUSES_ALLOW, maxT=1)
         # Kombu takes a refusal (READONLY, OOM, MISCONF, UNBLOCKED) for an error of the caller's, and wraps what it has
         # tried more than once; either would end the worker.
         self.connection_errors = (*self.connection_errors, *self.channel_errors, OperationalError)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         self.app.broker.is_away(exc)
+        threading.Event().wait(PAUSE_SECONDS)
         with warnings.catch_warnings():
             # About a setting whose default we have chosen, at every loss of the broker.
             warnings.simplefilter("ignore", CPendingDeprecationWarning)

@@ -1,11 +1,16 @@
 """What Celery's consumer does about a broker that was lost."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from proxied import proxied
+from workers import Worker, until
 
 from worker.consumer import Consumer
+
+MANY = 12
 
 
 def a_consumer() -> tuple[Consumer, list[Any]]:
@@ -37,3 +42,13 @@ def test_an_acknowledgement_that_finds_the_broker_gone_says_so() -> None:
     consumer.call_soon_ack(acknowledge, "logger")
     with pytest.raises(ConnectionResetError):
         soon[0]()
+
+
+@pytest.mark.must_survive(29)
+def test_a_broker_that_is_lost_many_times_within_a_second_is_one_that_is_lost(own_valkey, tmp_path: Path) -> None:
+    handler = "@on()\ndef note(event): ...\n"
+    with proxied(own_valkey.port) as proxy, Worker(proxy.url, tmp_path, handler, "-P", "threads", "-c", "1") as worker:
+        until(lambda: worker.get("/readyz")[0] == 200)
+        until(lambda: (proxy.cut(), worker.log.count("Connected to") > MANY)[1])
+        until(lambda: worker.get("/readyz")[0] == 200)
+        assert "Frequent restarts" not in worker.log
