@@ -12,8 +12,9 @@ from jobcast.kube.access import Access
 
 Obj = dict[str, Any]
 MERGE = "application/merge-patch+json"
-PATIENCE_SECONDS = 120.0
-"""An API server that is restarted is back long before."""
+PATIENCE_SECONDS = 600.0
+"""A restarted API server may take minutes to be ready where everything else takes the CPU from it; a write that is given up
+before would leave nobody knowing what is true."""
 
 
 class Refused(Exception):

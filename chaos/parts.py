@@ -105,7 +105,7 @@ class Part:
     async def ready(self) -> None:
         """Raises TimeoutError."""
         async with asyncio.timeout(READY_SECONDS):
-            while not await asyncio.to_thread(self._answers, "/readyz" if self.is_controller else "/livez"):
+            while not await asyncio.to_thread(self._answers, "/readyz"):
                 await asyncio.sleep(0.1)
 
     def _answers(self, path: str) -> bool:
