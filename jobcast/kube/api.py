@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -81,7 +82,7 @@ class Api:
         """The list, page by page, each decoded before the next is kept. Raises Expired when it took too long."""
         params = {"labelSelector": selector, "limit": str(limit)}
         while True:
-            body = await self._read(resource.path(namespace), params)
+            body = await self._read(_path(resource, namespace), params)
             try:
                 page = resource.page(body, self.reading, self._skip)
             except UNREADABLE as error:
@@ -114,7 +115,7 @@ class Api:
             "timeoutSeconds": str(WATCH_SECONDS),
         }
         lines = Lines()
-        async with self._open(resource.path(namespace), params, silence=self._watch_silence) as response:
+        async with self._open(_path(resource, namespace), params, silence=self._watch_silence) as response:
             opened()
             with _as_unreachable():
                 async for chunk in response.content.iter_any():
@@ -129,7 +130,7 @@ class Api:
     async def job(self, namespace: str, name: str) -> Job | None:
         """The Job of that name as etcd has it now; None when there is none."""
         try:
-            body = await self._read(f"{JOBS.path(namespace)}/{name}", {})
+            body = await self._read(_path(JOBS, namespace, name), {})
         except NotFound:
             return None
         return self._one(JOBS, body)
@@ -152,7 +153,7 @@ class Api:
         # A strategic merge adds and removes single finalizers: nobody else's are lost, whoever writes at the same time. The
         # uid has a namesake's patch refused: as Invalid, for it may not be changed.
         body = msgspec.json.encode({"metadata": metadata})
-        path, kind = f"{JOBS.path(namespace)}/{name}", "application/strategic-merge-patch+json"
+        path, kind = _path(JOBS, namespace, name), "application/strategic-merge-patch+json"
         async with self._open(path, {}, body=body, method="PATCH", kind=kind) as response:
             with _as_unreachable():
                 await response.read()
@@ -177,7 +178,7 @@ class Api:
         params = {"container": container, **more}
         params |= {"previous": "true"} if previous else {}
         params |= {"follow": "true"} if follow else {}
-        path = f"{PODS.path(namespace)}/{pod}/log"
+        path = f"{_path(PODS, namespace, pod)}/log"
         async with self._open(path, params, silence=silence, encoding="identity") as response:
             yield self._chunks(response)
 
@@ -294,6 +295,19 @@ def _object(body: bytes) -> dict[str, Any]:
         return msgspec.json.decode(body, type=dict[str, Any])
     except UNREADABLE as error:
         raise Unreachable(f"the answer is not an API server's: {error}") from error
+
+
+def _path(resource: Resource[Any], namespace: str | None, name: str | None = None) -> str:
+    """Of the collection, or of the one of that name. Names may come from Redis, where anybody may have put them: each stays
+    one segment. Raises NotFound for what cannot be one."""
+    collection = resource.path(None if namespace is None else _segment(namespace))
+    return collection if name is None else f"{collection}/{_segment(name)}"
+
+
+def _segment(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "%" in name:  # the API server has nothing of such a name
+        raise NotFound(f"{name!r} is not the name of anything", code=404)
+    return quote(name, safe="")
 
 
 async def _beginning(content: aiohttp.StreamReader) -> bytes:
