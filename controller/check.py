@@ -54,7 +54,7 @@ async def _check_cluster(settings: ControllerSettings, access: Access) -> bool:
 
 
 async def _check_redis(settings: ControllerSettings) -> bool:
-    client = connect(settings.redis_url)
+    client = connect(settings.redis_url, prefix=settings.key_prefix)
     try:
         # A write, because a replica and a full Redis answer PING gladly.
         await client.set(Keys(settings.key_prefix).claim("check"), "", px=1000)

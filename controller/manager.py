@@ -122,7 +122,7 @@ class Controller:
     async def _redis(self) -> AsyncIterator[None]:
         settings = self._settings
         async with (
-            contextlib.aclosing(connect(settings.redis_url)) as client,
+            contextlib.aclosing(connect(settings.redis_url, prefix=settings.key_prefix)) as client,
             Ledger(
                 client,
                 Keys(settings.key_prefix),

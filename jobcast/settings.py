@@ -52,7 +52,10 @@ class CoreSettings(BaseSettings):
     )
 
     redis_url: RedisUrl = Field(
-        "redis://localhost:6379/0", repr=False, description="Where it is told: `redis://` or `rediss://`"
+        "redis://localhost:6379/0",
+        repr=False,
+        description="Where it is told: `redis://host:port/db`, `redis+sentinel://host:port,host:port/service/db` or"
+        " `redis+cluster://host:port,host:port`; `rediss` for TLS",
     )
     namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma list; `*` is all (needs a ClusterRole). Default: the Pod's own, else the context's"

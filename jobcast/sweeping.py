@@ -67,7 +67,7 @@ async def sweep_once(settings: CoreSettings, *, told: Callable[[Event], None] = 
     """One sweep; returns how many events it told. Raises NoCluster, KubeError, LedgerError."""
     access = await Access.find()
     async with contextlib.AsyncExitStack() as stack:
-        client: redis.asyncio.Redis = connect(settings.redis_url)
+        client: redis.asyncio.Redis = connect(settings.redis_url, prefix=settings.key_prefix)
         stack.push_async_callback(client.aclose)
         ledger = await stack.enter_async_context(
             Ledger(

@@ -47,7 +47,7 @@ class WorkerApp(Celery):
         pid, lock = os.getpid(), self._entries_lock
         with lock:
             if self._entries_of is None or self._entries_of[0] != pid:
-                client = connect_plain(self.jobcast.redis_url)
+                client = connect_plain(self.jobcast.redis_url, prefix=self.jobcast.key_prefix)
                 self._entries_of = (pid, Entries(client, self.keys, max_age=self.jobcast.stream_max_seconds))
             return self._entries_of[1]
 

@@ -48,7 +48,7 @@ class Bridge:
         settings = app.jobcast
         self._app = app
         self._targets = targets
-        self._client = connect_plain(settings.redis_url)
+        self._client = connect_plain(settings.redis_url, prefix=settings.key_prefix)
         self._group = Group(self._client, app.keys, consumer)
         self._entries = Entries(self._client, app.keys, max_age=settings.stream_max_seconds)
         self._flights: Flights[Target] = Flights(settings.worker_prefetch)

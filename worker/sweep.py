@@ -50,7 +50,7 @@ class Sweep:
     ) -> None:
         """`refusals` are what the round raises when the cluster is not there or says no."""
         self._refusals = refusals
-        self._url = settings.redis_url
+        self._settings = settings
         self._key = Keys(settings.key_prefix).sweep
         self._identity = identity
         self._every = settings.sweep_seconds
@@ -106,7 +106,7 @@ class Sweep:
             pause = self._every * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
 
     def _is_ours(self) -> bool:
-        with connect_plain(self._url) as client:
+        with connect_plain(self._settings.redis_url, prefix=self._settings.key_prefix) as client:
             held = max(1, int(self._every * HELD * (1 - JITTER)))
             return bool(client.set(self._key, self._identity, nx=True, ex=held))
 
