@@ -67,11 +67,11 @@ class Stream:
         """Some bytes of the body."""
         fault = self._fault
         if fault and fault.after_bytes is not None and self._bytes + len(data) > fault.after_bytes:
-            await self._send(data[: fault.after_bytes - self._bytes])
-            rest = data[fault.after_bytes - self._bytes :]
+            passing = fault.after_bytes - self._bytes
+            await self._send(data[:passing])
             self._fault = None
             await self._suffer(fault)
-            data = rest
+            data = data[passing:]
         await self._send(data)
 
     async def write_event(self, line: bytes) -> None:

@@ -198,6 +198,13 @@ async def test_a_log_cut_after_some_bytes(dev: Api) -> None:
     assert got == b"0123"
 
 
+async def test_a_log_that_stalls_after_some_bytes_goes_on_from_there(dev: Api) -> None:
+    await dev.create(make_job("a", "echo 0123456789"))
+    pod = (await dev.pod_of("a", is_over))["metadata"]["name"]
+    add(dev, "stall", verb="log", after_bytes=4, seconds=0.05)
+    assert (await dev.raw("GET", f"{dev.pods}/{pod}/log"))[1] == b"0123456789\n"
+
+
 async def test_a_log_that_the_node_has_lost(dev: Api) -> None:
     await dev.create(make_job("a", "echo x"))
     pod = (await dev.pod_of("a", is_over))["metadata"]["name"]
