@@ -332,6 +332,7 @@ class Reconciler:
 
     async def _log(self, job: Job, pods: Sequence[Pod]) -> tuple[LogRead | None, float]:
         """The log of the attempt that decided; None, and for how long, while it has to be waited for."""
+        was_away = self._ledger.is_away
         since = self._since.setdefault(job.uid, self._clock())
         left = since + self._log_wait - self._clock()
         decider = deciding(job, pods)
@@ -343,6 +344,9 @@ class Reconciler:
             return unavailable("pod-gone" if ran else "never-started" if pods else "no-pod"), 0
         if not await self._claim(job.uid):
             return None, OTHER_SECONDS
+        if was_away:
+            # The end could not leave so far, and hardly any log was read: from now on there is all of the wait.
+            self._since[job.uid], left = self._clock(), self._log_wait
         read = self._logs.want(job, decider)
         if read is None and left <= 0:
             # Redis may be what the read waits for, to store the log. Then there is time: the end cannot leave either.

@@ -194,6 +194,23 @@ async def test_where_pods_may_not_be_listed_an_end_is_told_without_them(world: W
     assert await world.told() == ["running", "completed"]
 
 
+@pytest.mark.must_survive(24)
+async def test_a_log_has_all_of_the_wait_once_redis_is_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ledger, "is_away", True)
+    world.source.answers["eval-42-abcde"] = [asyncio.Event()]
+    world.store.put_job(COMPLETE)
+    world.store.put_pod(pod(ended_state()))
+    for _ in range(3):
+        assert (await world.reconciler.reconcile(UID)).later == pytest.approx(10)
+        world.clock += 60
+    assert (await world.reconciler.reconcile(UID)).later == pytest.approx(10)
+    monkeypatch.setattr(Ledger, "is_away", False)
+    world.clock += 9
+    assert (await world.reconciler.reconcile(UID)).later == pytest.approx(1)
+    world.clock += 1
+    assert [event.status for event in (await world.reconciler.reconcile(UID)).told] == ["running", "completed"]
+
+
 @pytest.mark.must_survive(32)
 async def test_a_log_that_another_replica_reads_is_left_to_it(world: World) -> None:
     await world.client.set(world.ledger.keys.claim(UID), "another")
