@@ -195,7 +195,7 @@ class Link:
         if self.is_away:
             self.is_away = False
             self._pause = PROBE_SECONDS[0]
-            self._back()
+            self._tell(self._back)
 
     async def _probe_until_answered(self) -> None:
         while True:
@@ -211,10 +211,18 @@ class Link:
                 return
             self._set_trouble(explain(answer))
 
+    @staticmethod
+    def _tell(whom: Callable[..., None], *what: Any) -> None:
+        """A mistake of theirs is the event loop's to report, and must not end the link."""
+        try:
+            whom(*what)
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler({"message": "told of Redis, it failed", "exception": error})
+
     def _set_trouble(self, trouble: str | None) -> None:
         if trouble != self.trouble:
             self.trouble = trouble
-            self._on_trouble(trouble)
+            self._tell(self._on_trouble, trouble)
 
 
 def _is_about_redis(error: Exception) -> bool:

@@ -193,6 +193,27 @@ async def test_rows_without_number_are_kept_with_few_calls_waiting(own: World, o
 
 
 @pytest.mark.must_survive(24)
+async def test_a_mistake_of_who_is_told_that_redis_is_back_does_not_end_the_link(
+    own: World, own_valkey: ValkeyServer
+) -> None:
+    mistakes: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: mistakes.append(str(context["exception"])))
+
+    def make_a_mistake() -> None:
+        raise RuntimeError("ours")
+
+    own.ledger._link._back = make_a_mistake
+    await own.tell("running", uid="first")
+    for number in range(2):
+        own_valkey.stop()
+        waiting = asyncio.create_task(own.tell("running", uid=f"uid-{number}"))
+        await eventually(lambda: own.ledger.trouble)
+        own_valkey.start()
+        assert (await waiting).answer is Answer.TOLD
+    assert mistakes == ["ours", "ours"]
+
+
+@pytest.mark.must_survive(24)
 async def test_steps_wait_while_redis_is_away_and_all_go_through_in_order(own: World, own_valkey: ValkeyServer) -> None:
     await own.tell("running", uid="before", key="a")
     own_valkey.stop(kill=True)
