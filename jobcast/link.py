@@ -217,7 +217,9 @@ class Link:
         try:
             whom(*what)
         except Exception as error:
-            asyncio.get_running_loop().call_exception_handler({"message": "told of Redis, it failed", "exception": error})
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "told of Redis, it failed", "exception": error}
+            )
 
     def _set_trouble(self, trouble: str | None) -> None:
         if trouble != self.trouble:
