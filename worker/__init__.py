@@ -11,6 +11,7 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     celery     the app that `celery -A worker` finds
     app        puts it together: settings, tasks, steps
     settings   what the worker adds to the settings that all share
+    broker     what Celery is told of its broker
     handlers   the modules named by HANDLERS, loaded and checked
     steps      what Celery starts and stops with the worker, and in which order
     bridge     one thread: reads the stream, hands out, keeps alive what is in flight

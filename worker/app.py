@@ -8,10 +8,11 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
-from jobcast.connection import ERRORS, connect_plain, explain
+from jobcast.connection import CONNECT_SECONDS, ERRORS, connect_plain, explain
 from jobcast.handlers import Registry
 from jobcast.keys import Keys
 from worker import log, metrics, steps
+from worker.broker import ANSWER_SECONDS, Broker
 from worker.entries import Entries
 from worker.outcome import Outcome
 from worker.presence import Presence
@@ -84,7 +85,7 @@ class WorkerApp(Celery):
 
 def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
     """The app for these settings and handlers."""
-    app = WorkerApp("jobcast", broker=settings.broker, backend=settings.celery_result_backend, set_as_current=True)
+    app = WorkerApp("jobcast", backend=settings.celery_result_backend, set_as_current=True)
     app.jobcast = settings
     app.keys = Keys(settings.key_prefix)
     app._entries_lock = threading.Lock()
@@ -102,8 +103,12 @@ def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
 
 def configuration(settings: WorkerSettings) -> dict[str, Any]:
     """Celery's settings, with the reason of each that is not plain."""
-    prefix = settings.key_prefix
+    prefix, broker = settings.key_prefix, settings.broker
     return {
+        # Not `broker_url`, before which Celery takes what CELERY_BROKER_URL says, and cannot read all that it may say.
+        "broker_read_url": broker.url,
+        "broker_write_url": broker.url,
+        "broker_use_ssl": broker.use_ssl,
         # JSON alone: a message must never be able to run code.
         "accept_content": ["json"],
         "task_serializer": "json",
@@ -125,12 +130,12 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "broker_transport_options": _transport_options(settings, prefix),
+        "broker_transport_options": _transport_options(broker, prefix),
     }
 
 
-def _transport_options(settings: WorkerSettings, prefix: str) -> dict[str, Any]:
-    if not settings.broker.startswith(("redis", "sentinel")):
+def _transport_options(broker: Broker, prefix: str) -> dict[str, Any]:
+    if not broker.url.startswith("redis"):
         return {}
     return {
         "visibility_timeout": VISIBILITY_SECONDS,
@@ -138,10 +143,10 @@ def _transport_options(settings: WorkerSettings, prefix: str) -> dict[str, Any]:
         "unacked_key": f"{{{prefix}}}:unacked",
         "unacked_index_key": f"{{{prefix}}}:unacked-index",
         "unacked_mutex_key": f"{{{prefix}}}:unacked-mutex",
-        # A broker that has gone mute is noticed.
-        "socket_connect_timeout": 2.0,
-        "socket_timeout": 10.0,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": ANSWER_SECONDS,
         "socket_keepalive": True,
+        **broker.options,
     }
 
 

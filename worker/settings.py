@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from celery import Celery
-from kombu import Connection
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from jobcast.connection import check_url
 from jobcast.event import Status
 from jobcast.settings import CoreSettings, Port, Seconds, shown
+from worker.broker import Broker, leads_to_a_cluster, of_celery, of_redis
 
 _ROUTE = re.compile(r"(?P<statuses>[a-z*|]+)=(?P<task>[A-Za-z0-9_.:-]+)(@(?P<queue>[A-Za-z0-9_.:{}-]+))?")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-BROKERS = ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "sqs", "memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,12 @@ class Route:
 class WorkerSettings(CoreSettings):
     """What `celery -A worker worker` reads from the environment."""
 
-    celery_broker_url: str | None = Field(None, repr=False, description="Celery's broker. Default: REDIS_URL")
+    celery_broker_url: str | None = Field(
+        None,
+        repr=False,
+        validate_default=True,
+        description="Celery's broker. Default: REDIS_URL, unless that leads to a cluster, which cannot be one",
+    )
     celery_result_backend: str | None = Field(
         None, repr=False, description="Where Celery keeps results. Default: nowhere"
     )
@@ -95,15 +98,11 @@ class WorkerSettings(CoreSettings):
 
     @field_validator("celery_broker_url")
     @classmethod
-    def _check_broker(cls, value: str | None) -> str | None:
-        for url in value.split(";") if value else ():  # Celery takes several, to fall back on
-            if url.partition("://")[0] not in BROKERS:
-                raise ValueError(
-                    f"it must be a broker that Celery knows, for example redis://host:port/db ({', '.join(BROKERS)})"
-                )
-            if url.startswith("redis"):
-                check_url(url)
-            _check_transport(url)
+    def _check_broker(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            of_celery(value)
+        elif leads_to_a_cluster(info.data.get("redis_url", "")):  # a wrong one is told of by itself
+            raise ValueError("REDIS_URL leads to a cluster, which cannot be Celery's broker; give one of its own")
         return value
 
     @field_validator("celery_result_backend")
@@ -121,17 +120,8 @@ class WorkerSettings(CoreSettings):
         return value
 
     @property
-    def broker(self) -> str:
-        return self.celery_broker_url or self.redis_url
-
-
-def _check_transport(url: str) -> None:
-    try:
-        _ = Connection(url).transport
-    except ImportError:
-        raise ValueError("a library is missing that Celery needs for this broker") from None
-    except Exception:  # whatever parsing raises, with the URL in it
-        raise ValueError("it does not parse; write for example redis://host:port/db or amqp://host:port") from None
+    def broker(self) -> Broker:
+        return of_celery(self.celery_broker_url) if self.celery_broker_url else of_redis(self.redis_url)
 
 
 def _route(text: str) -> Route:

@@ -205,7 +205,7 @@ EDGES = {
         "redis://:p%40ss@h:1/2",
         "amqp://u:p@h//",
         "amqp://a;amqp://b",
-        "sentinel://a:1;sentinel://b:2",
+        "redis+sentinel://a:1,b:2/service",
     ],
     "CELERY_RESULT_BACKEND": ["redis://h", "rpc://", "cache+memory://", "disabled"],
     "HANDLERS": ["", "a", "a.b_c,d"],

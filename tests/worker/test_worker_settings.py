@@ -136,11 +136,11 @@ def test_an_option_without_a_sensible_value_is_refused(options, says) -> None:
 
 def test_the_broker_is_redis_unless_another_is_named(monkeypatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://there:1/2")
-    assert WorkerSettings().broker == "redis://there:1/2"
+    assert WorkerSettings().broker.url == "redis://there:1/2"
     monkeypatch.setenv("CELERY_BROKER_URL", "amqp://rabbit")
-    assert WorkerSettings().broker == "amqp://rabbit"
+    assert WorkerSettings().broker.url == "amqp://rabbit"
     monkeypatch.setenv("CELERY_BROKER_URL", "")
-    assert WorkerSettings().broker == "redis://there:1/2"
+    assert WorkerSettings().broker.url == "redis://there:1/2"
 
 
 def test_nothing_but_json_is_accepted_or_sent() -> None:

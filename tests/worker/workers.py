@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import redis
-import redis.asyncio
 
 from jobcast import wire
+from jobcast.connection import connect, connect_plain
 from jobcast.event import Completed, Event, JobRef, Log, Running, event_id
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger, Step, Telling
@@ -88,7 +88,7 @@ def tell(url: str, prefix: str, *events: Event) -> None:
     """Each event through a step of the Ledger; events of one Job that follow each other, in one step."""
 
     async def all_of_them() -> None:
-        client = redis.asyncio.Redis.from_url(url)
+        client = connect(url, prefix=prefix)
         jobs: dict[str, list[Event]] = {}
         for event in events:
             jobs.setdefault(event.job.uid, []).append(event)
@@ -196,7 +196,7 @@ class World:
     """What is in Redis."""
 
     def __init__(self, url: str, prefix: str) -> None:
-        self.client = redis.Redis.from_url(url, decode_responses=True)
+        self.client = connect_plain(url, prefix=prefix, decode_responses=True)
         self.keys = Keys(prefix)
 
     @property
