@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LONGEST_LINE = 300
 """Characters of what the library says is wrong: a parser may quote what it could not read."""
+CREDENTIALS_SECONDS = 60.0
+"""The longest that an exec plugin or an identity provider may take; people have to log in to some."""
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PACKAGE = "kubernetes_asyncio"
 # It logs, apart from raising, what an exec plugin did wrong: said once, by us.
@@ -93,11 +95,15 @@ async def _load(library: types.SimpleNamespace, configuration: Any) -> str:
     if not any(os.path.isfile(os.path.expanduser(part)) for part in path.split(os.pathsep) if part):
         raise NoCluster(f"no kubeconfig at {path} (KUBECONFIG), and this is not a Pod with a service account")
     try:
-        loader = await library.kube_config.load_kube_config(path, client_configuration=configuration)
+        async with asyncio.timeout(CREDENTIALS_SECONDS):
+            loader = await library.kube_config.load_kube_config(path, client_configuration=configuration)
         context = loader.current_context
         namespace = ((context or {}).get("context") or {}).get("namespace") or "default"
     except asyncio.CancelledError:
         raise
+    except TimeoutError:
+        late = f"no credentials within {CREDENTIALS_SECONDS:g} s: an exec plugin or identity provider hangs"
+        raise NoCluster(f"kubeconfig {path}: {late}") from None
     except (TypeError, AttributeError, KeyError, AssertionError):  # of a file that is YAML, and something else
         raise NoCluster(f"kubeconfig {path}: it is not built as a kubeconfig is; try: kubectl config view") from None
     except Exception as error:

@@ -1,12 +1,16 @@
 """Finding the cluster, as each sweep does anew."""
 
 import base64
+import os
+import signal
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from jobcast.kube import Access
+from jobcast.kube import Access, NoCluster, access
+from tests.conftest import eventually
 
 CONFIG = """
 apiVersion: v1
@@ -30,3 +34,42 @@ async def test_finding_the_cluster_again_and_again_leaves_nothing_behind(
         await Access.find()
     # The library keeps certificates in files and, at the exit, its modules with them: 200 KB each time they are loaded.
     assert len(list(tmp_path.iterdir())) == before + 1
+
+
+PLUGIN = """#!/bin/sh
+if [ -e {0}/hang ]; then echo $$ > {0}/pid; exec sleep 600; fi
+echo '{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {{"token": "t"}}}}'
+"""
+
+
+@pytest.fixture
+async def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """The folder of an exec plugin that gives a token, and hangs once `hang` is in it."""
+    script = tmp_path / "plugin"
+    script.write_text(PLUGIN.format(tmp_path))
+    script.chmod(0o755)
+    user = f"exec: {{apiVersion: client.authentication.k8s.io/v1, command: {script}}}"
+    (tmp_path / "config").write_text(CONFIG.format("").replace("token: t", user))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    written = tmp_path / "pid"
+    yield tmp_path
+    pid = int(await eventually(lambda: written.exists() and written.read_text()))
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not Path(f"/proc/{pid}").exists())
+
+
+async def test_an_exec_plugin_that_hangs_is_no_cluster(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "CREDENTIALS_SECONDS", 1.0)
+    (plugin / "hang").touch()
+    with pytest.raises(NoCluster, match=r"config: no credentials within 1 s: an exec plugin or .* hangs"):
+        await Access.find()
+
+
+async def test_a_plugin_that_hangs_when_its_token_is_refused_holds_nobody_up(
+    plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await Access.find()
+    monkeypatch.setattr(access, "CREDENTIALS_SECONDS", 1.0)
+    (plugin / "hang").touch()
+    with pytest.raises(NoCluster, match="no credentials within"):
+        await found.refresh()
