@@ -94,6 +94,8 @@ class Reconciler:
         """By uid, what of its life the record has; of Jobs of which there is something to say."""
         self._noted: dict[str, set[str]] = {}
         """By uid, the ids of the progress that was told."""
+        self._found: dict[str, Sequence[Pod]] = {}
+        """By uid, the Pods that were asked for, of Jobs whose end waits."""
         self._asking: dict[str, asyncio.Lock] = {}
         self._podless_until: dict[str, float] = {}
         """By namespace."""
@@ -291,15 +293,21 @@ class Reconciler:
         are asked for at once, the end of one that was seen running when it has been waited for. Raises KubeError while the
         API server does not say whether the Job ever ran, however long: nobody else can.
         """
-        pods = self._view.pods(job.uid)
-        if job.end is None or job.ended_pods == 0 or deciding(job, pods) is not None:
+        pods = self._known_pods(job.uid)
+        if job.end is None or job.ended_pods == 0:
             return pods
         known = of_this_start(job, pods)
-        if not known and job.version <= self._view.pods_version(job.namespace):
+        is_explained = deciding(job, known) is not None
+        is_current = job.version <= self._view.pods_version(job.namespace)
+        if not known and is_current:
             return pods  # whatever Pods it had were gone already
+        # With fewer ends than the Job has counted, the one that decided may be the one that is not here yet.
+        has_all = is_current or job.uid in self._found or _count_ended(job, known) >= job.ended_pods
+        if is_explained and has_all:
+            return pods
         # Half of the wait is for the Pods' watch, so that the log still has the other half.
         has_time = self._clock() < self._since.setdefault(job.uid, self._clock()) + self._log_wait / 2
-        if known and has_time:
+        if known and not is_explained and has_time:
             return pods
         try:
             found = await self._unseen_pods(job)
@@ -307,8 +315,17 @@ class Reconciler:
             if has_time or not (known or isinstance(error, Forbidden)):
                 raise
             return pods
-        asked = {pod.uid for pod in found}
-        return [*found, *(pod for pod in pods if pod.uid not in asked)]
+        self._found[job.uid] = found
+        return self._known_pods(job.uid)
+
+    def _known_pods(self, uid: str) -> Sequence[Pod]:
+        """Those in view, and those that were asked for, each as it was last."""
+        pods, found = self._view.pods(uid), self._found.get(uid)
+        if not found:
+            return pods
+        latest = {pod.uid: pod for pod in found}
+        latest |= {pod.uid: pod for pod in pods if pod.uid not in latest or pod.version >= latest[pod.uid].version}
+        return list(latest.values())
 
     async def _unseen_pods(self, job: Job) -> Sequence[Pod]:
         """What the API server has of a Job whose Pods we have not seen; asked once for all Jobs of a namespace that have none."""
@@ -396,12 +413,17 @@ class Reconciler:
         return DONE
 
     def _stop_waiting(self, uid: str) -> None:
+        self._found.pop(uid, None)
         self._since.pop(uid, None)
         self._summaries.pop(uid, None)
         self._noted.pop(uid, None)
         self._holding.discard(uid)
         self._claims.discard(uid)
         self._others.discard(uid)
+
+
+def _count_ended(job: Job, pods: Sequence[Pod]) -> int:
+    return sum(word(job, pod).has_ended for pod in pods)
 
 
 def _has_no_end(job: Job, pod: Pod) -> bool:

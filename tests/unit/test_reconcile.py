@@ -184,6 +184,29 @@ async def test_pods_that_a_suspension_killed_do_not_explain_an_end(world: World)
     assert msgspec.json.decode(fields[b"event"])["exit_code"] == 3
 
 
+@pytest.mark.must_survive(11)
+async def test_an_end_waits_for_the_attempt_that_the_watch_has_not_brought_yet(world: World) -> None:
+    first = pod(ended_state(1), name="first")
+    last = pod(ended_state(2, started=ENDED, finished="2026-11-20T10:05:00Z"), name="last", version=300)
+    world.source.answers |= {"first": [b"first"], "last": [b"last"]}
+    world.store.put_job(job(startTime=STARTED, version=101, conditions=[condition("Failed")], failed=2))
+    world.store.put_pod(first)
+    world.cluster.pods = [first, last]
+    await world.until_told()
+    assert await world.told() == ["running", "failed"]
+    (*_, (_, fields)) = await world.client.xrange(world.ledger.keys.events)
+    event = msgspec.json.decode(fields[b"event"])
+    assert (event["exit_code"], event["output"], len(event["attempts"])) == (2, "last", 2)
+    assert world.cluster.asked == 1, "and what it said was remembered"
+
+
+async def test_an_end_whose_attempts_are_all_here_asks_nobody(world: World) -> None:
+    world.store.put_job(COMPLETE)
+    world.store.put_pod(pod(ended_state()))
+    await world.until_told()
+    assert world.cluster.asked == 0
+
+
 async def test_where_pods_may_not_be_listed_an_end_is_told_without_them(world: World) -> None:
     world.cluster.pods = Forbidden("pods is forbidden", code=403)
     world.store.put_job(COMPLETE)
