@@ -22,7 +22,8 @@ RETRY = {"interval_start": 0.05, "interval_step": 0.1, "interval_max": 0.25}
 """Celery's default is 2 seconds more each time, up to 30: so long would nothing be done after Redis is back."""
 PAUSE_SECONDS = 0.1
 """After a loss: a broker that answers and is lost again at once is not asked in a hot loop."""
-MORE_THAN_PAUSES_ALLOW = 100
+NEVER_TOO_OFTEN = 10**9
+"""Losses within a second, after which Celery would complain and sleep for a whole one."""
 
 
 class Consumer(consumer.Consumer):
@@ -35,8 +36,7 @@ class Consumer(consumer.Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:
         # Neighbours have nothing to tell us, and asking them would take a second at every reconnect.
         super().__init__(*args, **{**options, "without_mingle": True, "without_gossip": True})
-        # Celery would complain, and sleep for a second, when the broker was lost five times within one. We pause each time.
-        self._restart_state = restart_state(maxR=MORE_THAN_PAUSES_ALLOW, maxT=1)
+        self._restart_state = restart_state(maxR=NEVER_TOO_OFTEN, maxT=1)
         # Kombu takes a refusal (READONLY, OOM, MISCONF, UNBLOCKED) for an error of the caller's, and wraps what it has
         # tried more than once; either would end the worker.
         self.connection_errors = (*self.connection_errors, *self.channel_errors, OperationalError)
