@@ -14,7 +14,7 @@ from jobcast.keys import Keys
 from worker import log, metrics, steps
 from worker.broker import ANSWER_SECONDS, Broker
 from worker.entries import Entries
-from worker.outcome import Outcome
+from worker.outcome import Handed, Outcome, handed
 from worker.presence import Presence
 from worker.queues import shared_queue
 from worker.settings import WorkerSettings
@@ -62,7 +62,7 @@ class WorkerApp(Celery):
         except ERRORS as error:
             logger.warning("revoked task stays pending, redis is away", extra={"entry": entry, "error": explain(error)})
         if self.bridge is not None:
-            self.bridge.heard(request.id, lost=False)
+            self.bridge.heard(handed(request), lost=False)
 
     def after_fork(self, **_: Any) -> None:
         """In a process of the pool: what was the parent's is not used."""
@@ -72,15 +72,15 @@ class WorkerApp(Celery):
     _entries_of: tuple[int, Entries] | None = None
     _entries_lock: threading.Lock
 
-    def on_outcome(self, task_id: str, outcome: str) -> None:
+    def on_outcome(self, task: Handed, outcome: str) -> None:
         if outcome == Outcome.DEAD:
             metrics.dead_letters.inc()
         if self.bridge is not None:
-            self.bridge.heard(task_id, lost=outcome == Outcome.UNTOLD)
+            self.bridge.heard(task, lost=outcome == Outcome.UNTOLD)
 
-    def on_lost(self, task_id: str) -> None:
+    def on_lost(self, task: Handed) -> None:
         if self.bridge is not None:
-            self.bridge.heard(task_id, lost=True)
+            self.bridge.heard(task, lost=True)
 
 
 def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:

@@ -16,6 +16,7 @@ from worker import metrics
 from worker.entries import Entries
 from worker.flights import Flight, Flights
 from worker.group import Entry, Group, is_gone
+from worker.outcome import Handed
 from worker.presence import AWAY
 from worker.queues import own_queue
 from worker.supervisor import Supervised
@@ -55,9 +56,9 @@ class Bridge:
         self._own_queue = own_queue(settings.key_prefix, consumer)
         self._has_begun = False
         self._takeover = settings.takeover_seconds
-        self._heard: queue.SimpleQueue[tuple[str, bool] | tuple[frozenset[str], float]] = queue.SimpleQueue()
-        self._of_task: dict[str, tuple[str, str]] = {}
-        """Entry and target of each task that is on its way."""
+        self._heard: queue.SimpleQueue[tuple[Handed, bool] | tuple[frozenset[Handed], float]] = queue.SimpleQueue()
+        self._of_task: dict[Handed, str] = {}
+        """The target of each task that is on its way."""
         self._behind: str | None = None
         """While entries of our own are read again: the last one read."""
         self._wait = WAIT_SECONDS[0]
@@ -74,27 +75,27 @@ class Bridge:
         """Read no more. What is in flight ends by itself."""
         self._stop.set()
 
-    def stop(self, running: frozenset[str]) -> None:
+    def stop(self, running: frozenset[Handed]) -> None:
         """Returns when the thread has ended, or cannot be waited for any longer.
 
-        What was handed out and is not `running` (task ids) will not end here: others may take it over at once.
+        What was handed out and is not `running` will not end here: others may take it over at once.
         """
         self._stop.set()
         self._thread.join(BLOCK_SECONDS + 5)
         try:
             self._listen(0)
-            kept = {self._of_task[task_id][0] for task_id in running if task_id in self._of_task}
+            kept = {entry for _, entry in running}
             self._group.release([flight.entry for flight in self._flights if flight.entry not in kept])
             self._empty_own_queue()
         except AWAY as error:
             log.warning("could not hand back what is left, others will take it over", extra={"error": explain(error)})
         self._client.close()
 
-    def heard(self, task_id: str, *, lost: bool) -> None:
+    def heard(self, task: Handed, *, lost: bool) -> None:
         """A task of this worker ended, or was lost. From any thread."""
-        self._heard.put((task_id, lost))
+        self._heard.put((task, lost))
 
-    def lost_all_but(self, running: frozenset[str]) -> None:
+    def lost_all_but(self, running: frozenset[Handed]) -> None:
         """The broker was away: of the tasks that this worker had been given, only the running ones are left.
 
         What survived in its queue is emptied out, so that nothing is there twice. Raises what the broker raises.
@@ -232,7 +233,7 @@ class Bridge:
                 continue
             task_id = target.hand(flight, producer)
             if target.ends_with_its_task:
-                self._of_task[task_id] = (flight.entry, target.name)
+                self._of_task[task_id, flight.entry] = target.name
                 waiting_for.add(target.name)
             else:
                 self._entries.finish(flight.entry, target.name)
@@ -253,23 +254,27 @@ class Bridge:
             else:
                 self._note(of, bool(more))
 
-    def _note(self, task_id: str, lost: bool) -> None:
-        entry, target = self._of_task.pop(task_id, ("", ""))
+    def _note(self, task: Handed, lost: bool) -> None:
+        target, (_, entry) = self._of_task.pop(task, ""), task
         flight = self._flights.get(entry)
         if flight is None:
             if lost:
                 self._behind = "0"  # another worker handed it out, but it is ours since it began: see what that was
             return
-        flight.left.discard(target)
         if lost:
             self._flights.again(flight)
-        elif not flight.left:
-            self._flights.ended(entry)
+        elif target in flight.left:
+            flight.left.remove(target)
+            if not flight.left:
+                self._flights.ended(entry)
 
-    def _again_all_but(self, running: frozenset[str], since: float) -> None:
-        kept = {self._of_task[task_id][0] for task_id in running if task_id in self._of_task}
-        aloft = self._flights.aloft
-        lost = [flight for flight in aloft if flight.entry not in kept and flight.departed_at <= since]
+    def _again_all_but(self, running: frozenset[Handed], since: float) -> None:
+        kept = {(task[1], target) for task, target in self._of_task.items() if task in running}
+        lost = [
+            flight
+            for flight in self._flights.aloft
+            if flight.departed_at <= since and any((flight.entry, target) not in kept for target in flight.left)
+        ]
         for flight in lost:
             self._flights.again(flight)
         if lost:
@@ -284,7 +289,7 @@ class Bridge:
         unheld = [flight.entry for flight in self._flights.aloft if flight.entry not in held]
         for entry in self._group.acknowledged(unheld) if unheld else ():
             self._flights.ended(entry)
-        self._of_task = {task: of for task, of in self._of_task.items() if of[0] in self._flights}
+        self._of_task = {task: target for task, target in self._of_task.items() if task[1] in self._flights}
         if self._flights.room > 0:
             stale = self._group.stale(self._takeover, min(BATCH, self._flights.room))
             if stale:

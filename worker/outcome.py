@@ -5,7 +5,7 @@ parent, with what the task returned and how long it took.
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from billiard.exceptions import Terminated, WorkerLostError
 from celery.worker.request import Request
@@ -25,6 +25,17 @@ class Outcome(StrEnum):
     """Redis could not be asked whether to start, or told of the end. The stream hands it out again."""
 
 
+Handed: TypeAlias = tuple[str, str]
+"""A task's id and its entry. The id alone is that of the event: told again, because Redis forgot, it comes as another entry,
+and the task of the former one may still run."""
+
+
+def handed(request: Any) -> Handed:
+    """Of a request of ours; of anybody else's, one that nobody waits for."""
+    entry = request.args[0] if request.args else ""
+    return request.id, entry if isinstance(entry, str) else ""
+
+
 class OutcomeRequest(Request):
     """Tells the app of each task that ended, and of each that was lost with its process or its time."""
 
@@ -39,7 +50,7 @@ class OutcomeRequest(Request):
             result = inner(self, failed__retval__runtime, **kwargs)
             if not failed:
                 # The pool hands over the repr of what the task returned.
-                self.task.app.on_outcome(self.id, str(returned).strip("'"))
+                self.task.app.on_outcome(handed(self), str(returned).strip("'"))
             return result
 
         cls.on_success = on_success  # type: ignore[method-assign]
@@ -50,5 +61,5 @@ class OutcomeRequest(Request):
         # (reject_on_worker_lost), and a revoked task is told by its own signal. What is left ran out of time.
         if not return_ok and not isinstance(exc_info.exception, WorkerLostError | Terminated):
             app: Any = self.task.app
-            app.on_lost(self.id)
+            app.on_lost(handed(self))
         return result

@@ -19,6 +19,7 @@ from worker import sweep
 from worker.bridge import Bridge
 from worker.grace import Grace
 from worker.http import PortTaken, Probe
+from worker.outcome import Handed, handed
 from worker.queues import own_queue
 from worker.targets import HandlerTarget, RouteTarget, Target
 
@@ -135,8 +136,8 @@ class BrokerStep(bootsteps.StartStopStep):
         consumer.app.broker.is_back()
 
 
-def _running() -> frozenset[str]:
-    return frozenset(request.id for request in tuple(state.active_requests))
+def _running() -> frozenset[Handed]:
+    return frozenset(handed(request) for request in tuple(state.active_requests))
 
 
 def _take_own_queue(sender: str, instance: Any, **_: Any) -> None:
