@@ -56,7 +56,6 @@ async def test_sigterm_finishes_what_is_in_hand_and_leaves_the_rest_to_the_next(
             assert await world.statuses("untold") == []
             proxy.flow()
             assert await process.exit_code() == 0
-            assert process.lines("told")
     assert (await world.statuses("untold"))[0] == "running"
     async with world.controller():
         await world.until("untold", "completed")

@@ -156,20 +156,21 @@ async def test_a_replica_that_slept_longer_than_its_claims_live_tells_nothing_tw
     world: World, tmp_path: Path
 ) -> None:
     world.fault("stall", verb="log")
-    with Process(world, tmp_path) as sleeper, Process(world, tmp_path) as other:
+    with Process(world, tmp_path) as sleeper:
         await sleeper.ready()
         await world.run("claimed", "echo all of it")
         await eventually(lambda: world.wiretap.of("log"))
         sleeper.signal(signal.SIGSTOP)
-        await other.ready()
-        event = await world.until("claimed", "completed", 15)
-        await world.run("meanwhile", "echo all of it")
-        await world.until("meanwhile", "completed")
-        told = await world.told()
-        sleeper.signal(signal.SIGCONT)
-        await sleeper.ready()
-        other.signal(signal.SIGTERM)
-        assert await other.exit_code() == 0
+        with Process(world, tmp_path) as other:
+            await other.ready()
+            event = await world.until("claimed", "completed", 15)
+            await world.run("meanwhile", "echo all of it")
+            await world.until("meanwhile", "completed")
+            told = await world.told()
+            sleeper.signal(signal.SIGCONT)
+            await sleeper.ready()
+            other.signal(signal.SIGTERM)
+            assert await other.exit_code() == 0
         await world.run("afterwards")
         await world.until("afterwards", "completed")
         assert (await world.told())[: len(told)] == told
