@@ -8,19 +8,19 @@ itself: where it has to wait it says for how long, and whoever drives it calls a
     raises     KubeError or LedgerError: the driver's workqueue retries with backoff
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
-from jobcast.attempts import deciding, of_this_start, word
+from jobcast.attempts import deciding, word
 from jobcast.event import PENDING, Event, Status
 from jobcast.excerpt import LogRead, unavailable
-from jobcast.job import JOB_NAME_LABEL, Job, Pod
-from jobcast.kube.errors import Forbidden, KubeError
+from jobcast.job import Job, Pod
+from jobcast.kube.errors import KubeError
 from jobcast.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Telling
 from jobcast.logs import LogReads
+from jobcast.pods import Pods
 from jobcast.progress import NOTHING, Note, life, notes, progress, summary
 from jobcast.readings import Readings
 from jobcast.status import Standing, concluded, standing
@@ -28,12 +28,6 @@ from jobcast.telling import Context, Due, Teller, due
 from jobcast.view import Cluster, View, remembered, step_of
 from jobcast.wire import encode
 
-PODLESS_SECONDS = 1.0
-"""When a Job that ended turns out to have no Pods at all, others of its namespace that end within this are taken to have
-none either: a platform that runs Jobs without Pods, or deletes them at once, must not cost a request for each."""
-REFUSED_SECONDS = 0.25
-"""An API server that does not answer for Pods, and does not say when to come again, is left alone for so long: by all Jobs of
-the namespace together."""
 READS_WHILE_AWAY = 64
 """Logs read, or waiting for their store, while Redis is away: what they hold must not grow with the outage."""
 STORING_SECONDS = 0.02
@@ -83,6 +77,8 @@ class Reconciler:
         """Jobs that were given our finalizer; the view may not show it yet."""
         self._namespaces = namespaces
         """Those that are watched; None is all. Jobs of others are others' business."""
+        # Half of the wait is for the Pods' watch, so that the log still has the other half.
+        self._pods = Pods(view, cluster, patience=log_wait / 2, clock=clock)
         self._log_wait = log_wait
         self._clock = clock
         self._answered = answered
@@ -94,13 +90,6 @@ class Reconciler:
         """By uid, what of its life the record has; of Jobs of which there is something to say."""
         self._noted: dict[str, set[str]] = {}
         """By uid, the ids of the progress that was told."""
-        self._found: dict[str, Sequence[Pod]] = {}
-        """By uid, the Pods that were asked for, of Jobs whose end waits."""
-        self._asking: dict[str, asyncio.Lock] = {}
-        self._podless_until: dict[str, float] = {}
-        """By namespace."""
-        self._refusals: dict[str, tuple[float, KubeError]] = {}
-        """By namespace, until when its Pods are not asked for, and why."""
         self._claims: set[str] = set()
         self._others: set[str] = set()
         """Jobs whose log another replica was reading when we asked."""
@@ -142,7 +131,8 @@ class Reconciler:
             return await self._reconcile_unseen(uid)
         gone = self._view.is_gone(uid)
         await self._hold(seen, gone)
-        pods = await self._all_pods(seen)
+        looked = self._clock()
+        pods = await self._pods.of(seen, looked if seen.end is None else self._since.setdefault(uid, looked))
         job = concluded(seen, pods, gone=gone)
         now = standing(job, pods, gone=gone)
         facts = due(job, now)
@@ -286,67 +276,6 @@ class Reconciler:
         found = await self._cluster.job(job.namespace, job.name)
         return found is None or found.uid != job.uid
 
-    async def _all_pods(self, job: Job) -> Sequence[Pod]:
-        """The Pods in view; of a Job whose end they do not explain, those that the API server has.
-
-        The watch of Pods may be behind that of Jobs: throttled, mute, or cut at another moment. Pods that were never seen
-        are asked for at once, the end of one that was seen running when it has been waited for. Raises KubeError while the
-        API server does not say whether the Job ever ran, however long: nobody else can.
-        """
-        pods = self._known_pods(job.uid)
-        if job.end is None or job.ended_pods == 0:
-            return pods
-        known = of_this_start(job, pods)
-        is_explained = deciding(job, known) is not None
-        is_current = job.version <= self._view.pods_version(job.namespace)
-        if not known and is_current:
-            return pods  # whatever Pods it had were gone already
-        # With fewer ends than the Job has counted, the one that decided may be the one that is not here yet.
-        has_all = is_current or job.uid in self._found or _count_ended(job, known) >= job.ended_pods
-        if is_explained and has_all:
-            return pods
-        # Half of the wait is for the Pods' watch, so that the log still has the other half.
-        has_time = self._clock() < self._since.setdefault(job.uid, self._clock()) + self._log_wait / 2
-        if known and not is_explained and has_time:
-            return pods
-        try:
-            found = await self._unseen_pods(job)
-        except KubeError as error:
-            if has_time or not (known or isinstance(error, Forbidden)):
-                raise
-            return pods
-        self._found[job.uid] = found
-        return self._known_pods(job.uid)
-
-    def _known_pods(self, uid: str) -> Sequence[Pod]:
-        """Those in view, and those that were asked for, each as it was last."""
-        pods, found = self._view.pods(uid), self._found.get(uid)
-        if not found:
-            return pods
-        latest = {pod.uid: pod for pod in found}
-        latest |= {pod.uid: pod for pod in pods if pod.uid not in latest or pod.version >= latest[pod.uid].version}
-        return list(latest.values())
-
-    async def _unseen_pods(self, job: Job) -> Sequence[Pod]:
-        """What the API server has of a Job whose Pods we have not seen; asked once for all Jobs of a namespace that have none."""
-        namespace = job.namespace
-        async with self._asking.setdefault(namespace, asyncio.Lock()):
-            if self._clock() < self._podless_until.get(namespace, 0.0):
-                return ()
-            until, refusal = self._refusals.get(namespace, (0.0, None))
-            if refusal is not None and self._clock() < until:
-                raise refusal.with_traceback(None)  # each raising would add to the former one's
-            try:
-                found = await self._cluster.pods_of(namespace, f"{JOB_NAME_LABEL}={job.name}")
-            except KubeError as error:
-                self._refusals[namespace] = (self._clock() + (error.retry_after or REFUSED_SECONDS), error)
-                raise
-            self._refusals.pop(namespace, None)
-            pods = [pod for pod in found if pod.owner == job.uid]
-            if not pods:
-                self._podless_until[namespace] = self._clock() + PODLESS_SECONDS
-            return pods
-
     async def _log(self, job: Job, pods: Sequence[Pod]) -> tuple[LogRead | None, float]:
         """The log of the attempt that decided; None, and for how long, while it has to be waited for."""
         was_away = self._ledger.is_away
@@ -413,17 +342,13 @@ class Reconciler:
         return DONE
 
     def _stop_waiting(self, uid: str) -> None:
-        self._found.pop(uid, None)
+        self._pods.forget(uid)
         self._since.pop(uid, None)
         self._summaries.pop(uid, None)
         self._noted.pop(uid, None)
         self._holding.discard(uid)
         self._claims.discard(uid)
         self._others.discard(uid)
-
-
-def _count_ended(job: Job, pods: Sequence[Pod]) -> int:
-    return sum(word(job, pod).has_ended for pod in pods)
 
 
 def _has_no_end(job: Job, pod: Pod) -> bool:
