@@ -54,12 +54,12 @@ async def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     user = f"exec: {{apiVersion: client.authentication.k8s.io/v1, command: {script}}}"
     (tmp_path / "config").write_text(CONFIG.format("").replace("token: t", user))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-    written = tmp_path / "pid"
+    written, before = tmp_path / "pid", {*threading.enumerate()}
     yield tmp_path
     pid = int(await eventually(lambda: written.exists() and written.read_text()))
     os.kill(pid, signal.SIGKILL)
     # asyncio hears of its end from a thread, and closes what it has of it in the turns of the loop that follow.
-    await eventually(lambda: not any(thread.name.startswith("waitpid-") for thread in threading.enumerate()))
+    await eventually(lambda: not any("waitpid" in new.name for new in {*threading.enumerate()} - before))
     for _ in range(TURNS):
         await asyncio.sleep(0)
 
