@@ -17,7 +17,7 @@ SHORT = ("--devcluster", "--jobs", "500", "--faults", "40", "--seed", "1")
 FOUND = {
     "records-before-telling": {"lost", "told twice in the stream"},
     "acks-before-task": {"worker's unique events missing"},
-    "ignores-versions": {"out of order"},
+    "ignores-versions": {"out of order", "told twice in the stream"},
     "forgets-who-vanished": {"lost", "left open in the ledger"},
     "ignores-the-epoch": {"lost", "records that do not say so", "left open in the ledger"},
 }
