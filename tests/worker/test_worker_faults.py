@@ -69,7 +69,8 @@ def test_a_worker_that_was_stopped_for_longer_than_a_takeover_loses_nothing_that
         assert first.process is not None
         os.kill(first.process.pid, signal.SIGSTOP)
         with Worker(valkey.url, tmp_path, GATED, *one_at_a_time, name="second", **env) as second:
-            until(lambda: len(redis.calls) == 2)  # the second one takes both over, in either order, and is at one of them
+            # The second one takes both over, in either order, and is at one of them.
+            until(lambda: len(redis.calls) == 2)
             os.kill(first.process.pid, signal.SIGCONT)
             until(lambda: redis.holders == {"second@test"} and first.get("/readyz")[0] == 200)
             assert len(redis.pending) == 2  # the awakened one has acknowledged nothing
