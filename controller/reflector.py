@@ -15,13 +15,13 @@ One loop, one switch over failures. The reflector is the one that retries a list
 import asyncio
 import contextlib
 import math
-import random
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Generic, Protocol
 
 import structlog
 
+from jobcast import backoff
 from jobcast.kube import Api, Change, Expired, Forbidden, KubeError, Page, Resource, Throttled
 from jobcast.kube.decode import T
 
@@ -109,7 +109,7 @@ class Reflector(Generic[T]):
                 self._restarted("expired")
                 self._failures += 1
                 if self._failures > 1:
-                    await asyncio.sleep(self._backoff(ASKED_SECONDS))
+                    await asyncio.sleep(backoff.pause(self._failures, ASKED_SECONDS))
             except KubeError as error:
                 await self._pause(error)
             except Exception:
@@ -207,7 +207,7 @@ class Reflector(Generic[T]):
             self.in_vain_since = time.monotonic()
         self._restarted(type(error).__name__.lower())
         is_asked = isinstance(error, Throttled | Forbidden)
-        pause = self._backoff(ASKED_SECONDS if is_asked else PAUSE_SECONDS)
+        pause = backoff.pause(self._failures, ASKED_SECONDS if is_asked else PAUSE_SECONDS)
         if error.retry_after is not None:
             pause = max(pause, error.retry_after)
         trouble = self._explain(error)
@@ -216,11 +216,6 @@ class Reflector(Generic[T]):
             log.warning("watch interrupted", resource=self.resource.name, namespace=self.namespace or "*", why=trouble)
         self.trouble = trouble
         await asyncio.sleep(pause)
-
-    def _backoff(self, seconds: tuple[float, float]) -> float:
-        first, longest = seconds
-        doubled: float = first * 2 ** min(self._failures - 1, 20)
-        return min(doubled, longest) * random.uniform(0.5, 1)  # noqa: S311
 
     def _explain(self, error: KubeError) -> str:
         if not isinstance(error, Forbidden):

@@ -1,7 +1,6 @@
 """Long tasks, each with a name, an owner and an end. One that ends unexpectedly is logged, counted and started again."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -9,6 +8,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from controller import metrics
+from jobcast.backoff import pause
 
 log = structlog.get_logger()
 
@@ -66,7 +66,7 @@ class Supervisor:
                     return
                 self._count(name, started)
                 log.error("task ended", task=name)
-            await asyncio.sleep(_pause(self._failures[name]))
+            await asyncio.sleep(pause(self._failures[name], PAUSE_SECONDS))
 
     def _count(self, name: str, started: float) -> None:
         metrics.task_restarts.labels(name.split(" ")[0]).inc()
@@ -82,9 +82,3 @@ async def _end(tasks: list["asyncio.Task[None]"]) -> None:
             task.cancel()
         await asyncio.wait(tasks, timeout=0.1)
         tasks = [task for task in tasks if not task.done()]
-
-
-def _pause(failures: int) -> float:
-    first, longest = PAUSE_SECONDS
-    doubled: float = first * 2 ** min(failures - 1, 20)
-    return min(doubled, longest) * random.uniform(0.5, 1)  # noqa: S311

@@ -5,8 +5,9 @@ reconciled comes again afterwards. Two sets and a list, and timers for what is d
 """
 
 import asyncio
-import random
 from collections import deque
+
+from jobcast.backoff import pause
 
 BACKOFF_SECONDS = (0.1, 2.0)
 """After an error, first and longest. Low, because keys fail for what the API server or the Job is, and both change; an
@@ -54,8 +55,7 @@ class Workqueue:
         if shared:
             self._released.add(key)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        first, longest = BACKOFF_SECONDS
-        self.add_after(key, min(first * 2 ** min(failures - 1, 20), longest) * random.uniform(0.5, 1))  # noqa: S311
+        self.add_after(key, pause(failures, BACKOFF_SECONDS))
 
     def forget(self, key: str) -> None:
         """It went well: the next failure is the first again, and what all of them share may be well too."""

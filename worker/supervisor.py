@@ -1,10 +1,10 @@
 """Long threads, each with a name, an owner and an end. What one of them raises is logged, counted, and it begins again."""
 
 import logging
-import random
 import threading
 from collections.abc import Callable
 
+from jobcast.backoff import pause
 from worker import metrics
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,4 @@ class Supervised:
                 log.exception("thread failed, it begins again", extra={"task": self._name})
             metrics.task_restarts.labels(self._name).inc()
             self._failures += 1
-            first, longest = PAUSE_SECONDS
-            pause = min(first * 2 ** min(self._failures - 1, 20), longest)
-            self._stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+            self._stop.wait(pause(self._failures, PAUSE_SECONDS))

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.must_survive(4)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """What it would have waited before each restart; it does not wait."""
     asked: list[float] = []
-    pause = supervisor._pause
+    pause = supervisor.pause
 
-    def none(failures: int) -> float:
-        asked.append(pause(failures))
+    def none(failures: int, bounds: tuple[float, float]) -> float:
+        asked.append(pause(failures, bounds))
         return 0
 
-    monkeypatch.setattr(supervisor, "_pause", none)
+    monkeypatch.setattr(supervisor, "pause", none)
     yield asked
 
 
