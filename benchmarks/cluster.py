@@ -6,7 +6,6 @@ Logs are served as fast as they are taken. Times are the machine's monotonic clo
 
 import asyncio
 import json
-import multiprocessing
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from benchmarks.beside import beside
 from benchmarks.objects import job, pod
 
 CHUNK_BYTES = 64 * 1024
@@ -69,14 +69,8 @@ class Stage:
 
 @contextmanager
 def playing(scene: Scene) -> Iterator[Stage]:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_play, args=(scene, theirs), daemon=True)
-    process.start()
-    try:
-        yield Stage(f"http://127.0.0.1:{ours.recv()}", ours)
-    finally:
-        process.terminate()
-        process.join()
+    with beside(_play, scene) as (url, line):
+        yield Stage(url, line)
 
 
 def _play(scene: Scene, line: Connection) -> None:

@@ -9,7 +9,6 @@ number put in. Every `pods_every`-th Job has a Pod, whose log is read.
 import asyncio
 import contextlib
 import json
-import multiprocessing
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from benchmarks.beside import beside
 from benchmarks.objects import job, pod
 
 NAMESPACE = "evaluations"
@@ -66,14 +66,8 @@ class Player:
 
 @contextmanager
 def playing(tape: Tape) -> Iterator[Player]:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(tape, theirs), daemon=True)
-    process.start()
-    try:
-        yield Player(f"http://127.0.0.1:{ours.recv()}", ours)
-    finally:
-        process.terminate()
-        process.join()
+    with beside(_serve, tape) as (url, line):
+        yield Player(url, line)
 
 
 def _serve(tape: Tape, line: Connection) -> None:

@@ -1,9 +1,6 @@
 """Fixtures for every ring: a real Valkey, loopback ports, clusters. Whatever is started here is stopped here."""
 
 import asyncio
-import contextlib
-import secrets
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,16 +10,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from chaos.parts import free_port
+
 pytest_plugins = ["tests.fates.table", "tests.valkeys"]
-
-
-def free_port() -> int:
-    """Below those that the system gives to connections: one of them would take it before our process does."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class ValkeyServer:
