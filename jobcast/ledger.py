@@ -225,9 +225,8 @@ class Ledger:
     async def _holder(self, key: str) -> str | None:
         try:
             return _text(await self.run("GET", key))
-        except (
-            LedgerError
-        ):  # a stranger's key in its place: no claim of ours, and no reason to drop those on other Jobs
+        except LedgerError:
+            # A stranger's key in its place: no claim of ours, and no reason to drop those on other Jobs.
             return None
 
     async def is_empty(self) -> bool:
