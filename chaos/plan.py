@@ -117,9 +117,12 @@ def _faults(seed: int, count: int, seconds: float, kinds: Collection[str]) -> tu
     rng = Random(f"faults {seed}")
     free: dict[str, float] = {}
     planned: list[FaultPlan] = []
+    names = _deal(rng, count, kinds)
     times = sorted(rng.uniform(1, max(seconds, 2)) for _ in range(count))
-    for number, (at, name) in enumerate(zip(times, _deal(rng, count, kinds), strict=True)):
+    for number, (at, name) in enumerate(zip(times, names, strict=True)):
         kind = KINDS[name]
+        if kind.forgets and number == count - 1:
+            at = max([at, *free.values()])
         lasts = round(rng.uniform(kind.shortest, max(kind.shortest, min(kind.longest, seconds / 8))), 3)
         targets = _targets(rng, kind.lane)
         tries = 0
@@ -134,7 +137,8 @@ def _faults(seed: int, count: int, seconds: float, kinds: Collection[str]) -> tu
 
 
 def _deal(rng: Random, count: int, kinds: Collection[str]) -> list[str]:
-    """Each kind once as far as there is room, then as often as it weighs; those that make Redis forget are counted off."""
+    """Each kind once as far as there is room, then as often as it weighs; those that make Redis forget are counted off, and the first
+    of them is the last of all: a part that starts afterwards would tell everything anyway, and hide that nobody noticed."""
     names = [name for name in KINDS if name in kinds]
     forgetting = [name for name in names if KINDS[name].forgets]
     others = [name for name in names if not KINDS[name].forgets]
@@ -145,6 +149,9 @@ def _deal(rng: Random, count: int, kinds: Collection[str]) -> list[str]:
     dealt += rng.choices(others, [KINDS[name].weight for name in others], k=rest - len(dealt)) if others else []
     dealt += [forgetting[turn % len(forgetting)] for turn in range(share)]
     rng.shuffle(dealt)
+    if forgetting and share:
+        dealt.remove(forgetting[0])
+        dealt.append(forgetting[0])
     return dealt
 
 

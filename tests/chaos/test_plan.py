@@ -43,6 +43,13 @@ def test_few_faults_make_redis_forget_and_one_of_each_kind():
     assert sum(KINDS[fault.kind].forgets for fault in plan(1, 0, 400, 25).faults) == 10
 
 
+def test_after_redis_was_emptied_last_nothing_starts_anew():
+    for seed in range(20):
+        *others, last = plan(seed, 0, 40, 25).faults
+        assert last.kind == "redis-emptied"
+        assert all(fault.at + fault.seconds < last.at for fault in others)
+
+
 def test_only_those_kinds_are_drawn_that_were_asked_for():
     assert {fault.kind for fault in plan(1, 0, 30, 25, {"kill", "stop"}).faults} == {"kill", "stop"}
 
