@@ -15,12 +15,18 @@ All keys share the hash tag `{prefix}`, so that one script may touch them all, a
 | `{prefix}:claim:<uid>` | string: who reads this Job's logs | seconds |
 | `{prefix}:dead` | stream: events given up on | by age |
 | `{prefix}:sweep` | string: who sweeps now | seconds |
-| `{prefix}:todo:<entry>` | hash: of each handler of a stream entry how often it was started, or `ended` | until all have |
+| `{prefix}:replays` | stream: events that are to be handled once more, see `replays` | until every group has ended them |
+| `{prefix}:todo:<entry>` | hash: of each handler of an entry how often it was started, or `ended` | until all have |
+| `{prefix}:lanes` | hash: of each evaluation the entries that workers hold, in their order | with the entries |
+
+`todo` and `lanes` are those of the workers' group; another group's carry its name.
 """
 
 from dataclasses import dataclass
 
 DEFAULT_PREFIX = "evaluation"
+GROUP = "worker"
+"""The consumer group of handlers, and of routes on our own broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +85,18 @@ class Keys:
     def claim(self, uid: str) -> str:
         return self._key(f"claim:{uid}")
 
-    def todo(self, entry: str) -> str:
-        return self._key(f"todo:{entry}")
+    @property
+    def replays(self) -> str:
+        """Fields: `event`, `id`, `status` and `eval_id` as in the stream of events, `handler` (the one that is to have it;
+        empty for all that want it), `of` (the entry that it repeats, or empty)."""
+        return self._key("replays")
+
+    def todo(self, entry: str, group: str = GROUP) -> str:
+        return self._key(f"todo:{_of(group)}{entry}")
+
+    def lanes(self, group: str = GROUP) -> str:
+        return self._key(f"lanes:{_of(group)}".removesuffix(":"))
+
+
+def _of(group: str) -> str:
+    return "" if group == GROUP else f"{group}:"

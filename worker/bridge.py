@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobcast import wire
 from jobcast.connection import connect_plain, explain
+from jobcast.keys import GROUP
 from worker import metrics
 from worker.entries import Entries
 from worker.flights import Flight, Flights
@@ -43,17 +44,19 @@ BEATS = 6
 
 
 class Bridge:
-    """Start and stop it with the worker. `targets` are asked in their order."""
+    """Start and stop it with the worker. `targets` are asked in their order. Several may run beside each other, each with
+    a group of its own; at most one of them has targets that end with their tasks."""
 
-    def __init__(self, app: "WorkerApp", consumer: str, targets: list[Target]) -> None:
+    def __init__(self, app: "WorkerApp", consumer: str, targets: list[Target], group: str = GROUP) -> None:
         settings = app.jobcast
         self._app = app
         self._targets = targets
         self._client = connect_plain(settings.redis_url, prefix=settings.key_prefix)
-        self._group = Group(self._client, app.keys, consumer)
-        self._entries = Entries(self._client, app.keys, max_age=settings.stream_max_seconds)
+        self._group = Group(self._client, app.keys, consumer, group)
+        self._entries = Entries(self._client, app.keys, max_age=settings.stream_max_seconds, group=group)
         self._flights: Flights[Target] = Flights(settings.worker_prefetch)
-        self._own_queue = own_queue(settings.key_prefix, consumer)
+        has_tasks = any(target.ends_with_its_task for target in targets)
+        self._own_queue = own_queue(settings.key_prefix, consumer) if has_tasks else None
         self._has_begun = False
         self._takeover = settings.takeover_seconds
         self._heard: queue.SimpleQueue[tuple[Handed, bool] | tuple[frozenset[Handed], float]] = queue.SimpleQueue()
@@ -64,7 +67,7 @@ class Bridge:
         self._wait = WAIT_SECONDS[0]
         self._next_beat = 0.0
         self._stop = threading.Event()
-        self._thread = Supervised("bridge", self._run, self._stop)
+        self._thread = Supervised("bridge" if group == GROUP else f"bridge {group}", self._run, self._stop)
         self.last_round = time.monotonic()
         """When the thread last came round, by the monotonic clock; also while Redis is away."""
 
@@ -300,6 +303,8 @@ class Bridge:
         self._group.forget_the_dead()
 
     def _empty_own_queue(self) -> None:
+        if self._own_queue is None:
+            return
         with self._app.connection_for_write() as connection, connection.channel() as channel:
             channel.queue_purge(self._own_queue)  # type: ignore[attr-defined] # the stubs lack it
 

@@ -6,10 +6,8 @@ from typing import Any
 
 import redis
 
-from jobcast.keys import Keys
+from jobcast.keys import GROUP, Keys
 
-GROUP = "worker"
-"""The consumer group that all workers of one prefix share."""
 SCRIPT = files("worker").joinpath("entry.lua").read_text()
 LONGEST_TRACEBACK = 16_384
 """Bytes of a traceback that a dead letter keeps, its end: enough for dozens of frames, too little to fill Redis."""
@@ -18,8 +16,9 @@ LONGEST_TRACEBACK = 16_384
 class Entries:
     """What has ended and what has not, kept in Redis so that every process may ask. Raises redis errors as they come."""
 
-    def __init__(self, client: "redis.Redis", keys: Keys, *, max_age: float) -> None:
+    def __init__(self, client: "redis.Redis", keys: Keys, *, max_age: float, group: str = GROUP) -> None:
         self.client = client
+        self.group = group
         self.keys = keys
         self._max_age = int(max_age)
         self._script = client.register_script(SCRIPT)
@@ -64,11 +63,11 @@ class Entries:
     def acknowledge(self, entries: Sequence[str]) -> None:
         """Of entries that nobody wants."""
         if entries:
-            self.client.xack(self.keys.events, GROUP, *entries)
+            self.client.xack(self.keys.events, self.group, *entries)
 
     def _call(self, entry: str, operation: str, *arguments: Any) -> Any:
-        keys = (self.keys.events, self.keys.todo(entry), self.keys.dead)
-        return self._script(keys=keys, args=(operation, GROUP, entry, *arguments))
+        keys = (self.keys.events, self.keys.todo(entry, self.group), self.keys.dead)
+        return self._script(keys=keys, args=(operation, self.group, entry, *arguments))
 
 
 def _text(value: bytes | str) -> str:

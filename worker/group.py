@@ -5,8 +5,7 @@ from typing import Any, TypeAlias
 
 import redis
 
-from jobcast.keys import Keys
-from worker.entries import GROUP
+from jobcast.keys import GROUP, Keys
 
 Fields: TypeAlias = dict[bytes, bytes]
 Entry: TypeAlias = tuple[str, Fields]
@@ -55,7 +54,8 @@ def is_gone(error: Exception) -> bool:
 class Group:
     """One consumer of the group. Raises redis errors as they come; see `is_gone`."""
 
-    def __init__(self, client: "redis.Redis", keys: Keys, consumer: str) -> None:
+    def __init__(self, client: "redis.Redis", keys: Keys, consumer: str, name: str = GROUP) -> None:
+        self.name = name
         self.consumer = consumer
         self._client = client
         self._events = keys.events
@@ -66,7 +66,7 @@ class Group:
         It begins with the first entry that the stream has, so that what was told before the first worker is not missed.
         """
         try:
-            self._client.xgroup_create(self._events, GROUP, id="0", mkstream=True)
+            self._client.xgroup_create(self._events, self.name, id="0", mkstream=True)
         except redis.ResponseError as error:
             if "BUSYGROUP" in str(error):
                 return False
@@ -77,7 +77,7 @@ class Group:
         """Where the group stands beyond the end of the stream, and would never be given what comes next, have it begin
         with the first entry again, and return true. A Redis put together from two states can be like that.
         """
-        return bool(self._client.eval(_REWIND, 1, self._events, GROUP))
+        return bool(self._client.eval(_REWIND, 1, self._events, self.name))
 
     def unread(self, count: int, block_ms: int) -> list[Entry]:
         """Entries that no consumer was given yet; waits for the first one."""
@@ -89,31 +89,31 @@ class Group:
 
     def stale(self, idle: float, count: int) -> list[Entry]:
         """Take over entries that their consumers have not touched for `idle` seconds."""
-        reply = self._client.xautoclaim(self._events, GROUP, self.consumer, int(idle * 1000), "0", count)
+        reply = self._client.xautoclaim(self._events, self.name, self.consumer, int(idle * 1000), "0", count)
         return _entries(reply[1])
 
     def held(self, count: int) -> set[str]:
         """Ids of the entries that are this consumer's."""
-        reply = self._client.xpending_range(self._events, GROUP, "-", "+", count, self.consumer)
+        reply = self._client.xpending_range(self._events, self.name, "-", "+", count, self.consumer)
         return {_text(item["message_id"]) for item in reply}
 
     def acknowledged(self, entries: Sequence[str]) -> list[str]:
         """Those of the entries that nobody holds any more."""
         pipeline = self._client.pipeline(transaction=False)
         for entry in entries:
-            pipeline.xpending_range(self._events, GROUP, entry, entry, 1)
+            pipeline.xpending_range(self._events, self.name, entry, entry, 1)
         return [entry for entry, reply in zip(entries, pipeline.execute(), strict=True) if not reply]
 
     def touch(self, entries: Sequence[str]) -> None:
         """Say that these are alive. Not of those moved within the last second: a task elsewhere has just begun them."""
         if entries:
-            self._client.xclaim(self._events, GROUP, self.consumer, 1000, list(entries), justid=True)
+            self._client.xclaim(self._events, self.name, self.consumer, 1000, list(entries), justid=True)
 
     def release(self, entries: Sequence[str]) -> None:
         """Have others take these over at once: nothing here will end them."""
         if entries:
             self._client.xclaim(
-                self._events, GROUP, self.consumer, 0, list(entries), idle=FORGET_AFTER * 1000, justid=True
+                self._events, self.name, self.consumer, 0, list(entries), idle=FORGET_AFTER * 1000, justid=True
             )
 
     def lags(self) -> dict[str, int]:
@@ -125,10 +125,12 @@ class Group:
 
     def forget_the_dead(self) -> None:
         """Remove consumers that hold nothing and have been silent for a day."""
-        self._client.eval(_FORGET, 1, self._events, GROUP, FORGET_AFTER * 1000)
+        self._client.eval(_FORGET, 1, self._events, self.name, FORGET_AFTER * 1000)
 
     def _read(self, after: str, count: int, block_ms: int | None) -> list[Entry]:
-        reply: Any = self._client.xreadgroup(GROUP, self.consumer, {self._events: after}, count=count, block=block_ms)
+        reply: Any = self._client.xreadgroup(
+            self.name, self.consumer, {self._events: after}, count=count, block=block_ms
+        )
         return _entries(reply[0][1]) if reply else []
 
 

@@ -17,7 +17,11 @@ ALL = [
     KEYS.evaluation("42"),
     KEYS.log("uid", "pod", "container"),
     KEYS.claim("uid"),
+    KEYS.replays,
     KEYS.todo("1-0"),
+    KEYS.todo("1-0", "worker:shop"),
+    KEYS.lanes(),
+    KEYS.lanes("worker:shop"),
 ]
 
 

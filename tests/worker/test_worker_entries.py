@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from jobcast.keys import Keys
-from worker.entries import GROUP, Entries
+from jobcast.keys import GROUP, Keys
+from worker.entries import Entries
 from worker.group import Group, is_gone
 
 KEYS = Keys("entries")
