@@ -16,6 +16,7 @@ All keys share the hash tag `{prefix}`, so that one script may touch them all, a
 | `{prefix}:dead` | stream: events given up on | by age |
 | `{prefix}:sweep` | string: who sweeps now | seconds |
 | `{prefix}:replays` | stream: events that are to be handled once more, see `replays` | until every group has ended them |
+| `{prefix}:handlers` | hash: of each handler and route, by name, which statuses it wants, its group, and when it was last seen | a day |
 | `{prefix}:todo:<entry>` | hash: of each handler of an entry how often it was started, or `ended` | until all have |
 | `{prefix}:lanes` | hash: of each evaluation the entries that workers hold, in their order | with the entries |
 
@@ -90,6 +91,11 @@ class Keys:
         """Fields: `event`, `id`, `status` and `eval_id` as in the stream of events, `handler` (the one that is to have it;
         empty for all that want it), `of` (the entry that it repeats, or empty)."""
         return self._key("replays")
+
+    @property
+    def handlers(self) -> str:
+        """Values are JSON: `statuses` (a list), `group`, `seen` (Unix seconds, by Redis' clock)."""
+        return self._key("handlers")
 
     def todo(self, entry: str, group: str = GROUP) -> str:
         return self._key(f"todo:{_of(group)}{entry}")

@@ -17,6 +17,7 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     bridge     one thread: reads the stream, hands out, keeps alive what is in flight
     group      the commands of a consumer group
     flights    what is in flight and whose turn it is          pure
+    announce   which handlers and routes there are, told in Redis
     entries    one stream entry from start to acknowledgement  (entry.lua)
     tasks      the Celery task around a handler
     outcome    how the parent process learns how a task ended

@@ -14,6 +14,7 @@ from jobcast import wire
 from jobcast.connection import connect_plain, explain
 from jobcast.keys import GROUP
 from worker import metrics
+from worker.announce import Announcer
 from worker.entries import Entries
 from worker.flights import Flight, Flights
 from worker.group import Entry, Group, is_gone
@@ -54,6 +55,7 @@ class Bridge:
         self._client = connect_plain(settings.redis_url, prefix=settings.key_prefix)
         self._group = Group(self._client, app.keys, consumer, group)
         self._entries = Entries(self._client, app.keys, max_age=settings.stream_max_seconds, group=group)
+        self._announcer = Announcer(self._client, app.keys, group, targets)
         self._flights: Flights[Target] = Flights(settings.worker_prefetch)
         has_tasks = any(target.ends_with_its_task for target in targets)
         self._own_queue = own_queue(settings.key_prefix, consumer) if has_tasks else None
@@ -301,6 +303,7 @@ class Bridge:
         for group, lag in self._group.lags().items():
             metrics.stream_lag.labels(group).set(lag)
         self._group.forget_the_dead()
+        self._announcer.announce()
 
     def _empty_own_queue(self) -> None:
         if self._own_queue is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from kombu import Queue
 
-from jobcast.event import Event
+from jobcast.event import Event, Status
 from worker.settings import Route
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ class Target(Protocol):
     """Wants some events, and can be handed one. `hand` raises what the broker raises, and nothing was promised then."""
 
     name: str
+    statuses: frozenset[Status]
     ends_with_its_task: bool
     """Whether it ends with its task, later and elsewhere; if not, it has ended when it was handed over."""
 
@@ -37,6 +38,7 @@ class HandlerTarget:
 
     def __init__(self, task: "HandlerTask", own_queue: str) -> None:
         self.name = task.handler.name
+        self.statuses = task.handler.statuses
         self._task = task
         self._queue = task.handler.options.get("queue", own_queue)
 
@@ -63,6 +65,7 @@ class RouteTarget:
 
     def __init__(self, app: "WorkerApp", route: Route) -> None:
         self.name = route.name
+        self.statuses = route.statuses
         self._app = app
         self._route = route
         # Theirs, and declared by them as they like it.

@@ -1,0 +1,59 @@
+"""Which handlers and routes there are, told in Redis for whoever is to name one: `jobcast replay`, `jobcast lag`."""
+
+import logging
+import time
+from collections.abc import Iterable
+
+import msgspec
+import redis
+
+from jobcast.connection import explain
+from jobcast.keys import Keys
+from worker.targets import Target
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 10.0
+"""Who looks takes what was not announced for a minute for gone; five of six may come late."""
+KEPT_SECONDS = 86_400
+"""For a day it can be said when it was last seen."""
+# What strangers left in the hash goes too: whoever reads it may rely on it.
+_ANNOUNCE = """
+local handlers, kept = KEYS[1], tonumber(ARGV[1])
+local now = tonumber(redis.call('TIME')[1])
+local kind = redis.call('TYPE', handlers)['ok']
+if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', handlers) end
+local known = redis.call('HGETALL', handlers)
+for i = 1, #known, 2 do
+  local is_json, said = pcall(cjson.decode, known[i + 1])
+  local seen = is_json and type(said) == 'table' and tonumber(said.seen)
+  if not seen or seen < now - kept then redis.call('HDEL', handlers, known[i]) end
+end
+for i = 3, #ARGV, 2 do
+  local statuses = cjson.decode(ARGV[i + 1])
+  redis.call('HSET', handlers, ARGV[i], cjson.encode({ statuses = statuses, group = ARGV[2], seen = now }))
+end
+redis.call('EXPIRE', handlers, kept)
+"""
+
+
+class Announcer:
+    """Says every few seconds that these targets of a group are there. Nothing waits for it, and nothing fails with it."""
+
+    def __init__(self, client: "redis.Redis", keys: Keys, group: str, targets: Iterable[Target]) -> None:
+        self._script = client.register_script(_ANNOUNCE)
+        self._key = keys.handlers
+        self._told: list[str | bytes] = [group]
+        for target in targets:
+            self._told += [target.name, msgspec.json.encode(sorted(target.statuses))]
+        self._next = 0.0
+
+    def announce(self) -> None:
+        """Raises what redis-py raises when Redis is away; a refusal is a line in the log."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + EVERY_SECONDS
+        try:
+            self._script(keys=(self._key,), args=(KEPT_SECONDS, *self._told))
+        except redis.ResponseError as error:
+            log.warning("could not announce the handlers", extra={"error": explain(error)})
