@@ -259,7 +259,7 @@ class RedisEmptied(Fault):
     async def end(self) -> None:
         await self.world.redis.start()
         await self.world.doors.lead_to(self.world.redis.port)
-        self.world.forgot(self._since)
+        self.world.forgot(self._since, all_of_it=True)
 
 
 class RedisFailover(Fault):
@@ -283,7 +283,7 @@ class RedisFailover(Fault):
         await world.doors.lead_to(None)
         await world.remember()
         await world.replace_redis(self._replica)
-        world.forgot(self._since)
+        world.forgot(self._since, all_of_it=False)
 
 
 class ReplyLost(Fault):

@@ -128,7 +128,8 @@ class Life:
             case "resume":
                 await self._resume()
             case "known":
-                self._truth.is_known = self._may_go = await self._known(self._truth.uid, WAIT_SECONDS)
+                self._may_go = await self._known(self._truth.uid, WAIT_SECONDS)
+                self._truth.known_at = time.monotonic() if self._may_go else None
             case "told":
                 self._may_go = await self._told(self._truth.uid, WAIT_SECONDS)
             case "delete":
@@ -217,7 +218,7 @@ class Life:
         truth.gone = time.monotonic()
         if not truth.ends:
             cancelled = self._note("cancelled")
-            truth.ends = {cancelled} if truth.is_known else set()
+            truth.ends = {cancelled} if truth.known_at is not None else set()
 
     async def _spec(self, **change: bool) -> None:
         await self._cluster.ask("PATCH", self._path, {"spec": change}, kind=MERGE)

@@ -50,6 +50,7 @@ class Part:
 
     def start(self, **environment: str) -> None:
         """Unless it runs."""
+        self._count_death()
         self.is_down = False
         if self.process is not None and self.process.poll() is None:
             return
@@ -75,6 +76,7 @@ class Part:
         self.process.send_signal(number)
 
     async def kill(self) -> None:
+        self._count_death()
         self.is_down = True
         if self.process is not None:
             self.process.kill()
@@ -82,6 +84,7 @@ class Part:
 
     async def terminate(self) -> bool:
         """SIGTERM; False when it had to be killed in the end."""
+        self._count_death()
         self.is_down = True
         if self.process is None:
             return True
@@ -98,9 +101,17 @@ class Part:
         """Never ends; to be run as a task."""
         while True:
             await asyncio.sleep(AGAIN_SECONDS)
-            if not self.is_down and self.process is not None and (code := self.process.poll()) is not None:
-                self.deaths.append(code)
+            if self._count_death():
                 self.start()
+
+    def _count_death(self) -> bool:
+        """Whether it has ended by itself, once each: also where a fault or its end comes before anybody looked."""
+        code = None if self.is_down or self.process is None else self.process.poll()
+        if code is None:
+            return False
+        self.deaths.append(code)
+        self.process = None
+        return True
 
     async def ready(self) -> None:
         """Raises TimeoutError."""

@@ -103,6 +103,12 @@ class Plan:
     jobs: tuple[JobPlan, ...]
     faults: tuple[FaultPlan, ...]
 
+    @property
+    def finale(self) -> FaultPlan | None:
+        """The last fault, where it makes Redis forget. All that the API server shows is told again then, also what was lost
+        before: so it begins only when all before it has come to rest and was judged."""
+        return self.faults[-1] if self.faults and KINDS[self.faults[-1].kind].forgets else None
+
 
 def plan(seed: int, jobs: int, faults: int, rate: float, kinds: Collection[str] = tuple(KINDS)) -> Plan:
     """`rate` is the most Jobs in a second: with many faults they take longer to arrive."""

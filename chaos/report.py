@@ -30,6 +30,7 @@ def lines(result: Result, folder: str) -> Iterator[str]:
         "faults": sum(result.faults.values()),
         "faults that made Redis forget": len(result.observed.forgettings),
         "writes to the API server": result.writes,
+        "replies of Redis that were lost": result.replies_lost,
         "unique events told": verdict.told,
         "entries the consumer got": result.entries,
         "ends told without the exit code": verdict.unknown_codes,
@@ -44,6 +45,7 @@ def lines(result: Result, folder: str) -> Iterator[str]:
     for figure, name in FIGURES.items():
         yield f"{name:48}{verdict.counts[figure]:8}"
     yield f"{'parts that ended by themselves':48}{sum(map(len, result.deaths.values())):8}"
+    yield f"{'what else went wrong (see the notes)':48}{len(result.notes):8}"
 
 
 def _slowest(result: Result) -> Iterator[str]:

@@ -38,13 +38,16 @@ class Result:
     writes: int
     entries: int
     redelivered: int
+    replies_lost: int
+    """Replies of Redis that were kept from whoever had asked."""
     deaths: dict[str, list[int]]
     """Of the parts that ended by themselves, the exit codes."""
     notes: list[str]
+    """What went wrong in a way that no figure counts: a life that was not lived to its end, a fault that failed."""
 
     @property
     def is_green(self) -> bool:
-        return self.verdict.is_green and not self.deaths
+        return self.verdict.is_green and not self.deaths and not self.notes
 
 
 class Run:
@@ -65,21 +68,23 @@ class Run:
         self._removals: set[asyncio.Task[None]] = set()
 
     async def carry_out(self) -> Result:
-        begun = time.monotonic()
+        begun, finale = time.monotonic(), self._plan.finale
         async with asyncio.TaskGroup() as group:
             group.create_task(self._live_all(begun))
             for fault in self._plan.faults:
-                group.create_task(self._fail(fault, begun))
+                if fault is not finale:
+                    group.create_task(self._fail(fault, begun))
         for removal in self._removals:
             removal.cancel()
         await asyncio.gather(*self._removals, return_exceptions=True)
-        await heal(self._world)
-        healed = time.monotonic()
-        observed = await self._rest()
+        healed, observed, verdict = await self._heal_and_judge()
+        if finale is not None and verdict.is_green:
+            await self._fail(finale, begun)
+            healed, observed, verdict = await self._heal_and_judge()
         world = self._world
         return Result(
             plan=self._plan,
-            verdict=judge(self._driver.truths.values(), observed),
+            verdict=verdict,
             driver=self._driver,
             observed=observed,
             faults=self._faults,
@@ -89,6 +94,7 @@ class Run:
             writes=world.bare.writes + world.with_pods.writes,
             entries=world.reader.entries,
             redelivered=world.reader.redelivered,
+            replies_lost=sum(door.lost for door in world.doors.doors.values()),
             deaths={part.name: part.deaths for part in world.parts.values() if part.deaths},
             notes=[*world.notes, *(f"the reader ended: {error}" for error in world.reader.errors)],
         )
@@ -125,6 +131,13 @@ class Run:
                 await fault.end()
             except Exception as error:  # a fault that fails must not end the run: it is said, and healed at the end
                 self._world.notes.append(f"fault {plan.number} ({plan.kind}): {type(error).__name__}: {error}")
+
+    async def _heal_and_judge(self) -> tuple[float, Observed, Verdict]:
+        """Since when all is well, what was heard of Jobcast when it came to rest, and what is wrong with it."""
+        await heal(self._world)
+        healed = time.monotonic()
+        observed = await self._rest()
+        return healed, observed, judge(self._driver.truths.values(), observed)
 
     async def _rest(self) -> Observed:
         """When nothing is left to be told; or what there is by then."""

@@ -43,8 +43,8 @@ class Truth:
     """Of the main container that ended last; None where none did, or the Job has no Pods."""
     log_sha256: str | None = None
     """Of the same container."""
-    is_known: bool = False
-    """The ledger had it before it was deleted."""
+    known_at: float | None = None
+    """From then on at the latest the ledger had it; None where nobody looked, or it had it not."""
 
     def note(self, status: str, at: float, version: str, key: str = "") -> Fact:
         """Once each: a fact that is written again is no new one."""

@@ -122,8 +122,9 @@ class World:
         """Keep what the stream holds, before Redis is made to forget it. Nobody may write meanwhile."""
         self.lives.append(await looks.life(self.redis.client))
 
-    def forgot(self, since: float) -> None:
-        self.forgettings.append(Forgetting(since, time.monotonic()))
+    def forgot(self, since: float, *, all_of_it: bool) -> None:
+        """`all_of_it`: not only what it learnt from `since` on."""
+        self.forgettings.append(Forgetting(since, time.monotonic(), all_of_it))
 
     async def known(self, uid: str, seconds: float) -> bool:
         return await until(lambda: looks.is_known(self.redis.client, uid), seconds)

@@ -45,9 +45,16 @@ def test_few_faults_make_redis_forget_and_one_of_each_kind():
 
 def test_after_redis_was_emptied_last_nothing_starts_anew():
     for seed in range(20):
-        *others, last = plan(seed, 0, 40, 25).faults
+        planned = plan(seed, 0, 40, 25)
+        *others, last = planned.faults
+        assert last is planned.finale
         assert last.kind == "redis-emptied"
         assert all(fault.at + fault.seconds < last.at for fault in others)
+
+
+def test_a_run_in_which_redis_forgets_nothing_has_no_finale():
+    assert plan(1, 0, 30, 25, {"kill", "stop"}).finale is None
+    assert plan(1, 10, 0, 25).finale is None
 
 
 def test_only_those_kinds_are_drawn_that_were_asked_for():

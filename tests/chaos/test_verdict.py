@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from chaos.truth import Truth
 from chaos.verdict import Forgetting, Observed, Recorded, Told, Verdict, judge
 
@@ -150,3 +152,55 @@ def test_an_exit_code_and_a_log_that_are_wrong_are_counted_and_those_that_are_mi
     unknown = told(None, None)
     assert unknown.is_green
     assert (unknown.unknown_codes, unknown.without_log) == (1, {"timeout": 1})
+
+
+def test_a_job_that_nobody_ever_heard_of_is_lost_even_if_it_never_ended():
+    truth = a_truth("running")
+    assert verdict(truth, []).counts == {"lost": 1}
+    assert verdict(truth, stream(truth, 0), open=["u"]).counts == {"open": 1}
+
+
+def test_an_end_that_a_replica_could_still_tell_is_lost():
+    truth = a_truth("running", "cancelled", gone=11.0)
+    cut_off = [Forgetting(15.0, 16.0, all_of_it=False)]
+    truth.known_at = 10.5
+    assert verdict(truth, stream(truth, 0), stream(truth, 0), forgettings=cut_off).counts == {"lost": 1}
+    truth.known_at = 14.0  # it may have been behind by so much
+    assert verdict(truth, stream(truth, 0), [], forgettings=cut_off).forgotten == 1
+
+
+@pytest.mark.parametrize(("lacking", "figure"), [("received", "missing"), ("handled", "unhandled")])
+def test_what_was_told_long_before_redis_forgot_must_have_been_read(lacking: str, figure: str):
+    truth = a_truth("running", "cancelled", gone=11.0)
+    life = [replace(told, at=12.0) for told in stream(truth, 0, 1)]
+    first = truth.facts[0].id
+    read: dict[str, Any] = {lacking: {first: 20.0} if lacking == "received" else frozenset({first})}
+    assert verdict(truth, life, [], forgettings=[Forgetting(200.0, 201.0)], **read).counts == {figure: 1}
+    assert verdict(truth, life, [], forgettings=[Forgetting(15.0, 16.0)], **read).is_green
+
+
+def test_many_ends_without_their_exit_code_or_log_are_counted_and_a_few_said():
+    def of(silent: int) -> Verdict:
+        truths = []
+        for number in range(100):
+            truth = Truth(f"job-{number}", "any", uid=str(number), exit_code=0, log_sha256="right")
+            truth.ends = {truth.note("completed", 10.0, "1").id}
+            truths.append(truth)
+        life = [
+            Told(
+                "1-0",
+                fact.id,
+                "completed",
+                truth.uid,
+                None if number < silent else 0,
+                None if number < silent else "right",
+            )
+            for number, truth in enumerate(truths)
+            for fact in truth.facts
+        ]
+        received = {told.id: 20.0 for told in life}
+        records = {truth.name: Recorded(truth.uid, "completed", truth.facts[0].id) for truth in truths}
+        return judge(truths, Observed([life], received=received, records=records))
+
+    assert of(25).is_green
+    assert of(26).counts == {"uncoded": 26, "unlogged": 26}
