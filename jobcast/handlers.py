@@ -1,33 +1,44 @@
 """The registry behind `from jobcast import on`: which function wants which events. Pure: no Celery, no Redis.
 
-    @on("completed", "failed", queue="scoring")
+    @on("completed", "failed", queue="scoring", labels={"team": "a"})
     def score(event): ...
 
 The function stays what it was and can be called in a test with an event made by hand.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from jobcast.event import Event, Status
+from jobcast.event import Event
+from jobcast.filters import Filter, OneOrMore, filter_of
 
 F = TypeVar("F", bound=Callable[..., Any])
+_RATE = re.compile(r"(?=.*[1-9])\d+(\.\d+)?(/[smh])?")
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A function, the statuses it wants, and the Celery options it is to run with."""
+    """A function, the events it wants, and the options it is to run with."""
 
     name: str
     """`<module>.<function>`: the Celery task's name."""
     function: Callable[..., Any]
-    statuses: frozenset[Status]
+    filter: Filter = field(default_factory=Filter)
     options: Mapping[str, Any] = field(default_factory=dict)
+    """Those of `on(...)` that were given."""
 
     def wants(self, event: Event) -> bool:
-        return event.status in self.statuses
+        return self.filter.wants(event)
+
+    def call(self, event: Event) -> None:
+        """Raises what the function raises, and TypeError when what it returned would have to be awaited: nobody will."""
+        returned = self.function(event)
+        if inspect.isawaitable(returned):
+            getattr(returned, "close", lambda: None)()  # lest Python warns that it was never awaited
+            raise TypeError(f"handler {self.name} returned what must be awaited; it must be a plain function")
 
 
 class Registry:
@@ -59,31 +70,135 @@ registry = Registry()
 """The one that `on` fills and the worker reads."""
 
 
-def on(*statuses: str, into: Registry | None = None, **options: Any) -> Callable[[F], F]:
+def on(
+    *statuses: str,
+    labels: Mapping[str, OneOrMore] | None = None,
+    namespace: OneOrMore | None = None,
+    pipeline: OneOrMore | None = None,
+    queue: str | None = None,
+    priority: int | None = None,
+    rate_limit: str | float | None = None,
+    time_limit: float | None = None,
+    soft_time_limit: float | None = None,
+    max_retries: int | None = None,
+    retry_backoff: float | None = None,
+    retry_backoff_max: float | None = None,
+    retry_jitter: bool | None = None,
+    acks_late: bool | None = None,
+    into: Registry | None = None,
+) -> Callable[[F], F]:
     """Have the function called with every event of these statuses; with none named, of all.
 
-    `options` are Celery's own task options (`queue`, `max_retries`, `rate_limit`, `time_limit`, …). Raises ValueError
-    for a status that does not exist, and for a function whose body would not run when it is called. The function gets
-    the event (one of `jobcast.event`), at least once an event, and must bear a repetition: `event.id` is the same each
-    time.
+    It gets the event (one of `jobcast.event`), at least once an event, and must bear a repetition: `event.id` is the same
+    each time. What it returns is ignored; when it raises it is called again, later each time, and after `max_retries` the
+    event is a dead letter.
+
+    Filters, all of which must hold:
+        labels              of the Job, by value or list of values; METADATA_LABELS must list them
+        namespace           of the Job; one or a list
+        pipeline            short for the label `pipeline`
+
+    Celery's options, which mean what they mean there:
+        queue               served by any worker with that queue; without one, by the worker that read the event
+        priority            0 to 9, among the tasks that wait in one queue; with Redis as broker 0 is first
+        rate_limit          calls in each worker, for example "10/s", "100/m"
+        time_limit          seconds, then its process is killed; needs --pool prefork
+        soft_time_limit     seconds, then SoftTimeLimitExceeded is raised in it; needs --pool prefork
+        acks_late           always True: the event is acknowledged when the function has ended
+
+    Retries:
+        max_retries         calls after the first; default 3
+        retry_backoff       seconds before the first retry, doubled for each further one; default 1
+        retry_backoff_max   the longest of these waits, in seconds; default 600
+        retry_jitter        each wait is shortened by chance, to no less than half; default True
+
+    Raises ValueError, naming the function, for a value that cannot be meant and for a function whose body would not run
+    when it is called with one event.
     """
-    wanted = []
     for status in statuses:
         if callable(status):
             raise ValueError("@on needs parentheses: @on() for every event, or for example @on('completed')")
-        if status not in Status.__members__.values():
-            known = ", ".join(Status)
-            raise ValueError(f"on({status!r}): no such status; there are {known}")
-        wanted.append(Status(status))
+    given = {
+        "queue": queue,
+        "priority": priority,
+        "rate_limit": rate_limit,
+        "time_limit": time_limit,
+        "soft_time_limit": soft_time_limit,
+        "max_retries": max_retries,
+        "retry_backoff": retry_backoff,
+        "retry_backoff_max": retry_backoff_max,
+        "retry_jitter": retry_jitter,
+        "acks_late": acks_late,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
 
     def register(function: F) -> F:
-        if not inspect.isroutine(function):
-            raise ValueError(f"on(...) is for functions, and {function!r} is none")
-        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-            raise ValueError(f"handler {function.__qualname__} must be a plain function, not async and not a generator")
-        name = f"{function.__module__}.{function.__qualname__}"
-        handler = Handler(name, function, frozenset(wanted or Status), options)
-        (registry if into is None else into).add(handler)
+        name = _checked_name(function)
+        try:
+            wanted = filter_of(statuses, labels, namespace, pipeline)
+            _check(options)
+        except ValueError as error:
+            raise ValueError(f"handler {name}: {error}") from None
+        (registry if into is None else into).add(Handler(name, function, wanted, options))
         return function
 
     return register
+
+
+def _checked_name(function: Any) -> str:
+    if not inspect.isroutine(function):
+        raise ValueError(f"on(...) is for functions, and {function!r} is none")
+    name = f"{function.__module__}.{function.__qualname__}"
+    for is_of_the_kind in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+        if is_of_the_kind(function):
+            raise ValueError(f"handler {name} must be a plain function, not async and not a generator")
+    try:
+        inspect.signature(function).bind(object())
+    except TypeError:
+        raise ValueError(f"handler {name} must take one argument, the event") from None
+    return name
+
+
+def _is_number(value: Any, *, above: float = 0) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and above <= value <= 1_000_000
+
+
+def _is_integer(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _is_seconds(value: Any) -> bool:
+    return _is_number(value, above=0.001)
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "queue": (
+        lambda value: isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable() and "," not in value,
+        "it must be the name of a queue",
+    ),
+    "priority": (lambda value: _is_integer(value, 9), "it must be a whole number from 0 to 9"),
+    "rate_limit": (
+        lambda value: bool(_RATE.fullmatch(value)) if isinstance(value, str) else _is_number(value, above=0.001),
+        "it must be calls a second, or for example '10/s', '100/m', '3/h'",
+    ),
+    "time_limit": (_is_seconds, "it must be seconds, more than 0"),
+    "soft_time_limit": (_is_seconds, "it must be seconds, more than 0"),
+    "max_retries": (lambda value: _is_integer(value, 1_000_000), "it must be a whole number from 0 up"),
+    "retry_backoff": (_is_number, "it must be a number from 0 up"),
+    "retry_backoff_max": (_is_number, "it must be a number from 0 up"),
+    "retry_jitter": (lambda value: isinstance(value, bool), "it must be True or False"),
+    "acks_late": (
+        lambda value: value is True,
+        "an event is acknowledged when its handler has ended; to have it called once only, say max_retries=0",
+    ),
+}
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        is_right, what_is_right = _CHECKS[name]
+        if not is_right(value):
+            raise ValueError(f"{name}={value!r}: {what_is_right}")
+    soft, hard = options.get("soft_time_limit"), options.get("time_limit")
+    if soft is not None and hard is not None and soft >= hard:
+        raise ValueError(f"soft_time_limit={soft!r}: it must be less than time_limit, which is {hard!r}")

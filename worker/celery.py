@@ -7,4 +7,4 @@ from worker.handlers import load
 from worker.settings import WorkerSettings
 
 settings = read(WorkerSettings)
-app = create_app(settings, load(settings.handlers, registry))
+app = create_app(settings, load(settings.handlers, registry, settings.metadata_labels))

@@ -18,6 +18,7 @@ from jobcast.settings import EXIT_WRONG_SETTINGS
 from worker import sweep
 from worker.bridge import Bridge
 from worker.grace import Grace
+from worker.handlers import HandlerError, check_pool, refuse
 from worker.http import PortTaken, Probe
 from worker.outcome import Handed, handed
 from worker.queues import own_queue
@@ -34,6 +35,7 @@ def install(app: "WorkerApp") -> None:
     app.steps["worker"].update(ORDER)
     app.steps["consumer"].add(BrokerStep)
     # Weak references to local functions would be gone at once.
+    signals.celeryd_after_setup.connect(_check_pool, weak=False)
     signals.celeryd_after_setup.connect(_take_own_queue, weak=False)
     signals.worker_process_init.connect(app.after_fork, weak=False)
     signals.task_revoked.connect(_tell_revoked, weak=False)
@@ -138,6 +140,13 @@ class BrokerStep(bootsteps.StartStopStep):
 
 def _running() -> frozenset[Handed]:
     return frozenset(handed(request) for request in tuple(state.active_requests))
+
+
+def _check_pool(instance: Any, **_: Any) -> None:
+    try:
+        check_pool([task.handler for task in instance.app.tasks_of_handlers], instance.pool_cls.__module__)
+    except HandlerError as error:
+        refuse(error)
 
 
 def _take_own_queue(sender: str, instance: Any, **_: Any) -> None:

@@ -64,13 +64,13 @@ class HandlerTask(Task):  # type: ignore[type-arg]
         if tries > limit:
             return self._give_up(entry, body, tries - 1, "its process died each time, or it ran out of time", "")
         try:
-            self.handler.function(wire.decode(body))
+            self.handler.call(wire.decode(body))
         except Retry:
             raise
         except Ignore:
             pass
         except (Exception, SystemExit) as error:  # SystemExit would end the worker, with a pool that does not fork
-            reason = f"{type(error).__name__}: {error}"
+            reason = _told(error)
             if tries >= limit:
                 return self._give_up(entry, body, tries, reason, traceback.format_exc())
             pause = self._pause(tries)
@@ -106,6 +106,13 @@ class HandlerTask(Task):  # type: ignore[type-arg]
 
     def _option(self, name: str, default: Any) -> Any:
         return self.handler.options.get(name, default)
+
+
+def _told(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # it is somebody's class, and its text is their code too
+        return f"{type(error).__name__}, whose text cannot be had"
 
 
 def _insist(ask: Callable[[], R]) -> R | None:
