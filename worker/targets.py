@@ -38,7 +38,7 @@ class HandlerTarget:
 
     def __init__(self, task: "HandlerTask", own_queue: str) -> None:
         self.name = task.handler.name
-        self.statuses = task.handler.statuses
+        self.statuses = task.handler.filter.statuses
         self._task = task
         self._queue = task.handler.options.get("queue", own_queue)
 
