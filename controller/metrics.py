@@ -40,6 +40,9 @@ errors = Counter(
 log_bytes = Counter("jobcast_log_bytes_total", "Bytes of log read", registry=registry)
 log_reads = Counter("jobcast_log_reads_total", "Log reads that ended", ["state"], registry=registry)
 redis_up = Gauge("jobcast_redis_up", "Whether Redis took the last command", registry=registry)
+dead_groups = Gauge(
+    "jobcast_dead_groups", "Consumer groups that are behind and that nobody reads for", registry=registry
+)
 answers = Counter("jobcast_ledger_answers_total", "Answers to steps", ["answer"], registry=registry)
 finalizers_held = Gauge("jobcast_finalizers_held", "Jobs that our finalizer holds", registry=registry)
 finalizers_released_untold = Counter(

@@ -4,9 +4,9 @@
 -- XADD or HSET): a full Redis, or a key of another type, refuses the step whole, and nothing is recorded that was not told.
 --
 -- KEYS  row · open · events · evaluation · epoch
--- ARGV  1 uid   2 resourceVersion   3 an epoch, in case there is none   4 retention (s)   5 stream length
---       6 created (Unix s)   7 eval_id   8 namespace   9 name   10 the Job's status: pending or one of the events'
---       11 number of events
+-- ARGV  1 uid   2 resourceVersion   3 an epoch, in case there is none   4 retention (s)
+--       5 created (Unix s)   6 eval_id   7 namespace   8 name   9 the Job's status: pending or one of the events'
+--       10 number of events
 --       then four for each event, in order: id, status, channel, JSON; the last that is not progress is the target, the
 --       ones before it are told only together with it, where they were not told yet and nothing newer of their kind was;
 --       progress is published and nothing else, once each, and never after the end
@@ -24,8 +24,8 @@ local function number(text)
   return value and value >= 0 and value < 2 ^ 64 and value or 0
 end
 local version = tonumber(ARGV[2])
-local events = tonumber(ARGV[11])
-local first_field = 12 + events * 4
+local events = tonumber(ARGV[10])
+local first_field = 11 + events * 4
 
 local epoch = redis.call('GET', KEYS[5])
 local row = redis.call('HMGET', KEYS[1], 'status', 'version', 'running', 'suspended')
@@ -33,7 +33,7 @@ local status, told_version = row[1], number(row[2])
 local told = { running = row[3], suspended = row[4] }
 
 local target, progress = nil, {}
-for at = 12, first_field - 1, 4 do
+for at = 11, first_field - 1, 4 do
   if ARGV[at + 1] ~= 'progress' then
     target = at
   elseif redis.call('HEXISTS', KEYS[1], 'progress:' .. ARGV[at]) == 0 then
@@ -69,16 +69,16 @@ if not epoch then
   redis.call('SET', KEYS[5], epoch)
 end
 local retention = tonumber(ARGV[4])
-local fields = { 'uid', ARGV[1], 'eval_id', ARGV[7], 'namespace', ARGV[8], 'name', ARGV[9], 'created', ARGV[6] }
+local fields = { 'uid', ARGV[1], 'eval_id', ARGV[6], 'namespace', ARGV[7], 'name', ARGV[8], 'created', ARGV[5] }
 if is_new then
-  status = ARGV[10]
+  status = ARGV[9]
   fields[#fields + 1] = 'status'
   fields[#fields + 1] = status
   fields[#fields + 1] = 'version'
   fields[#fields + 1] = string.format('%.0f', math.max(version, told_version))
 end
 local count, last = 0, nil
-for at = 12, first_field - 1, 4 do
+for at = 11, first_field - 1, 4 do
   local id, name = ARGV[at], ARGV[at + 1]
   if progress[at] then
     redis.call('HSET', KEYS[1], 'progress:' .. id, '1')
@@ -86,8 +86,8 @@ for at = 12, first_field - 1, 4 do
   -- Whoever lags behind knows an older running than the one that was told: it is past, and is not told again.
   elseif is_new and name ~= 'progress' and told[name] ~= id
     and (at == target or not told[name] or version >= told_version) then
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*',
-      'id', id, 'status', name, 'eval_id', ARGV[7], 'event', ARGV[at + 3])
+    redis.call('XADD', KEYS[3], '*',
+      'id', id, 'status', name, 'eval_id', ARGV[6], 'event', ARGV[at + 3])
     redis.call('PUBLISH', ARGV[at + 2], ARGV[at + 3])
     fields[#fields + 1] = name
     fields[#fields + 1] = id
@@ -97,9 +97,9 @@ for at = 12, first_field - 1, 4 do
 end
 redis.call('HSET', KEYS[1], unpack(fields))
 
-local listed = ARGV[6] .. ' ' .. status .. ' ' .. ARGV[8] .. '/' .. ARGV[9]
+local listed = ARGV[5] .. ' ' .. status .. ' ' .. ARGV[7] .. '/' .. ARGV[8]
 -- The newest Job of an evaluation is its record; an older one that ends late does not take it back. It lists them all.
-if record[1] == ARGV[1] or not record[2] or number(record[2]) <= tonumber(ARGV[6]) then
+if record[1] == ARGV[1] or not record[2] or number(record[2]) <= tonumber(ARGV[5]) then
   if record[1] and record[1] ~= ARGV[1] then
     local jobs, past = {}, {}
     for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
@@ -115,7 +115,7 @@ if record[1] == ARGV[1] or not record[2] or number(record[2]) <= tonumber(ARGV[6
     end
     for _, field in ipairs(past) do redis.call('HDEL', KEYS[4], field) end
   end
-  redis.call('HSET', KEYS[4], 'uid', ARGV[1], 'created', ARGV[6], 'namespace', ARGV[8], 'name', ARGV[9],
+  redis.call('HSET', KEYS[4], 'uid', ARGV[1], 'created', ARGV[5], 'namespace', ARGV[7], 'name', ARGV[8],
     'status', status, 'job:' .. ARGV[1], listed)
   if last then redis.call('HSET', KEYS[4], 'event', ARGV[last + 3]) end
   if last and TERMINAL[status] then
@@ -145,6 +145,6 @@ if TERMINAL[status] then
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('EXPIRE', KEYS[1], retention)
 elseif is_new then
-  redis.call('ZADD', KEYS[2], ARGV[6], ARGV[1])
+  redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1])
 end
 return { answer, status, epoch, count }

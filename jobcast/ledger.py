@@ -116,7 +116,6 @@ class Ledger:
         *,
         identity: str = "",
         retention: int = 604_800,
-        stream_length: int = 1_000_000,
         forgot: Callable[[str], None] = lambda reason: None,
         trouble: Callable[[str | None], None] = lambda reason: None,
     ) -> None:
@@ -134,7 +133,6 @@ class Ledger:
         self.run = self._link.run
         """The answer to one command, in a shared round trip; for the ledger's own rooms. Waits while Redis is away."""
         self._retention = retention
-        self._stream_length = stream_length
         self._forgot = forgot
 
     async def __aenter__(self) -> "Ledger":
@@ -167,7 +165,6 @@ class Ledger:
             step.version,
             secrets.token_hex(8),
             self._retention,
-            self._stream_length,
             step.created,
             step.eval_id,
             step.namespace,
@@ -200,11 +197,6 @@ class Ledger:
     async def keep(self, uids: Sequence[str]) -> None:
         """Have the rows of these ended Jobs outlive the Jobs: the API server still shows them."""
         await self._answers([("EXPIRE", self.keys.job(uid), self._retention) for uid in uids])
-
-    async def trim(self, max_age: float) -> None:
-        """Drop stream entries older than `max_age` seconds, by the clock of Redis."""
-        seconds, _ = await self.run("TIME")
-        await self.run("XTRIM", self.keys.events, "MINID", "~", f"{int((float(seconds) - max_age) * 1000)}-0")
 
     async def claim(self, uid: str) -> bool:
         """Take, or renew, the right to read this Job's logs; False while another replica has it."""

@@ -103,8 +103,13 @@ class CoreSettings(BaseSettings):
     retention_seconds: int = Field(
         604_800, ge=60, le=31_536_000, description="Records and ledger rows are kept so long after the end"
     )
-    stream_max_seconds: int = Field(604_800, ge=60, le=31_536_000, description="The stream is trimmed by age")
-    stream_max_length: int = Field(1_000_000, ge=1000, le=1_000_000_000, description="and by length")
+    stream_max_seconds: int = Field(604_800, ge=60, le=31_536_000, description="The stream is trimmed by age,")
+    stream_max_length: int = Field(
+        1_000_000,
+        ge=1000,
+        le=1_000_000_000,
+        description="and by length, both without what a living consumer group has not acknowledged yet",
+    )
     grace_seconds: Seconds = Field(25, description="From SIGTERM to the last exit; keep it below the Pod's")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line written")
     log_format: Literal["json", "console"] | None = Field(

@@ -75,7 +75,6 @@ async def sweep_once(settings: CoreSettings, *, told: Callable[[Event], None] = 
                 Keys(settings.key_prefix),
                 identity=f"sweep {socket.gethostname()}/{os.getpid()}",
                 retention=settings.retention_seconds,
-                stream_length=settings.stream_max_length,
             )
         )
         api = await stack.enter_async_context(Api(access, reading_of(settings)))

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from prometheus_client import Counter, Gauge, Histogram
 
 stream_lag = Gauge("jobcast_stream_lag", "Entries that a group has not acknowledged", ["group"])
+dead_groups = Gauge("jobcast_dead_groups", "Consumer groups that are behind and that nobody reads for")
 dead_letters = Counter("jobcast_dead_letters", "Events given up on")
 handled = Histogram(
     "jobcast_handler_seconds",

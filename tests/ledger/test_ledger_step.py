@@ -203,20 +203,6 @@ async def test_what_was_told_last_can_be_recalled(world: World) -> None:
     }
 
 
-async def test_the_stream_is_trimmed_by_length_and_by_age(world: World) -> None:
-    world.ledger._stream_length = 1
-    for number in range(300):
-        await world.tell("completed", uid=str(number))
-    assert await world.client.xlen(world.keys.events) < 210, "whole nodes of a hundred entries go"
-    world.ledger._stream_length = 1_000_000
-    await asyncio.gather(*(world.tell("completed", uid=f"more {number}") for number in range(300)))
-    length = await world.client.xlen(world.keys.events)
-    await world.ledger.trim(max_age=3600)
-    assert await world.client.xlen(world.keys.events) == length
-    await world.ledger.trim(max_age=-3600)
-    assert await world.client.xlen(world.keys.events) < 100
-
-
 @pytest.mark.must_survive(26)
 async def test_a_script_that_redis_forgot_is_loaded_again(world: World) -> None:
     await world.tell("running", key="a")
