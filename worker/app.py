@@ -13,6 +13,7 @@ from jobcast.handlers import Registry
 from jobcast.keys import Keys
 from worker import log, metrics, steps
 from worker.broker import ANSWER_SECONDS, Broker
+from worker.conveyor import Conveyor
 from worker.entries import Entries
 from worker.outcome import Handed, Outcome, handed
 from worker.presence import Presence
@@ -38,6 +39,7 @@ class WorkerApp(Celery):
     """The Probe while the worker runs."""
     bridge: Any = None
     """The Bridge while the worker runs. Hears of tasks that ended in this worker."""
+    conveyor: Conveyor
     redis: Presence
     """As the bridge finds it."""
     broker: Presence
@@ -89,6 +91,7 @@ def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
     app.jobcast = settings
     app.keys = Keys(settings.key_prefix)
     app._entries_lock = threading.Lock()
+    app.conveyor = Conveyor()
     app.redis = Presence("redis", metrics.redis_up)
     app.broker = Presence("broker", metrics.broker_up)
     app.conf.update(configuration(settings))

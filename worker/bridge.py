@@ -208,7 +208,7 @@ class Bridge:
             )
 
     def _hand_out(self) -> None:
-        if self._flights.ready() is None:
+        if self._flights.ready() is None or (self._own_queue and not self._app.conveyor.is_open):
             return
         with producing(self._app) as producer:
             while (flight := self._flights.ready()) is not None:

@@ -80,7 +80,7 @@ class BridgeStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         app: WorkerApp = parent.app
         own = own_queue(app.jobcast.key_prefix, parent.hostname)
-        targets: list[Target] = [HandlerTarget(task, own) for task in app.tasks_of_handlers]
+        targets: list[Target] = [HandlerTarget(app, task, own) for task in app.tasks_of_handlers]
         targets += [RouteTarget(app, route) for route in app.jobcast.routes]
         if not targets:
             log.warning("no handlers and no routes: every event is acknowledged unread; set HANDLERS or ROUTES")
@@ -135,7 +135,11 @@ class BrokerStep(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         if consumer.restart_count > 0 and consumer.app.bridge is not None:
             consumer.app.bridge.lost_all_but(_running())
+        consumer.app.conveyor.attach(consumer)
         consumer.app.broker.is_back()
+
+    def stop(self, consumer: Any) -> None:
+        consumer.app.conveyor.detach()
 
 
 def _running() -> frozenset[Handed]:

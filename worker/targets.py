@@ -8,12 +8,17 @@ import msgspec
 from kombu import Queue
 
 from jobcast.event import Event, Status
+from worker.conveyor import Message, headers_of
 from worker.settings import Route
 
 if TYPE_CHECKING:
     from worker.app import WorkerApp
     from worker.flights import Flight
     from worker.tasks import HandlerTask
+
+
+BY_THE_BROKER = frozenset({"queue", "priority"})
+"""Options of a handler whose tasks have to go by the broker."""
 
 
 class Target(Protocol):
@@ -36,22 +41,32 @@ class HandlerTarget:
 
     ends_with_its_task = True
 
-    def __init__(self, task: "HandlerTask", own_queue: str) -> None:
+    def __init__(self, app: "WorkerApp", task: "HandlerTask", own_queue: str) -> None:
         self.name = task.handler.name
         self.statuses = task.handler.filter.statuses
+        self._app = app
         self._task = task
         self._queue = task.handler.options.get("queue", own_queue)
+        self._headers = headers_of(app, task)
+        # The broker knows how to order them, and who else may want them.
+        self._is_for_the_broker = not BY_THE_BROKER.isdisjoint(task.handler.options)
 
     def wants(self, event: Event) -> bool:
         return self._task.handler.wants(event)
 
     def hand(self, flight: "Flight[Target]", producer: Any) -> str:
         task_id = f"{flight.event_id}:{self.name}"
+        args = (flight.entry, flight.body)
+        argsrepr = f"({flight.entry!r}, …)"  # the event may be long, and nobody's business in a log
+        if not self._is_for_the_broker:
+            message = Message(self._app, self._headers, task_id, args, argsrepr, self._queue)
+            if self._app.conveyor.put(message):
+                return task_id
         self._task.apply_async(
-            args=(flight.entry, flight.body),
+            args=args,
             task_id=task_id,
             queue=self._queue,
-            argsrepr=f"({flight.entry!r}, …)",  # type: ignore[call-arg] # the event may be long, and nobody's business in a log
+            argsrepr=argsrepr,  # type: ignore[call-arg] # the stubs lack it
             retry=False,  # the bridge retries
             producer=producer,
         )

@@ -1,0 +1,111 @@
+"""From the bridge's thread to Celery's consumer without the broker: tasks that live and die with this process (ADR 14).
+
+What Celery gets is what its broker would have brought, by the door that its broker uses: time limits, rate limits,
+revocation, events and pools work as they always do. Acknowledging it is nothing: the stream's entry is what counts.
+"""
+
+import os
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from kombu.exceptions import OperationalError
+
+if TYPE_CHECKING:
+    from worker.app import WorkerApp
+    from worker.tasks import HandlerTask
+
+AT_ONCE = 8
+"""Tasks begun in one turn of Celery's loop: enough to share its cost, few enough that a signal to stop is soon noticed by a
+pool that works in the loop itself."""
+
+
+class Conveyor:
+    """Between two threads: `put` is the bridge's, the others are of Celery's consumer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[Message] = deque()
+        self._consumer: Any = None
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the consumer is there."""
+        return self._consumer is not None
+
+    def attach(self, consumer: Any) -> None:
+        """The consumer begins to read."""
+        if consumer.hub is not None:
+            consumer.hub.add_reader(self._read, self._deliver)
+        with self._lock:
+            self._consumer = consumer
+
+    def detach(self) -> None:
+        """It reads no more. What still waits is dropped: Celery forgets what it has reserved, too."""
+        with self._lock:
+            consumer, self._consumer = self._consumer, None
+            if self._waiting:
+                self._waiting.clear()
+                os.read(self._read, 1)
+        if consumer is not None and consumer.hub is not None:
+            consumer.hub.remove(self._read)
+
+    def put(self, message: "Message") -> bool:
+        """False where it has to go by the broker: Celery waits for nothing else there (gevent, a transport without an event
+        loop). Raises OperationalError while the consumer is not there."""
+        with self._lock:
+            if self._consumer is None:
+                raise OperationalError("celery's consumer is not connected to its broker")
+            if self._consumer.hub is None:
+                return False
+            self._waiting.append(message)
+            if len(self._waiting) == 1:
+                os.write(self._write, b"!")  # it is in the pipe as long as something waits
+        return True
+
+    def _deliver(self, *_: Any) -> None:
+        for _turn in range(AT_ONCE):
+            with self._lock:
+                consumer = self._consumer
+                if consumer is None or not self._waiting:
+                    break
+                message = self._waiting.popleft()
+                if not self._waiting:
+                    os.read(self._read, 1)
+            handle = consumer.strategies[message.headers["task"]]
+            handle(message, None, message.acknowledge, message.reject, consumer.on_task_message)
+
+
+class Message:
+    """Of one task, as Celery's strategy wants a message of its broker's."""
+
+    content_type = content_encoding = None
+    body = None
+
+    def __init__(
+        self, app: "WorkerApp", headers: dict[str, Any], task_id: str, args: tuple[str, str], argsrepr: str, queue: str
+    ) -> None:
+        """`headers` are those that all messages of a task share; see `headers_of`."""
+        self._app = app
+        self.headers = {**headers, "id": task_id, "root_id": task_id, "argsrepr": argsrepr}
+        self.payload = {"args": args, "kwargs": {}}
+        # A retry goes by the broker, to this queue.
+        self.delivery_info = {"exchange": "", "routing_key": queue}
+        self.properties = {"correlation_id": task_id}
+
+    def acknowledge(self, *_: Any) -> None:
+        """There is nobody to tell."""
+
+    def reject(self, _logger: Any, _errors: Any, requeue: bool) -> None:
+        """The task's process died, or it asked for it."""
+        if requeue:
+            self._app.on_lost((self.headers["id"], self.payload["args"][0]))
+
+
+def headers_of(app: "WorkerApp", task: "HandlerTask") -> dict[str, Any]:
+    """What Celery would write into each message of the task; its own are added in a Message."""
+    headers: dict[str, Any] = app.amqp.as_task_v2("", task.name, argsrepr="", ignore_result=task.ignore_result).headers
+    return headers
