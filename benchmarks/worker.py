@@ -108,8 +108,14 @@ def _worker(url: str, what: str) -> Iterator["subprocess.Popen[bytes]"]:
         Path(folder, "bench_handlers.py").write_text(HANDLERS)
         environment = {
             **os.environ,
-            **{"REDIS_URL": url, "HANDLERS": "bench_handlers", "PYTHONPATH": folder, "WHAT": what},
-            **{"SWEEP_SECONDS": "0", "WORKER_HTTP_PORT": "0", "HTTP_HOST": "127.0.0.1", "LOG_LEVEL": "warning"},
+            "REDIS_URL": url,
+            "HANDLERS": "bench_handlers",
+            "PYTHONPATH": folder,
+            "WHAT": what,
+            "SWEEP_SECONDS": "0",
+            "WORKER_HTTP_PORT": "0",
+            "HTTP_HOST": "127.0.0.1",
+            "LOG_LEVEL": "warning",
         }
         command = [
             sys.executable,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import OperationalError
 
+from worker.outcome import Handed
+
 if TYPE_CHECKING:
     from worker.app import WorkerApp
     from worker.tasks import HandlerTask
@@ -91,6 +93,7 @@ class Message:
         """`headers` are those that all messages of a task share; see `headers_of`."""
         self._app = app
         self.headers = {**headers, "id": task_id, "root_id": task_id, "argsrepr": argsrepr}
+        self._handed: Handed = task_id, args[0]
         self.payload = {"args": args, "kwargs": {}}
         # A retry goes by the broker, to this queue.
         self.delivery_info = {"exchange": "", "routing_key": queue}
@@ -102,7 +105,7 @@ class Message:
     def reject(self, _logger: Any, _errors: Any, requeue: bool) -> None:
         """The task's process died, or it asked for it."""
         if requeue:
-            self._app.on_lost((self.headers["id"], self.payload["args"][0]))
+            self._app.on_lost(self._handed)
 
 
 def headers_of(app: "WorkerApp", task: "HandlerTask") -> dict[str, Any]:
