@@ -12,8 +12,8 @@ import redis
 
 from benchmarks.replay import Player, Tape, playing
 from benchmarks.running import Running, running
-from benchmarks.valkey import valkey
 from benchmarks.watch import kubeconfig
+from testbed.valkey import valkey
 
 JOBS = 20_000
 TAPE = Tape(running=300, staying=1000, pods_every=10)

@@ -23,8 +23,8 @@ import redis
 
 from benchmarks.replay import NAMESPACE
 from benchmarks.running import Running
-from benchmarks.valkey import Valkey, valkey
 from devcluster import DevCluster
+from testbed.valkey import ValkeyServer, valkey
 
 TRIES = 5
 AWAY_SECONDS = 3.0
@@ -129,7 +129,7 @@ def _namespaces() -> Any:
 
 def rows() -> list[tuple[str, str, str]]:
     tries = int(os.environ.get("TRIES", TRIES))
-    with tempfile.TemporaryDirectory() as folder, valkey(remembers=True) as server:
+    with tempfile.TemporaryDirectory() as folder, valkey("--appendfsync", "everysec", persistent=True) as server:
         config = Path(folder) / "kubeconfig"
         with _cluster(config) as world, redis.Redis(port=server.port) as client:
             settings = {"KUBECONFIG": str(config), "REDIS_URL": server.url}
@@ -169,11 +169,11 @@ def _after_api_server(world: World, client: redis.Redis) -> float:
     return _told(client, name) - accepted
 
 
-def _after_redis(world: World, client: redis.Redis, server: Valkey) -> tuple[float, float]:
+def _after_redis(world: World, client: redis.Redis, server: ValkeyServer) -> tuple[float, float]:
     names = [world.run_one() for _ in range(MANY)]
     for name in names:
         _told(client, name, "running")
-    server.kill()
+    server.stop(kill=True)
     for name in names:
         world.end(name)
     time.sleep(AWAY_SECONDS)

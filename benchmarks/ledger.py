@@ -6,7 +6,6 @@ import time
 import redis.asyncio
 
 from benchmarks.objects import job
-from benchmarks.valkey import valkey
 from controller.workers import WORKERS
 from jobcast.connection import connect
 from jobcast.job import Job
@@ -16,6 +15,7 @@ from jobcast.reading import Reading, WireJob
 from jobcast.status import standing
 from jobcast.telling import Context, Teller, due
 from jobcast.wire import encode
+from testbed.valkey import valkey
 
 JOBS = 20_000
 

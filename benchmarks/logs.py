@@ -18,13 +18,13 @@ import redis.asyncio
 from benchmarks.cluster import NAMESPACE, Played, Scene, Stage, log_block, playing
 from benchmarks.objects import pod
 from benchmarks.running import memory, running
-from benchmarks.valkey import valkey
 from benchmarks.watch import kubeconfig
 from jobcast.archive import open_archive
 from jobcast.archive.base import LogPlace
 from jobcast.excerpt import LogRead
 from jobcast.kube import Access, Api
 from jobcast.logs import LogReads, Wanted
+from testbed.valkey import valkey
 
 MB = 1_000_000
 LONG = Scene(jobs=1, seconds=0, lead=0, log_bytes=MB, log_repeats=100)

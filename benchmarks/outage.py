@@ -12,8 +12,8 @@ import redis
 
 from benchmarks.replay import Tape, playing
 from benchmarks.running import Running, running
-from benchmarks.valkey import valkey
 from benchmarks.watch import kubeconfig
+from testbed.valkey import valkey
 
 SECONDS = 60
 RATE = 100
@@ -28,7 +28,11 @@ EVENTS = "{evaluation}:events"
 
 def rows() -> list[tuple[str, str, str]]:
     seconds = float(os.environ.get("SECONDS", SECONDS))
-    with tempfile.TemporaryDirectory() as folder, valkey(remembers=True) as server, playing(TAPE) as player:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        valkey("--appendfsync", "everysec", persistent=True) as server,
+        playing(TAPE) as player,
+    ):
         config = kubeconfig(Path(folder), player.url)
         settings = {"KUBECONFIG": config, "REDIS_URL": server.url, "LOG_LEVEL": "warning"}
         with running(folder, **settings) as controller, redis.Redis(port=server.port) as client:
@@ -36,7 +40,7 @@ def rows() -> list[tuple[str, str, str]]:
             player.play(BEFORE, RATE * 5)
             _wait_until_told(client, BEFORE)
             before = controller.rss()
-            server.kill()
+            server.stop(kill=True)
             jobs = BEFORE + int(seconds * RATE)
             player.play(jobs, RATE)
             while player.position().ended < jobs:

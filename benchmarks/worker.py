@@ -13,10 +13,10 @@ from pathlib import Path
 import redis
 import redis.exceptions
 
-from benchmarks.valkey import valkey
 from jobcast import wire
 from jobcast.event import Completed, JobRef, Log, event_id
 from jobcast.keys import Keys
+from testbed.valkey import valkey
 
 ROOT = Path(__file__).parents[1]
 BACKLOG = int(os.environ.get("EVENTS", "100000"))

@@ -10,6 +10,7 @@ import redis
 
 from chaos.parts import Part
 from chaos.plan import FaultPlan
+from chaos.redisproxy import WRITES
 from chaos.valkey import Valkey
 from chaos.world import World
 
@@ -205,20 +206,20 @@ class RedisKilled(Fault):
     kinds = ("redis-killed",)
 
     async def begin(self) -> None:
-        await self.world.redis.kill()
+        await self.world.redis.down()
 
     async def end(self) -> None:
-        await self.world.redis.start()
+        await self.world.redis.up()
 
 
 class RedisStopped(Fault):
     kinds = ("redis-stopped",)
 
     async def begin(self) -> None:
-        self.world.redis.send(signal.SIGSTOP)
+        self.world.redis.freeze()
 
     async def end(self) -> None:
-        self.world.redis.send(signal.SIGCONT)
+        self.world.redis.thaw()
 
 
 class RedisFull(Fault):
@@ -253,11 +254,11 @@ class RedisEmptied(Fault):
         self._since = time.monotonic()
         await world.doors.lead_to(None)
         await world.remember()
-        await world.redis.kill()
+        await world.redis.down()
         world.redis.empty()
 
     async def end(self) -> None:
-        await self.world.redis.start()
+        await self.world.redis.up()
         await self.world.doors.lead_to(self.world.redis.port)
         self.world.forgot(self._since, all_of_it=True)
 
@@ -269,8 +270,8 @@ class RedisFailover(Fault):
 
     async def begin(self) -> None:
         world = self.world
-        self._replica = Valkey(world.folder / f"redis-{self.plan.number}")
-        await self._replica.start()
+        self._replica = Valkey(world.folder)
+        await self._replica.up()
         await self._replica.client.replicaof("127.0.0.1", str(world.redis.port))
         async with asyncio.timeout(60):
             while (await self._replica.client.info("replication")).get("master_link_status") != "up":
@@ -290,10 +291,10 @@ class ReplyLost(Fault):
     kinds = ("reply-lost",)
 
     async def begin(self) -> None:
-        self.world.doors.doors[self.plan.targets[0]].lose_replies()
+        self.world.doors.doors[self.plan.targets[0]].lose_reply_to(*WRITES, always=True)
 
     async def end(self) -> None:
-        self.world.doors.doors[self.plan.targets[0]].forgive()
+        self.world.doors.doors[self.plan.targets[0]].lose_no_more()
 
 
 class ConnectionReset(Fault):
@@ -338,14 +339,15 @@ async def heal(world: World) -> None:
         door.code, door.is_shut = None, False
         door.flow()
     for link in world.doors.doors.values():
-        link.forgive()
+        link.is_shut = False
+        link.lose_no_more()
     for part in world.parts.values():
         if part.process is None or part.process.poll() is not None:
             part.start()
         part.send(signal.SIGCONT)
     if world.redis.process is None:
-        await world.redis.start()
-    world.redis.send(signal.SIGCONT)
+        await world.redis.up()
+    world.redis.thaw()
     try:
         await world.redis.client.config_set("maxmemory", "0")
         await world.redis.client.replicaof("NO", "ONE")

@@ -1,17 +1,16 @@
 """Controllers and workers as the processes that operators run. One that ends by itself is started again, and counted."""
 
 import asyncio
-import contextlib
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+
+from testbed.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 READY_SECONDS = 60.0
@@ -20,15 +19,6 @@ END_SECONDS = 40.0
 """From SIGTERM on; a part has 25 s of grace."""
 AGAIN_SECONDS = 0.5
 """Before a part that ended by itself is started again, as its Deployment would."""
-
-
-def free_port() -> int:
-    """Below those that the system gives to connections: one of them would take it before our process does."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Part:

@@ -68,6 +68,7 @@ class Report:
                 "url": self._redis,
                 "trouble": self.ledger.trouble if self.ledger else None,
                 "epoch": self.ledger.epoch if self.ledger else None,
+                "commands_waiting": self.ledger.waiting if self.ledger else 0,
             },
             "cluster": self._cluster,
             "watches": [

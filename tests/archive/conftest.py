@@ -12,7 +12,7 @@ import pytest
 
 from jobcast.archive import ArchiveError, Keeper, Kept, LogPlace, open_archive
 from jobcast.archive.base import Archive
-from tests.conftest import free_port
+from testbed.ports import free_port
 
 BUCKET = "logs"
 SECRET = "the-secret-that-nobody-may-see"

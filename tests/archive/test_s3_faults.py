@@ -12,8 +12,8 @@ from controller.settings import ControllerSettings
 from jobcast.archive import REFUSED, UNAVAILABLE, ArchiveError, Keeper, Kept, probe
 from jobcast.archive.fetch import read_object
 from jobcast.archive.objects import PART_BYTES
+from testbed.ports import free_port
 from tests.archive.conftest import BUCKET, SECRET, S3Server, keep, lead_to, opened, place
-from tests.conftest import free_port
 
 STORE = f"s3://{BUCKET}/faults"
 SOON = 8.0

@@ -14,8 +14,8 @@ import pytest
 from jobcast.connection import connect
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger
+from testbed.valkey import ValkeyServer
 from tests.client.telling import Teller
-from tests.conftest import ValkeyServer
 
 JOBCAST = str(Path(sys.executable).parent / "jobcast")
 Process = subprocess.Popen[str]

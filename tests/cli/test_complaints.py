@@ -9,7 +9,8 @@ import redis
 from typer.testing import CliRunner
 
 from jobcast.cli.app import app
-from tests.conftest import ValkeyServer, free_port
+from testbed.ports import free_port
+from testbed.valkey import ValkeyServer
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = [["watch"], ["watch", "--since", "0"], ["get", "42"], ["wait", "42"], ["logs", "42"]]

@@ -12,7 +12,7 @@ import pytest
 
 from devcluster import DevCluster, Fault
 from jobcast.job import FINALIZER
-from tests.conftest import free_port
+from testbed.ports import free_port
 
 Ran = tuple[int, str, str]
 Run = Callable[..., Awaitable[Ran]]

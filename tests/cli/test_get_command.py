@@ -11,10 +11,10 @@ import redis
 from jobcast.cli.output import harmless
 from jobcast.event import Artifact, Attempt, Log
 from jobcast.wire import encode
+from testbed.valkey import ValkeyServer
 from tests.cli.conftest import at_a_terminal
 from tests.client.keeping import LogKeeper, unkept
 from tests.client.telling import BIRTH, Teller, event
-from tests.conftest import ValkeyServer
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ATTEMPTS = [

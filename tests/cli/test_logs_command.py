@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from jobcast.event import Attempt, Log
+from testbed.ports import free_port
 from tests.cli.conftest import JOBCAST, at_a_terminal
 from tests.client.keeping import LogKeeper, place, unkept
 from tests.client.telling import Teller, event
-from tests.conftest import free_port
 
 EXACT = b"one\r\n\x1b[31mred\x1b[0m\x00\xff\tafter\n\nno end of line"
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]

@@ -13,9 +13,10 @@ import redis
 
 from jobcast.event import Attempt
 from jobcast.wire import encode
+from testbed.valkey import ValkeyServer
 from tests.cli.conftest import JOBCAST, Process
 from tests.client.telling import BIRTH, Teller, event, progress
-from tests.conftest import ValkeyServer, eventually
+from tests.conftest import eventually
 
 Start = Callable[..., Process]
 FAILED = Attempt(

@@ -13,10 +13,11 @@ from jobcast.client import AsyncClient, Client
 from jobcast.connection import connect
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger
+from testbed.valkey import ValkeyServer
 from tests.client.subscribers import Subscriber, Threaded, subscriber
 from tests.client.telling import Teller
-from tests.conftest import ValkeyServer
-from tests.valkeys import DOUBLED_PREFIX, Doubled
+from tests.valkeys.fixtures import DOUBLED_PREFIX
+from tests.valkeys.nodes import Doubled
 
 KINDS = ("asyncio", "plain")
 

@@ -10,10 +10,11 @@ from jobcast.connection import connect
 from jobcast.event import Log
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger
+from testbed.valkey import ValkeyServer
 from tests.client.keeping import place
 from tests.client.subscribers import take
 from tests.client.telling import Teller, event
-from tests.conftest import ValkeyServer, eventually
+from tests.conftest import eventually
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.client.conftest import World
 from tests.client.subscribers import take
 from tests.client.telling import BIRTH, event
 from tests.conftest import eventually
-from tests.valkeys import Doubled, lagging, wait_until
+from tests.valkeys.nodes import Doubled, lagging, wait_until
 
 GROUP = "scoring"
 

@@ -12,12 +12,13 @@ import pytest
 from jobcast.client import aio, group, plain, waiting
 from jobcast.connection import connect, connect_plain
 from jobcast.wire import encode
+from testbed.faultproxy import FaultProxy
+from testbed.valkey import ValkeyServer
 from tests.client.conftest import World
 from tests.client.subscribers import subscriber, take
 from tests.client.telling import event
-from tests.conftest import ValkeyServer, eventually
-from tests.faultproxy import FaultProxy
-from tests.valkeys import SlowLoader
+from tests.conftest import eventually
+from tests.valkeys.nodes import SlowLoader
 
 GROUP = "scoring"
 

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from jobcast.wire import encode
+from testbed.valkey import ValkeyServer
 from tests.client.conftest import World
 from tests.client.subscribers import take
 from tests.client.telling import event
-from tests.conftest import ValkeyServer
 
 
 async def test_it_begins_with_all_that_is_kept_and_goes_on(world: World) -> None:

@@ -8,11 +8,12 @@ import pytest
 from jobcast.client import RecordedJob, Refused, Unavailable
 from jobcast.event import Attempt
 from jobcast.wire import encode
+from testbed.ports import free_port
+from testbed.valkey import ValkeyServer
 from tests.client.conftest import World
 from tests.client.keeping import LogKeeper, unkept
 from tests.client.subscribers import Threaded, subscriber
 from tests.client.telling import BIRTH, event
-from tests.conftest import ValkeyServer, free_port
 
 
 async def test_nothing_is_known_of_an_evaluation_that_never_was(world: World) -> None:

@@ -10,7 +10,7 @@ import redis.asyncio
 from jobcast.connection import connect
 from jobcast.groups import DEAD_SECONDS, Consumer, GroupState, groups
 from jobcast.keys import Keys
-from tests.conftest import ValkeyServer
+from testbed.valkey import ValkeyServer
 
 KEYS = Keys("groups")
 

@@ -9,9 +9,9 @@ import pytest
 from jobcast.connection import connect
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger
+from testbed.valkey import ValkeyServer
 from tests.client.keeping import LogKeeper
 from tests.client.telling import Teller, event
-from tests.conftest import ValkeyServer
 
 ALONE = """
 import sys

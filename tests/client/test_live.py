@@ -9,10 +9,11 @@ import pytest
 from jobcast.client import subscription
 from jobcast.event import Event
 from jobcast.wire import encode
+from testbed.valkey import ValkeyServer
 from tests.client.conftest import World
 from tests.client.subscribers import take
 from tests.client.telling import BIRTH, event, progress
-from tests.conftest import ValkeyServer, eventually
+from tests.conftest import eventually
 
 
 async def test_each_event_is_heard_as_it_is_told(world: World) -> None:

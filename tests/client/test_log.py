@@ -14,11 +14,12 @@ from msgspec.structs import replace
 
 from jobcast.client import AsyncClient, Client, Damaged, NotKept, Refused, Unavailable
 from jobcast.event import Attempt, JobRef
+from testbed.ports import free_port
+from testbed.valkey import ValkeyServer
 from tests.client.conftest import World
 from tests.client.keeping import LogKeeper, unkept
 from tests.client.subscribers import Threaded, subscriber
 from tests.client.telling import BIRTH, event
-from tests.conftest import ValkeyServer, free_port
 
 EXACT = b'{"json": 1}\r\n\x00\xff\xfe\x1b[31mnot UTF-8\x1b[0m\n\nno end of line'
 JOB = event("failed").job

@@ -11,9 +11,9 @@ from jobcast.client import Client, Unavailable, plain
 from jobcast.event import Log
 from jobcast.keys import Keys
 from jobcast.wire import encode
+from testbed.valkey import ValkeyServer
 from tests.client.keeping import place
 from tests.client.telling import event
-from tests.conftest import ValkeyServer
 
 
 def until(condition, timeout: float = 10.0) -> None:  # type: ignore[no-untyped-def]

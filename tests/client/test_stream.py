@@ -7,10 +7,11 @@ import pytest
 
 from jobcast.client import Refused
 from jobcast.wire import encode
+from testbed.valkey import ValkeyServer
 from tests.client.conftest import World
 from tests.client.subscribers import acked, take
 from tests.client.telling import event
-from tests.conftest import ValkeyServer, eventually
+from tests.conftest import eventually
 
 GROUP = "scoring"
 

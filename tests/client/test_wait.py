@@ -8,9 +8,10 @@ import pytest
 from jobcast.client import waiting
 from jobcast.connection import connect
 from jobcast.wire import MalformedEvent, encode
+from testbed.valkey import ValkeyServer
 from tests.client.conftest import World
 from tests.client.telling import BIRTH, event
-from tests.conftest import ValkeyServer, eventually
+from tests.conftest import eventually
 
 ENDS = ["completed", "failed", "cancelled"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from devcluster import DevCluster
 from devcluster.server import Server
-from tests.conftest import ValkeyServer
+from testbed.valkey import ValkeyServer
 from tests.controller.world import Wiretap, World
 
 

@@ -9,7 +9,8 @@ import pytest
 from jobcast.job import FINALIZER
 from jobcast.settings import CoreSettings
 from jobcast.sweeping import sweep_once
-from tests.conftest import ValkeyServer, eventually
+from testbed.valkey import ValkeyServer
+from tests.conftest import eventually
 from tests.controller.processes import Process
 from tests.controller.world import World, make_job, sample
 

@@ -10,10 +10,11 @@ import pytest
 
 from controller import supervisor
 from controller.finalizers import Finalizers
-from tests.conftest import ValkeyServer, eventually
+from testbed.faultproxy import FaultProxy
+from testbed.valkey import ValkeyServer
+from tests.conftest import eventually
 from tests.controller.processes import Process
 from tests.controller.world import Replica, World
-from tests.faultproxy import FaultProxy
 
 pytestmark = pytest.mark.must_survive(35)
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ValkeyServer, eventually, free_port
+from testbed.faultproxy import FaultProxy
+from testbed.ports import free_port
+from testbed.valkey import ValkeyServer
+from tests.conftest import eventually
 from tests.controller.processes import Process
 from tests.controller.world import World
-from tests.faultproxy import FaultProxy
 
 SECRET = "s3cr3t-p4ss"
 
@@ -56,10 +58,11 @@ async def test_sigterm_finishes_what_is_in_hand_and_leaves_the_rest_to_the_next(
             assert await world.statuses("untold") == []
             proxy.flow()
             assert await process.exit_code() == 0
-    assert (await world.statuses("untold"))[0] == "running"
+    assert await world.statuses("untold") == ["running"]
+    await world.delete("untold")
     async with world.controller():
-        await world.until("untold", "completed")
-    assert await world.statuses("untold") == ["running", "completed"]
+        await world.until("untold", "cancelled")
+    assert await world.statuses("untold") == ["running", "cancelled"]
 
 
 @pytest.mark.must_survive(31)
@@ -92,11 +95,15 @@ async def test_a_second_signal_ends_it_at_once(world: World, tmp_path: Path, val
 
 
 async def _something_in_hand(world: World, process: Process, proxy: FaultProxy) -> None:
-    """A Job that it is about to tell, and cannot."""
+    """A Job that it is about to tell, and cannot: until Redis answers, nothing but that waits, and who asks for the epoch."""
     await process.ready()
     proxy.stall()
-    await world.run("untold")
-    await eventually(lambda: world.has_ended("untold"))
+    await world.run("untold", "sleep 60")
+
+    async def two_wait() -> bool:
+        return bool(json.loads((await process.get("/statusz"))[1])["redis"]["commands_waiting"] >= 2)
+
+    await eventually(two_wait)
     await eventually(lambda: process.lines("redis does not answer"))
 
 

@@ -1,6 +1,7 @@
 """What Redis may do to a controller: go away, forget, refuse, lose a reply."""
 
 import asyncio
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 from controller import workers
 from jobcast import reconcile
 from jobcast.pipe import Pipe
-from tests.conftest import ValkeyServer, eventually
+from testbed.faultproxy import FaultProxy
+from testbed.valkey import ValkeyServer
+from tests.conftest import eventually
 from tests.controller.world import Replica, World, container, make_job
-from tests.faultproxy import FaultProxy
 
 
 @pytest.fixture
@@ -151,13 +153,13 @@ async def test_a_failover_to_an_older_redis_is_healed_also_for_jobs_that_are_gon
         await world.run("ended", f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done")
         await world.until("dropped", "running")
         await world.until("ended", "running")
-        shutil.copytree(tmp_path / "appendonlydir", tmp_path / "older")
+        shutil.copytree(persistent_valkey.folder / "appendonlydir", persistent_valkey.folder / "older")
         await world.delete("dropped")
         (tmp_path / "go").touch()
         first = [await world.until("dropped", "cancelled"), await world.until("ended", "completed")]
         persistent_valkey.stop(kill=True)
-        shutil.rmtree(tmp_path / "appendonlydir")
-        (tmp_path / "older").rename(tmp_path / "appendonlydir")
+        shutil.rmtree(persistent_valkey.folder / "appendonlydir")
+        (persistent_valkey.folder / "older").rename(persistent_valkey.folder / "appendonlydir")
         persistent_valkey.start()
         again = [await world.until("dropped", "cancelled"), await world.until("ended", "completed")]
     assert [event["id"] for event in again] == [event["id"] for event in first]
@@ -235,12 +237,10 @@ async def test_a_redis_that_refuses_is_named_and_waited_for(
 
 
 @pytest.mark.must_survive(27)
-async def test_a_redis_that_cannot_save_is_named_and_waited_for(
-    own_world: World, own_valkey: ValkeyServer, tmp_path: Path
-) -> None:
+async def test_a_redis_that_cannot_save_is_named_and_waited_for(own_world: World, own_valkey: ValkeyServer) -> None:
     world = own_world
     async with world.controller() as replica:
-        (tmp_path / "dump.rdb").mkdir()  # where the file would go
+        (own_valkey.folder / "dump.rdb").mkdir()  # where the file would go
         await world.redis.config_set("save", "3600 100000")  # a Redis that is to save refuses writes when it cannot
         await world.redis.bgsave()
 
@@ -251,11 +251,37 @@ async def test_a_redis_that_cannot_save_is_named_and_waited_for(
         await world.run("refused")
         await eventually(lambda: world.has_ended("refused"))
         await _says(replica, "MISCONF")
-        (tmp_path / "dump.rdb").rmdir()
+        (own_valkey.folder / "dump.rdb").rmdir()
         await world.redis.bgsave()
         await world.until("refused", "completed")
         await eventually(replica.is_ready)
     assert await world.statuses("refused") == ["running", "completed"]
+
+
+async def test_statusz_says_how_many_commands_wait_for_redis(own_world: World, own_valkey: ValkeyServer) -> None:
+    world = own_world
+    async with world.controller() as replica:
+
+        async def waiting() -> int:
+            return int(json.loads((await replica.get("/statusz"))[1])["redis"]["commands_waiting"])
+
+        await world.run("before")
+        await world.until("before", "completed")
+        own_valkey.stop(kill=True)
+        for number in range(3):
+            await world.run(f"job-{number}", "sleep 60")
+
+        async def all_wait() -> bool:
+            return await waiting() >= 3
+
+        async def none_waits() -> bool:
+            return await waiting() == 0
+
+        await eventually(all_wait)
+        own_valkey.start()
+        for number in range(3):
+            await world.until(f"job-{number}", "running")
+        await eventually(none_waits)
 
 
 @pytest.mark.must_survive(24)

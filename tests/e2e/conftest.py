@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from testbed.valkey import ValkeyServer
 from tests.api import Api, client, connection
-from tests.conftest import ValkeyServer
 from tests.parts import Parts, Told
 
 

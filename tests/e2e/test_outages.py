@@ -5,8 +5,9 @@ import asyncio
 import pytest
 import redis
 
+from testbed.valkey import ValkeyServer
 from tests.api import Api, evaluation
-from tests.conftest import ValkeyServer, eventually
+from tests.conftest import eventually
 from tests.parts import TERMINAL, Parts, Told
 
 MANY = 200

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from testbed.valkey import ValkeyServer
 from tests.api import connection
-from tests.conftest import ValkeyServer
 from tests.parts import Parts
 
 BACKOFF_SECONDS = 1.0

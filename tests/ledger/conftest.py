@@ -14,7 +14,7 @@ from jobcast.connection import connect
 from jobcast.event import TERMINAL, event_id
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger, Step, Telling, Told
-from tests.conftest import ValkeyServer
+from testbed.valkey import ValkeyServer
 
 UID = "6f9d3b52-63a5-4a83-9a41-0d1d3f6a7c10"
 RETENTION = 1000
@@ -122,3 +122,27 @@ async def own(own_valkey: ValkeyServer) -> AsyncIterator[World]:
         bare=lambda: redis.asyncio.Redis(port=own_valkey.port),  # with redis-py's own retries: it outlives restarts
     ) as one:
         yield one
+
+
+async def command(server: ValkeyServer, *words: Any, password: str | None = None) -> None:
+    client = connect(server.url, password=password)
+    await client.execute_command(*words)
+    await client.aclose()
+
+
+def tell_later(world: World, *statuses: str, **fields: Any) -> "asyncio.Task[Any]":
+    return asyncio.create_task(world.tell(*statuses, **fields))
+
+
+def pauses_of_the_link(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long it pauses before each probe, from now on."""
+    pauses, sleep = [], asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        task = asyncio.current_task()
+        if task is not None and task.get_name() == "ledger":
+            pauses.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    return pauses

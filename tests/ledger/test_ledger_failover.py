@@ -10,7 +10,10 @@ from jobcast.connection import connect
 from jobcast.ledger import Answer
 from tests.conftest import eventually
 from tests.ledger.conftest import World, world_on
-from tests.valkeys import DOUBLED_PREFIX, Cluster, Doubled, Watched, lagging
+from tests.valkeys.cluster import Cluster
+from tests.valkeys.fixtures import DOUBLED_PREFIX
+from tests.valkeys.nodes import Doubled, lagging
+from tests.valkeys.sentinels import Watched
 
 JOBS = [f"job-{number}" for number in range(20)]
 

@@ -11,7 +11,9 @@ import redis.exceptions
 
 from jobcast.connection import ERRORS, connect
 from jobcast.pipe import Pipe
-from tests.conftest import ValkeyServer, eventually, free_port
+from testbed.ports import free_port
+from testbed.valkey import ValkeyServer
+from tests.conftest import eventually
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from jobcast import trimming
 from jobcast.connection import connect
 from jobcast.groups import groups
 from jobcast.trimming import Trimming
-from tests.conftest import ValkeyServer
+from testbed.valkey import ValkeyServer
 
 from .conftest import World, world_on
 

@@ -22,7 +22,8 @@ from controller.check import check
 from controller.settings import ControllerSettings
 from jobcast.cli.app import app
 from jobcast.connection import check_url, masked
-from tests.conftest import ValkeyServer, free_port
+from testbed.ports import free_port
+from testbed.valkey import ValkeyServer
 from tests.controller.conftest import cluster, wiretap  # noqa: F401 - a cluster that answers
 from worker.log import Formatter
 from worker.settings import WorkerSettings

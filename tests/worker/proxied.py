@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from tests.faultproxy import FaultProxy
+from testbed.faultproxy import FaultProxy
 
 
 class Proxied:

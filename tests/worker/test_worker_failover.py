@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from workers import Worker, completed, tell, until, world
 
-from tests.valkeys import DOUBLED_PREFIX, Cluster, Watched
+from tests.valkeys.cluster import Cluster
+from tests.valkeys.fixtures import DOUBLED_PREFIX
+from tests.valkeys.sentinels import Watched
 
 SCORE = """
 @on("completed")

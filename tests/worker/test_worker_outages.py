@@ -11,7 +11,7 @@ import pytest
 from proxied import proxied
 from workers import Worker, World, completed, tell, until, world
 
-from tests.conftest import ValkeyServer
+from testbed.valkey import ValkeyServer
 
 GATED = """
 @on("completed")

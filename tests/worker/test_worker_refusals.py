@@ -27,7 +27,7 @@ def test_a_worker_waits_for_a_redis_that_refuses_and_says_why(valkey, own_valkey
         world(own_valkey.url, "evaluation") as redis,
         ExitStack() as refusing,
     ):
-        refusing.enter_context(REFUSALS[word](Refusing(own_valkey, tmp_path)))
+        refusing.enter_context(REFUSALS[word](Refusing(own_valkey)))
         with Worker(own_valkey.url, tmp_path, SCORE, CALLS_URL=valkey.url) as worker:
             until(lambda: worker.get("/readyz")[1].count(word) == 2)  # of redis and of the broker
             assert worker.get("/readyz")[0] == 503
@@ -46,7 +46,7 @@ def test_a_worker_waits_for_a_redis_that_refuses_and_says_why(valkey, own_valkey
 @pytest.mark.must_survive(27)
 @pytest.mark.parametrize("word", REFUSALS)
 def test_a_task_that_runs_while_redis_refuses_ends_and_is_acknowledged(valkey, own_valkey, tmp_path, word) -> None:
-    refusing = Refusing(own_valkey, tmp_path)
+    refusing = Refusing(own_valkey)
     env = {"CALLS_URL": valkey.url}
     with (
         world(valkey.url, "evaluation") as calls,
@@ -69,7 +69,7 @@ def test_a_task_that_runs_while_redis_refuses_ends_and_is_acknowledged(valkey, o
 @pytest.mark.parametrize("word", ["READONLY", "LOADING"])
 def test_a_worker_that_is_stopped_while_redis_refuses_ends_in_good_order(own_valkey, tmp_path: Path, word) -> None:
     with (
-        REFUSALS[word](Refusing(own_valkey, tmp_path)),
+        REFUSALS[word](Refusing(own_valkey)),
         Worker(own_valkey.url, tmp_path, SCORE, GRACE_SECONDS="10") as worker,
     ):
         until(lambda: worker.get("/readyz")[1].count(word) == 2)

@@ -20,6 +20,7 @@ from jobcast.connection import connect, connect_plain
 from jobcast.event import Completed, Event, JobRef, Log, Running, event_id
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger, Step, Telling
+from testbed.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 R = TypeVar("R")
@@ -239,12 +240,3 @@ def world(url: str, prefix: str) -> Iterator[World]:
         yield it
     finally:
         it.client.close()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

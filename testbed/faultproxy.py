@@ -9,16 +9,20 @@ from typing import Self
 class FaultProxy:
     """`async with FaultProxy(port) as proxy:` passes what comes to `proxy.port` on to that port of this machine."""
 
-    def __init__(self, target: int) -> None:
-        self._target = target
-        self._links: set[asyncio.Task[None]] = set()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
-        self._losing = b""
-        self._is_losing_all = False
+    def __init__(self, target: int | None) -> None:
+        """None: whoever comes is turned away."""
+        self.port = 0
+        self.is_shut = False
+        """The same, without forgetting the target."""
         self.lost = 0
         """Replies that never came back."""
-        self.port = 0
+        self._target = target
+        self._links: set[asyncio.Task[None]] = set()
+        """One a connection."""
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._losing: tuple[bytes, ...] = ()
+        self._is_losing_all = False
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -39,7 +43,7 @@ class FaultProxy:
             link.cancel()
         await asyncio.gather(*links, return_exceptions=True)
 
-    def lead_to(self, target: int) -> None:
+    def lead_to(self, target: int | None) -> None:
         """New connections go to another port from now on, as when a name is given to another machine; the old ones stay."""
         self._target = target
 
@@ -50,22 +54,26 @@ class FaultProxy:
     def flow(self) -> None:
         self._flowing.set()
 
-    def lose_reply_to(self, text: bytes, *, always: bool = False) -> None:
-        """Pass the next request with this text on, and cut its connection when the reply to it comes. With `always` each
-        such request, until `lose_no_more`."""
-        self._losing, self._is_losing_all = text, always
+    def lose_reply_to(self, *texts: bytes, always: bool = False) -> None:
+        """Pass the next request with one of these texts on, and cut its connection when the reply to it comes. With
+        `always` each such request, until `lose_no_more`."""
+        self._losing, self._is_losing_all = texts, always
 
     def lose_no_more(self) -> None:
-        self._losing = b""
+        self._losing = ()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()
         assert link is not None
         self._links.add(link)
-        upstream: asyncio.StreamWriter | None = None
+        link.add_done_callback(self._links.discard)
+        ends = [writer]
         pumps: list[asyncio.Task[None]] = []
         try:
+            if self._target is None or self.is_shut:
+                return
             answers, upstream = await asyncio.open_connection("127.0.0.1", self._target)
+            ends.append(upstream)
             doomed = asyncio.Event()
             pumps = [
                 asyncio.create_task(self._pump(reader, upstream, doomed, is_request=True)),
@@ -76,23 +84,21 @@ class FaultProxy:
             pass  # what we stand in front of is down, or `cut`: the client sees its connection end
         finally:
             # All of it is under way before the first wait: a second `cut` may end us there.
-            ends = [end for end in (writer, upstream) if end is not None]
             for end in ends:
-                end.close()
+                end.transport.abort()
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, *(end.wait_closed() for end in ends), return_exceptions=True)
-            self._links.discard(link)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event, *, is_request: bool
     ) -> None:
         with contextlib.suppress(OSError):
-            while data := await reader.read(64 * 1024):
+            while data := await reader.read(256 * 1024):
                 await self._flowing.wait()
-                if is_request and self._losing and self._losing in data:
+                if is_request and any(text in data for text in self._losing):
                     if not self._is_losing_all:
-                        self._losing = b""
+                        self._losing = ()
                     doomed.set()
                 elif not is_request and doomed.is_set():
                     self.lost += 1

@@ -1,0 +1,258 @@
+"""Redis away, mute, forgetful: every step waits, goes through in the end, and is told once."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobcast.connection import connect
+from jobcast.ledger import AT_ONCE, CLAIM_SECONDS, Answer
+from testbed.faultproxy import FaultProxy
+from testbed.valkey import ValkeyServer
+from tests.conftest import eventually
+from tests.ledger.conftest import UID, World, command, pauses_of_the_link, tell_later, world_on
+from tests.valkeys.nodes import SlowLoader
+
+
+@pytest.mark.must_survive(25)
+async def test_a_reply_lost_after_the_write_is_not_told_twice(valkey: ValkeyServer) -> None:
+    async with (
+        FaultProxy(valkey.port) as proxy,
+        world_on(lambda: connect(f"redis://127.0.0.1:{proxy.port}/0")) as world,
+    ):
+        await world.tell("running", key="a")
+        proxy.lose_reply_to(b"EVALSHA", always=True)
+        telling = [tell_later(world, "running", "completed", key="a", uid=str(number)) for number in range(10)]
+        await eventually(lambda: proxy.lost >= 1)
+        proxy.lose_no_more()
+        told = await asyncio.gather(*telling)
+        assert Answer.ENDED in {one.answer for one in told}, "the first time it was told, and nobody heard of it"
+        assert len(await world.stream()) == 21
+        assert len(set(await world.ids())) == 21
+        assert "away" in world.forgot
+
+
+@pytest.mark.must_survive(25)
+async def test_while_replies_to_steps_alone_are_lost_nobody_lists_again_and_the_pause_grows(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe gets through each time: that Redis is back it does not prove."""
+    pauses = pauses_of_the_link(monkeypatch)
+    async with (
+        FaultProxy(valkey.port) as proxy,
+        world_on(lambda: connect(f"redis://127.0.0.1:{proxy.port}/0")) as world,
+    ):
+        await world.tell("running", key="a")
+        proxy.lose_reply_to(b"EVALSHA", always=True)
+        telling = tell_later(world, "running", "completed", key="a", version=11)
+        await eventually(lambda: proxy.lost >= 5)
+        assert world.forgot == []
+        assert not telling.done()
+        assert pauses == sorted(pauses)
+        assert pauses[-1] >= 8 * pauses[0]
+        proxy.lose_no_more()
+        assert (await telling).answer is Answer.ENDED
+        assert world.forgot == ["away"]
+        assert await world.stream() == ["running", "completed"]
+
+
+async def test_an_outage_after_an_outage_is_probed_as_soon_as_the_first_one(
+    own: World, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = pauses_of_the_link(monkeypatch)
+    for version in (11, 12):
+        own_valkey.stop(kill=True)
+        telling = tell_later(own, "running", key=str(version), version=version)
+        before = len(pauses)
+        await eventually(lambda: len(pauses) >= before + 3)  # noqa: B023 (awaited at once)
+        own_valkey.start()
+        await telling
+    assert pauses.count(min(pauses)) == 2
+
+
+async def test_who_gave_up_while_redis_is_away_leaves_nothing_behind(own: World, own_valkey: ValkeyServer) -> None:
+    """Ten minutes without Redis are thousands of questions that nobody waits for any more."""
+    own_valkey.stop(kill=True)
+    patient = tell_later(own, "completed")
+    await eventually(lambda: own.ledger.is_away)
+    for _ in range(20):
+        impatient = [asyncio.create_task(own.ledger.claim(str(number))) for number in range(100)]
+        await asyncio.sleep(0)
+        for task in impatient:
+            task.cancel()
+        await asyncio.gather(*impatient, return_exceptions=True)
+    await eventually(lambda: own.ledger.waiting == 1)
+    own_valkey.start()
+    assert (await patient).answer is Answer.TOLD
+
+
+async def test_rows_without_number_are_kept_with_few_calls_waiting(own: World, own_valkey: ValkeyServer) -> None:
+    uids = [f"job-{number}" for number in range(5_000)]
+    own_valkey.stop(kill=True)
+    asking = [asyncio.create_task(ask(uids)) for ask in (own.ledger.keep, own.ledger.told)]
+    await eventually(lambda: own.ledger.is_away)
+    assert own.ledger.waiting <= 2 * AT_ONCE
+    own_valkey.start()
+    assert await asyncio.gather(*asking) == [None, {}]
+
+
+@pytest.mark.must_survive(24)
+async def test_a_mistake_of_who_is_told_that_redis_is_back_does_not_end_the_link(
+    own: World, own_valkey: ValkeyServer
+) -> None:
+    mistakes: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: mistakes.append(str(context["exception"])))
+
+    def make_a_mistake() -> None:
+        raise RuntimeError("ours")
+
+    own.ledger._link._back = make_a_mistake
+    await own.tell("running", uid="first")
+    for number in range(2):
+        own_valkey.stop()
+        waiting = asyncio.create_task(own.tell("running", uid=f"uid-{number}"))
+        await eventually(lambda: own.ledger.trouble)
+        own_valkey.start()
+        assert (await waiting).answer is Answer.TOLD
+    assert mistakes == ["ours", "ours"]
+
+
+@pytest.mark.must_survive(24)
+async def test_steps_wait_while_redis_is_away_and_all_go_through_in_order(own: World, own_valkey: ValkeyServer) -> None:
+    await own.tell("running", uid="before", key="a")
+    own_valkey.stop(kill=True)
+
+    async def live(uid: str) -> None:
+        await own.tell("running", uid=uid, key="a")
+        await own.tell("suspended", uid=uid, key="b", version=11)
+        await own.tell("running", "completed", uid=uid, key="c", version=12)
+
+    living = [asyncio.create_task(live(f"job-{number}")) for number in range(100)]
+    await eventually(lambda: own.ledger.trouble)
+    assert not any(task.done() for task in living)
+    own_valkey.start()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*living)
+    by_job: dict[bytes, list[bytes]] = {}
+    for _, fields in await own.client.xrange(own.keys.events):
+        by_job.setdefault(fields[b"id"], []).append(fields[b"status"])
+    assert len(by_job) == 400, "each its own id"
+    statuses = await own.stream()
+    assert [statuses.count(status) for status in ("running", "suspended", "completed")] == [200, 100, 100]
+    assert "away" in own.forgot
+    assert own.ledger.trouble is None
+    assert own.troubles[0] is None
+    assert own.troubles[-1] is None
+
+
+@pytest.mark.must_survive(26)
+async def test_a_redis_that_came_back_empty_is_told_the_same_again(own: World, own_valkey: ValkeyServer) -> None:
+    await own.tell("running", "completed", key="a")
+    ids = await own.ids()
+    own_valkey.stop(kill=True)
+    own_valkey.start()
+    assert (await own.tell("running", "completed", key="a")).answer is Answer.TOLD
+    assert await own.ids() == ids
+    assert own.forgot[0] == "away"
+
+
+@pytest.mark.must_survive(27)
+async def test_a_redis_that_loads_its_data_is_waited_for(slow_loader: SlowLoader) -> None:
+    async with world_on(lambda: connect(slow_loader.url)) as world:
+        await world.tell("running", key="a")
+        await asyncio.to_thread(slow_loader.restart_slowly)
+        telling = tell_later(world, "running", "completed", key="a", version=11)
+        await eventually(lambda: "Redis is starting" in str(world.ledger.trouble))
+        assert slow_loader.is_loading()
+        assert not telling.done()
+        slow_loader.hurry()
+        assert (await telling).answer is Answer.TOLD
+        assert await world.stream() == ["running", "completed"]
+        assert world.forgot == ["away"]
+
+
+@pytest.mark.must_survive(27)
+async def test_a_name_that_leads_to_another_primary_is_followed_though_the_old_one_still_answers(
+    own_valkey: ValkeyServer, valkey: ValkeyServer
+) -> None:
+    async with (
+        FaultProxy(own_valkey.port) as name,
+        world_on(lambda: connect(f"redis://127.0.0.1:{name.port}/0"), bare=lambda: connect(valkey.url)) as world,
+    ):
+        await world.tell("running", key="a")
+        name.lead_to(valkey.port)
+        await command(own_valkey, "REPLICAOF", "127.0.0.1", "1")
+        async with asyncio.timeout(10):
+            await world.tell("running", "completed", key="a", version=11)
+        assert await world.stream() == ["running", "completed"]
+        assert world.forgot[0] == "away"
+
+
+@pytest.mark.must_survive(26)
+async def test_an_epoch_that_is_gone_is_noticed_once(world: World) -> None:
+    await world.tell("running", key="a")
+    watching = asyncio.create_task(world.ledger.watch_epoch(every=0.001))
+    try:
+        await asyncio.sleep(0)
+        assert world.forgot == []
+        await world.client.flushall()
+        await eventually(lambda: world.forgot)
+        assert await world.ledger.is_empty()
+        await world.tell("running", key="a")
+        await world.ledger.row(UID)
+        assert world.forgot == ["epoch"]
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+@pytest.mark.must_survive(26)
+async def test_a_flush_between_two_steps_is_noticed_by_the_second(world: World) -> None:
+    await world.tell("running", key="a")
+    await world.client.flushall()
+    await world.tell("running", uid="another", key="a")
+    assert world.forgot == ["epoch"]
+    await world.tell("running", uid="a third", key="a")
+    assert world.forgot == ["epoch"]
+
+
+@pytest.mark.must_survive(26)
+async def test_an_epoch_that_changed_is_noticed(world: World) -> None:
+    await world.tell("running", key="a")
+    await world.client.set(world.keys.epoch, "another")
+    await world.tell("running", key="a")
+    assert world.forgot == ["epoch"]
+    assert world.ledger.epoch == "another"
+
+
+async def test_an_epoch_that_alone_was_lost_is_written_anew(world: World) -> None:
+    await world.tell("running", key="a")
+    await world.client.delete(world.keys.epoch)
+    await world.tell("running", key="a")
+    await world.tell("completed", version=11)
+    assert world.forgot == ["epoch"]
+    assert await world.client.get(world.keys.epoch)
+
+
+@pytest.mark.must_survive(32)
+async def test_a_claim_has_one_holder_until_it_is_given_back(make_client: Callable[[], Any]) -> None:
+    async with world_on(make_client) as one, world_on(make_client) as two:
+        claims = await asyncio.gather(one.ledger.claim(UID), two.ledger.claim(UID))
+        assert sorted(claims) == [False, True]
+        first, second = (one, two) if claims[0] else (two, one)
+        await one.client.pexpire(one.keys.claim(UID), 100)
+        assert await first.ledger.claim(UID), "renewed"
+        assert await one.client.pttl(one.keys.claim(UID)) > CLAIM_SECONDS * 500
+        assert not await second.ledger.claim(UID)
+        await second.ledger.release([])
+        await first.ledger.release([UID, "unknown"])
+        assert await second.ledger.claim(UID)
+
+
+@pytest.mark.must_survive(31)
+async def test_a_claim_lapses_with_who_held_it(world: World) -> None:
+    await world.client.set(world.keys.claim(UID), "a replica that died", px=1000)
+    assert not await world.ledger.claim(UID)
+    await eventually(lambda: world.ledger.claim(UID), timeout=5)
+    assert 0 < await world.client.pttl(world.keys.claim(UID)) <= CLAIM_SECONDS * 1000

@@ -1,0 +1,155 @@
+"""Redis answers, and refuses: every step waits, and an operator is told what to do."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from jobcast.connection import connect
+from jobcast.ledger import Answer, LedgerError
+from testbed.valkey import ValkeyServer
+from tests.conftest import eventually
+from tests.ledger.conftest import UID, World, command, pauses_of_the_link, tell_later, world_on
+
+
+@pytest.mark.must_survive(27)
+async def test_while_only_scripts_are_refused_nobody_lists_again(
+    own: World, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = pauses_of_the_link(monkeypatch)
+    await own.tell("running", key="a")
+    await command(own_valkey, "ACL", "SETUSER", "default", "-evalsha")
+    asking = [asyncio.create_task(own.ledger.watch_epoch(every=0.01)), tell_later(own, "completed", version=11)]
+    await eventually(lambda: len(pauses) >= 5)
+    assert own.forgot == []
+    assert pauses == sorted(pauses)
+    assert "lacks a permission" in str(own.ledger.trouble)
+    await command(own_valkey, "ACL", "SETUSER", "default", "+evalsha")
+    assert (await asking[1]).answer is Answer.TOLD
+    assert own.forgot == ["away"]
+    asking[0].cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def full(server: ValkeyServer) -> None:
+    await command(server, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+    await command(server, "CONFIG", "SET", "maxmemory", "1")
+
+
+async def replica(server: ValkeyServer) -> None:
+    await command(server, "REPLICAOF", "127.0.0.1", "1")
+
+
+async def closed(server: ValkeyServer) -> None:
+    await command(server, "CONFIG", "SET", "requirepass", "secret")
+    await command(server, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes", password="secret")
+
+
+async def opened(server: ValkeyServer) -> None:
+    await command(server, "CONFIG", "SET", "requirepass", "", password="secret")
+
+
+async def unsaved(server: ValkeyServer) -> None:
+    """Where its file belongs is a folder."""
+    (server.folder / "dump.rdb").mkdir()
+    await command(server, "CONFIG", "SET", "save", "3600 1000000")
+    await command(server, "BGSAVE")
+    client = connect(server.url)
+    await eventually(lambda: _has_failed_to_save(client))
+    await client.aclose()
+
+
+async def _has_failed_to_save(client: Any) -> bool:
+    return (await client.info("persistence"))["rdb_last_bgsave_status"] == "err"
+
+
+async def saved(server: ValkeyServer) -> None:
+    await command(server, "CONFIG", "SET", "save", "")
+
+
+REFUSALS: dict[
+    str, tuple[Callable[[ValkeyServer], Awaitable[None]], Callable[[ValkeyServer], Awaitable[None]], str]
+] = {
+    "OOM": (full, lambda server: command(server, "CONFIG", "SET", "maxmemory", "0"), "raise maxmemory"),
+    "READONLY": (replica, lambda server: command(server, "REPLICAOF", "NO", "ONE"), "must lead to the primary"),
+    "NOAUTH": (closed, opened, "needs a password"),
+    "MISCONF": (unsaved, saved, "cannot save to disk"),
+    "NOREPLICAS": (
+        lambda server: command(server, "CONFIG", "SET", "min-replicas-to-write", "1"),
+        lambda server: command(server, "CONFIG", "SET", "min-replicas-to-write", "0"),
+        "while its replicas are away",
+    ),
+    "NOPERM": (
+        lambda server: command(server, "ACL", "SETUSER", "default", "-xadd", "-set", "-script", "-evalsha"),
+        lambda server: command(server, "ACL", "SETUSER", "default", "+@all"),
+        "lacks a permission",
+    ),
+}
+
+
+@pytest.mark.must_survive(27)
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_a_redis_that_refuses_is_waited_for_and_says_what_to_do(
+    own: World, own_valkey: ValkeyServer, name: str
+) -> None:
+    refuse, relent, advice = REFUSALS[name]
+    await own.tell("running", key="a")
+    await refuse(own_valkey)
+    telling = tell_later(own, "running", "completed", key="a", version=11)
+    await eventually(lambda: advice in str(own.ledger.trouble))
+    assert not telling.done()
+    await relent(own_valkey)
+    async with asyncio.timeout(10):
+        assert (await telling).answer is Answer.TOLD
+    assert await own.stream() == ["running", "completed"]
+    assert own.ledger.trouble is None
+    assert own.forgot[0] == "away"
+
+
+@pytest.mark.must_survive(27)
+async def test_a_script_that_may_not_be_loaded_says_so(own: World, own_valkey: ValkeyServer) -> None:
+    await command(own_valkey, "ACL", "SETUSER", "default", "-script|load")
+    telling = tell_later(own, "completed")
+    await eventually(lambda: "lacks a permission" in str(own.ledger.trouble))
+    await command(own_valkey, "ACL", "SETUSER", "default", "+@all")
+    async with asyncio.timeout(10):
+        assert (await telling).answer is Answer.TOLD
+
+
+@pytest.mark.must_survive(27)
+async def test_a_wrong_password_is_waited_for_and_never_repeated(own_valkey: ValkeyServer) -> None:
+    await closed(own_valkey)
+    url = own_valkey.url.replace("redis://", "redis://default:hunter2@")
+    async with world_on(lambda: connect(url)) as world:
+        telling = tell_later(world, "completed")
+        await eventually(lambda: "is wrong" in str(world.ledger.trouble))
+        assert "hunter2" not in str(world.troubles)
+        await command(own_valkey, "CONFIG", "SET", "requirepass", "hunter2", password="secret")
+        async with asyncio.timeout(10):
+            assert (await telling).answer is Answer.TOLD
+
+
+@pytest.mark.parametrize("key", ["job", "evaluation", "events", "open"])
+async def test_a_key_of_another_type_costs_its_own_job_alone_and_nothing_is_half_told(world: World, key: str) -> None:
+    keys = world.keys
+    await world.tell("running", uid="before", key="a", eval_id="before")
+    name = {"job": keys.job(UID), "evaluation": keys.evaluation("42"), "events": keys.events, "open": keys.open}[key]
+    kept = await world.client.dump(name) if key in ("events", "open") else None
+    await world.client.delete(name)
+    await world.client.set(name, "somebody wrote here")
+    ours = tell_later(world, "running", "completed", key="a")
+    other = tell_later(world, "completed", uid="other", eval_id="other")
+    with pytest.raises(LedgerError, match="WRONGTYPE"):
+        await ours
+    if key in ("job", "evaluation"):
+        assert (await other).answer is Answer.TOLD
+    else:
+        with pytest.raises(LedgerError):
+            await other
+    await world.client.delete(name)
+    if kept:
+        await world.client.restore(name, 0, kept)
+    assert (await world.tell("running", "completed", key="a")).count == 2, "it was half told"
+    assert world.ledger.trouble is None
+    assert world.forgot == []
