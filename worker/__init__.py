@@ -21,7 +21,9 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     entries    one stream entry from start to acknowledgement  (entry.lua)
     tasks      the Celery task around a handler
     outcome    how the parent process learns how a task ended
-    targets    whom an event is handed to: handlers and routes
+    targets    whom an event is handed to
+    routes     which events go to which existing Celery app
+    outlets    the way there: other brokers, and the messages
     consumer   Celery's own consumer, which no answer of its broker ends
     presence   whether Redis and the broker let us work
     supervisor our threads, begun again when they fail

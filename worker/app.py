@@ -138,6 +138,8 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
 
 
 def _transport_options(broker: Broker, prefix: str) -> dict[str, Any]:
+    if broker.is_amqp:
+        return {"confirm_publish": True}  # what is handed over is in the broker
     if not broker.url.startswith("redis"):
         return {}
     return {

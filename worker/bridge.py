@@ -19,6 +19,7 @@ from worker.entries import Entries
 from worker.flights import Flight, Flights
 from worker.group import Entry, Group, is_gone
 from worker.outcome import Handed
+from worker.outlets import Refused, Unreachable
 from worker.presence import AWAY
 from worker.queues import own_queue
 from worker.supervisor import Supervised
@@ -214,6 +215,8 @@ class Bridge:
             while (flight := self._flights.ready()) is not None:
                 try:
                     waiting_for = self._hand(flight, producer)
+                except Unreachable:
+                    return  # it stays the next; its outlet knows when to try again
                 except AWAY:
                     raise  # it stays the next
                 except Exception as error:  # nobody can send it: it must not hold up those behind it
@@ -236,7 +239,11 @@ class Bridge:
         for target in flight.targets:
             if target.name not in names:
                 continue
-            task_id = target.hand(flight, producer)
+            try:
+                task_id = target.hand(flight, producer)
+            except Refused as error:
+                self._set_aside(flight.entry, flight.body, str(error), target.name)
+                continue
             if target.ends_with_its_task:
                 self._of_task[task_id, flight.entry] = target.name
                 waiting_for.add(target.name)

@@ -1,5 +1,6 @@
 """What Celery is told of its broker: in a URL, Kombu reads less than we do, and asks sentinels in another way (ADR 11)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -9,11 +10,13 @@ from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
-from jobcast.connection import check_options, check_url, connect_plain, taken_apart
+from jobcast.connection import CONNECT_SECONDS, check_options, check_url, connect_plain, taken_apart
 from jobcast.primary import Node, PlainFindingConnection, PlainFindingSSLConnection
 
 BROKERS = ("redis", "rediss", "amqp", "amqps", "pyamqp", "sqs", "memory")
 """Schemes of Celery's. Not its `sentinel`, whose URL has no place for the name of the service."""
+NOT_FOR_ROUTES = ("memory", "sentinel")
+"""Kombu's, too, but one ends with this process, and the other's URL has no place for the name of the service."""
 ANSWER_SECONDS = 10.0
 """A broker that has gone mute is noticed. Kombu's reader waits for a second at a time."""
 SENTINEL = "redis-sentinel"
@@ -29,6 +32,10 @@ class Broker:
     """False leaves it to the URL."""
     options: dict[str, Any] = field(default_factory=dict, repr=False)
     """Of the transport."""
+
+    @property
+    def is_amqp(self) -> bool:
+        return self.url.startswith(("amqp", "pyamqp"))
 
 
 class SentinelChannel(kombu_redis.Channel):
@@ -55,14 +62,38 @@ TRANSPORT_ALIASES[SENTINEL] = f"{__name__}:{SentinelTransport.__name__}"
 
 def of_celery(url: str) -> Broker:
     """What CELERY_BROKER_URL says; what Celery can read is left as it is. Raises ValueError, never repeating a password."""
+    return _of(url, BROKERS)
+
+
+def of_route(url: str) -> Broker:
+    """The broker of an existing app: any that Kombu has here. Raises ValueError as `of_celery` does."""
+    return _of(url, [name for name in TRANSPORT_ALIASES if name not in (*NOT_FOR_ROUTES, SENTINEL)])
+
+
+def sending_options(broker: Broker) -> dict[str, Any]:
+    """Kombu's transport options for who only sends there: no wait without an end, and no message that the broker has not
+    confirmed."""
+    if broker.url.startswith("redis"):
+        return {
+            "socket_connect_timeout": CONNECT_SECONDS,
+            "socket_timeout": ANSWER_SECONDS,
+            "socket_keepalive": True,
+            **broker.options,
+        }
+    if broker.is_amqp:
+        return {"confirm_publish": True, "read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
+    return {}
+
+
+def _of(url: str, schemes: Collection[str]) -> Broker:
     if url.startswith(("redis+", "rediss+")):
         if leads_to_a_cluster(check_options(check_url(url))):
             raise ValueError("a cluster cannot be Celery's broker; write for example redis://host:port/db")
         return of_redis(url)
     for one in url.split(";"):  # Celery takes several, to fall back on
-        if one.partition("://")[0] not in BROKERS:
+        if one.partition("://")[0] not in schemes:
             raise ValueError(
-                f"it must be a broker that Celery knows, for example redis://host:port/db ({', '.join(BROKERS)}),"
+                f"it must be a broker that Celery knows, for example redis://host:port/db ({', '.join(schemes)}),"
                 " or redis+sentinel://host:port,host:port/service/db alone"
             )
         if one.startswith("redis"):

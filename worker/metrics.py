@@ -22,6 +22,7 @@ sweep_seconds = Histogram(
 sweep_found = Counter("jobcast_sweep_found", "Events that the fast path had missed")
 redis_up = Gauge("jobcast_redis_up", "Whether Redis took the last command")
 broker_up = Gauge("jobcast_broker_up", "Whether the broker took the last command")
+route_broker_up = Gauge("jobcast_route_broker_up", "Whether the broker of routes took the last message", ["broker"])
 task_restarts = Counter("jobcast_task_restarts", "Threads that failed and were started again", ["task"])
 build_info = Gauge("jobcast_build_info", "Always 1; the version is a label", ["version"])
 

@@ -1,33 +1,17 @@
 """What the worker adds to the settings that all deployables share."""
 
 import re
-from dataclasses import dataclass
 from typing import Annotated
 
 from celery import Celery
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from jobcast.event import Status
 from jobcast.settings import CoreSettings, Port, Seconds, shown
 from worker.broker import Broker, leads_to_a_cluster, of_celery, of_redis
+from worker.routes import Route, load_routes, parse_routes
 
-_ROUTE = re.compile(r"(?P<statuses>[a-z*|]+)=(?P<task>[A-Za-z0-9_.:-]+)(@(?P<queue>[A-Za-z0-9_.:{}-]+))?")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Events of these statuses go as a task of that name to an existing Celery app, with the event as its argument."""
-
-    statuses: frozenset[Status]
-    task: str
-    queue: str | None
-    """None is Celery's own default queue, `celery`."""
-
-    @property
-    def name(self) -> str:
-        return f"route:{self.task}@{self.queue or ''}"
 
 
 class WorkerSettings(CoreSettings):
@@ -48,7 +32,10 @@ class WorkerSettings(CoreSettings):
     routes: Annotated[tuple[Route, ...], NoDecode] = Field(
         (),
         description="Comma list of `status[|status]=task.name[@queue]` (`*` is every status): events sent, as JSON, to"
-        " an existing Celery app on the same broker",
+        " an existing Celery app on the same broker ([worker](worker.md#routes-to-an-existing-celery-app))",
+    )
+    routes_file: Annotated[tuple[Route, ...], NoDecode] = Field(
+        (), description="YAML file of more routes, with filters, priorities and brokers of their own"
     )
     worker_http_port: Port = Field(8081, description="`/livez` and `/metrics`; 0 is any free port")
     worker_prefetch: int = Field(
@@ -77,12 +64,16 @@ class WorkerSettings(CoreSettings):
     def _parse_routes(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        routes = tuple(_route(part.strip()) for part in value.split(",") if part.strip())
-        names = [route.name for route in routes]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"{shown(name.removeprefix('route:'))} is named twice; join its statuses with |")
-        return routes
+        return parse_routes(value)
+
+    @field_validator("routes_file", mode="before")
+    @classmethod
+    def _load_routes(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, str):
+            return value
+        if not (path := value.strip()):
+            return ()
+        return load_routes(path, info.data.get("metadata_labels", ()), info.data.get("routes", ()))
 
     @field_validator("celery_broker_url", "celery_result_backend", mode="before")
     @classmethod
@@ -120,18 +111,9 @@ class WorkerSettings(CoreSettings):
         return value
 
     @property
+    def every_route(self) -> tuple[Route, ...]:
+        return self.routes + self.routes_file
+
+    @property
     def broker(self) -> Broker:
         return of_celery(self.celery_broker_url) if self.celery_broker_url else of_redis(self.redis_url)
-
-
-def _route(text: str) -> Route:
-    match = _ROUTE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{shown(text)} does not parse; write for example completed|failed=shop.tasks.invoice@billing")
-    names = match["statuses"].split("|")
-    if names == ["*"]:
-        return Route(frozenset(Status), match["task"], match["queue"])
-    for name in names:
-        if name not in Status.__members__.values():
-            raise ValueError(f"{shown(text)}: no status {shown(name)}; there are {', '.join(Status)}, and * for all")
-    return Route(frozenset(map(Status, names)), match["task"], match["queue"])

@@ -14,6 +14,7 @@ from celery import bootsteps, signals
 from celery.worker import state
 from kombu import Queue
 
+from jobcast.keys import GROUP
 from jobcast.settings import EXIT_WRONG_SETTINGS
 from worker import sweep
 from worker.bridge import Bridge
@@ -21,8 +22,9 @@ from worker.grace import Grace
 from worker.handlers import HandlerError, check_pool, refuse
 from worker.http import PortTaken, Probe
 from worker.outcome import Handed, handed
+from worker.outlets import route_targets
 from worker.queues import own_queue
-from worker.targets import HandlerTarget, RouteTarget, Target
+from worker.targets import HandlerTarget
 
 if TYPE_CHECKING:
     from worker.app import WorkerApp
@@ -75,26 +77,35 @@ class HttpStep(bootsteps.StartStopStep):
 
 
 class BridgeStep(bootsteps.StartStopStep):
-    """The stream's consumer."""
+    """The stream's consumers: one for our handlers and the routes on our broker, and one for each other broker."""
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._bridges: list[Bridge] = []
 
     def start(self, parent: Any) -> None:
         app: WorkerApp = parent.app
         own = own_queue(app.jobcast.key_prefix, parent.hostname)
-        targets: list[Target] = [HandlerTarget(app, task, own) for task in app.tasks_of_handlers]
-        targets += [RouteTarget(app, route) for route in app.jobcast.routes]
-        if not targets:
+        targets = {GROUP: [], **route_targets(app)}
+        # Behind the routes: when a broker does not take an event, none of its handlers has been given it yet.
+        targets[GROUP] += [HandlerTarget(app, task, own) for task in app.tasks_of_handlers]
+        if not any(targets.values()):
             log.warning("no handlers and no routes: every event is acknowledged unread; set HANDLERS or ROUTES")
-        app.bridge = Bridge(app, parent.hostname, targets)
-        parent.app.probe.watch("bridge", app.bridge.ailment)
-        app.bridge.start()
+        for group, its_targets in targets.items():
+            bridge = Bridge(app, parent.hostname, its_targets, group)
+            self._bridges.append(bridge)
+            if group == GROUP:
+                app.bridge = bridge
+            app.probe.watch("bridge" if group == GROUP else f"bridge {group}", bridge.ailment)
+            bridge.start()
 
     def close(self, parent: Any) -> None:
-        if parent.app.bridge is not None:
-            parent.app.bridge.ask_to_stop()
+        for bridge in self._bridges:
+            bridge.ask_to_stop()
 
     def stop(self, parent: Any) -> None:
-        if parent.app.bridge is not None:
-            parent.app.bridge.stop(_running())
+        for bridge in self._bridges:
+            bridge.stop(_running())
 
     def terminate(self, parent: Any) -> None:
         self.stop(parent)

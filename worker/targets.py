@@ -1,15 +1,11 @@
-"""Whom an event is handed to: a handler of ours, or a task of an existing Celery app."""
+"""Whom an event is handed to: a handler of ours, or as worker.outlets has it a task of an existing Celery app."""
 
 import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-from kombu import Queue
-
 from jobcast.event import Event, Status
 from worker.conveyor import Message, headers_of
-from worker.settings import Route
 
 if TYPE_CHECKING:
     from worker.app import WorkerApp
@@ -68,36 +64,6 @@ class HandlerTarget:
             queue=self._queue,
             argsrepr=argsrepr,  # type: ignore[call-arg] # the stubs lack it
             retry=False,  # the bridge retries
-            producer=producer,
-        )
-        return task_id
-
-
-class RouteTarget:
-    """A task of somebody else's, by name. It ends when the broker has accepted it: what becomes of it is theirs to know."""
-
-    ends_with_its_task = False
-
-    def __init__(self, app: "WorkerApp", route: Route) -> None:
-        self.name = route.name
-        self.statuses = route.statuses
-        self._app = app
-        self._route = route
-        # Theirs, and declared by them as they like it.
-        self._queue = Queue(route.queue or "celery", no_declare=True)
-
-    def wants(self, event: Event) -> bool:
-        return event.status in self._route.statuses
-
-    def hand(self, flight: "Flight[Target]", producer: Any) -> str:
-        task_id = f"{flight.event_id}:{self._route.task}"
-        self._app.send_task(
-            self._route.task,
-            args=(msgspec.json.decode(flight.body),),
-            task_id=task_id,
-            queue=self._queue,  # type: ignore[arg-type] # Celery takes a Queue too
-            argsrepr=f"({flight.event_id!r}, …)",
-            retry=False,
             producer=producer,
         )
         return task_id

@@ -10,9 +10,11 @@ from pydantic import ValidationError
 from workers import ROOT
 
 from jobcast.event import Status
+from jobcast.filters import Filter
 from jobcast.settings import complaints
 from worker.app import configuration
-from worker.settings import Route, WorkerSettings
+from worker.routes import Route
+from worker.settings import WorkerSettings
 
 
 def started(folder: Path, **env: str) -> "subprocess.CompletedProcess[str]":
@@ -132,8 +134,8 @@ def routes_of(monkeypatch: pytest.MonkeyPatch, text: str) -> tuple[Route, ...]:
 
 def test_a_route_names_statuses_a_task_and_a_queue(monkeypatch) -> None:
     assert routes_of(monkeypatch, "completed|failed=shop.tasks.invoice@billing, *=audit.note,") == (
-        Route(frozenset({Status.COMPLETED, Status.FAILED}), "shop.tasks.invoice", "billing"),
-        Route(frozenset(Status), "audit.note", None),
+        Route(Filter(frozenset({Status.COMPLETED, Status.FAILED})), "shop.tasks.invoice", "billing"),
+        Route(Filter(frozenset(Status)), "audit.note", None),
     )
 
 
@@ -142,9 +144,9 @@ def test_a_route_names_statuses_a_task_and_a_queue(monkeypatch) -> None:
     [
         ("completed", "'completed' does not parse; write for example"),
         ("completed=", "does not parse"),
-        ("done=a.b", "no status 'done'; there are running"),
+        ("done=a.b", "'done': no such status; there are running"),
         ("completed=a.b@", "does not parse"),
-        ("*|failed=a.b", "no status '*'"),
+        ("*|failed=a.b", "'*': no such status"),
     ],
 )
 def test_a_wrong_route_is_refused_with_what_would_be_right(monkeypatch, text, says) -> None:
