@@ -12,7 +12,6 @@ import msgspec
 import redis
 from amqp.exceptions import ChannelError, MessageNacked
 from kombu import Connection, Producer
-from kombu.entity import PERSISTENT_DELIVERY_MODE
 from kombu.exceptions import KombuError
 
 from jobcast.backoff import pause
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 PAUSE_SECONDS = (0.05, 2.0)
 """First and longest pause while the broker is away: the longest is what an event may wait for us after it is back."""
+PERSISTENT = 2
+"""AMQP's delivery mode of a message that outlives the broker's restart, as Celery sends them."""
 NO_ROUTE = 312
 """AMQP's reply code for a queue that is not there."""
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
@@ -77,7 +78,7 @@ class Outlet:
                 exchange="",
                 routing_key=queue,
                 serializer="json",
-                delivery_mode=PERSISTENT_DELIVERY_MODE,
+                delivery_mode=PERSISTENT,
                 mandatory=True,
                 timeout=ANSWER_SECONDS,
                 **properties,
