@@ -1,9 +1,7 @@
 """The commands and their options; what each does is in the module of its name."""
 
-import asyncio
 import math
-from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,18 +11,12 @@ from jobcast.cli import get as get_
 from jobcast.cli import logs as logs_
 from jobcast.cli import wait as wait_
 from jobcast.cli import watch as watch_
-from jobcast.cli.output import complain, silence
+from jobcast.cli.operators import dead, lag, replay
 from jobcast.cli.redis import Redis
-from jobcast.client import ClientError
+from jobcast.cli.usage import EvalId, Json, Prefix, RedisUrl, carry_out, end, wrong
 from jobcast.client.choice import Which
 from jobcast.client.follow import place
 from jobcast.client.live import wanted
-from jobcast.wire import MalformedEvent
-
-EXIT_FAILED = 1
-EXIT_WRONG_USAGE = 2
-EXIT_INTERRUPTED = 130
-"""128 and SIGINT, as shells count."""
 
 app = typer.Typer(
     name="jobcast",
@@ -34,19 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they show locals, and locals hold passwords
     rich_markup_mode="rich",
 )
-
-RedisUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--redis-url", metavar="URL", help="Where Jobcast tells. Default: REDIS_URL, else redis://localhost:6379/0"
-    ),
-]
-Prefix = Annotated[
-    str | None,
-    typer.Option("--prefix", metavar="NAME", help="Of every key and channel. Default: KEY_PREFIX, else evaluation"),
-]
-Json = Annotated[bool, typer.Option("--json", help="For programs: JSON, one object a line")]
-EvalId = Annotated[str, typer.Argument(metavar="EVAL", help="The evaluation's id")]
 
 
 @app.command(epilog="Example: jobcast watch --status failed --since 0")
@@ -75,13 +54,13 @@ def watch(
     try:
         statuses = wanted(status or ())
     except ValueError as error:
-        raise _wrong("--status", error) from None
+        raise wrong("--status", error) from None
     try:
         since = place(since) if since is not None else None
     except ValueError as error:
-        raise _wrong("--since", error) from None
+        raise wrong("--since", error) from None
     redis = Redis.of(redis_url, prefix)
-    _carry_out(
+    carry_out(
         watch_.watch(redis, statuses, since, json, progress=not status), redis, interrupted=0
     )  # Ctrl-C is how it ends
 
@@ -90,7 +69,7 @@ def watch(
 def get(eval_id: EvalId, json: Json = False, redis_url: RedisUrl = None, prefix: Prefix = None) -> None:
     """Show how an evaluation stands and went. Exit code 1 when nothing is known of it."""
     redis = Redis.of(redis_url, prefix)
-    _carry_out(get_.get(redis, eval_id, json), redis)
+    carry_out(get_.get(redis, eval_id, json), redis)
 
 
 @app.command(epilog="Example: jobcast logs eval-42 > eval-42.log")
@@ -124,7 +103,7 @@ def logs(
     """
     which = Which(attempt, container, instance, job)
     redis = Redis.of(redis_url, prefix)
-    _carry_out(logs_.logs(redis, eval_id, which, raw), redis)
+    carry_out(logs_.logs(redis, eval_id, which, raw), redis)
 
 
 @app.command(epilog="Example: jobcast wait eval-42 --timeout 600 && echo passed")
@@ -143,9 +122,9 @@ def wait(
     it had not ended in time. One that nobody knows yet is waited for.
     """
     if timeout is not None and not (math.isfinite(timeout) and timeout >= 0):
-        raise _wrong("--timeout", ValueError(f"{timeout:g} is not a number of seconds"))
+        raise wrong("--timeout", ValueError(f"{timeout:g} is not a number of seconds"))
     redis = Redis.of(redis_url, prefix)
-    _carry_out(wait_.wait(redis, eval_id, timeout, json), redis)
+    carry_out(wait_.wait(redis, eval_id, timeout, json), redis)
 
 
 @app.command(epilog="Example: jobcast finalizers --namespace evals --remove")
@@ -164,8 +143,8 @@ def finalizers(
     could not be released.
     """
     if everywhere and namespace is not None:
-        raise _wrong("--namespace", ValueError("it excludes --all-namespaces"))
-    _end(finalizers_.finalizers(namespace, everywhere, remove))
+        raise wrong("--namespace", ValueError("it excludes --all-namespaces"))
+    end(finalizers_.finalizers(namespace, everywhere, remove))
 
 
 @app.command(epilog="Example: jobcast demo")
@@ -174,35 +153,10 @@ def demo() -> None:
     raise typer.Exit(demo_.run())
 
 
+app.command(epilog="Example: jobcast replay --since 2h --status failed --handler score --dry-run")(replay)
+app.command(epilog="Example: jobcast lag --max 1000 || echo somebody is behind")(lag)
+app.add_typer(dead, name="dead")
+
+
 def run() -> None:
     app()
-
-
-def _carry_out(command: Coroutine[Any, Any, int], redis: Redis, interrupted: int = EXIT_INTERRUPTED) -> None:
-    async def carried_out() -> int:
-        try:
-            return await command
-        except ClientError as error:
-            complain(f"Redis at {redis.where}: {error}")
-        except MalformedEvent as error:
-            complain(str(error))
-        return EXIT_FAILED
-
-    _end(carried_out(), interrupted)
-
-
-def _end(command: Coroutine[Any, Any, int], interrupted: int = EXIT_INTERRUPTED) -> None:
-    """Run it to its end; its result is the exit code."""
-    try:
-        code = asyncio.run(command)
-    except KeyboardInterrupt:
-        code = interrupted
-    except BrokenPipeError:
-        silence()  # whoever read our output has had enough
-        code = 0
-    raise typer.Exit(code)
-
-
-def _wrong(option: str, error: ValueError) -> typer.Exit:
-    complain(f"{option}: {error}")
-    return typer.Exit(EXIT_WRONG_USAGE)

@@ -17,7 +17,7 @@ Fact = tuple[str, str]
 
 def print_page(out: Console, record: Record) -> None:
     """The facts, the attempts, and the output last."""
-    _print_facts(out, [(name, value) for name, value in facts(record) if value])
+    print_facts(out, [(name, value) for name, value in facts(record) if value])
     if record.attempts:
         out.print(Text("attempts", "dim"))
         for line in columns(attempts(record)):
@@ -29,7 +29,8 @@ def print_page(out: Console, record: Record) -> None:
             out.print(Text("  " + line), soft_wrap=not out.is_terminal)
 
 
-def _print_facts(out: Console, found: list[Fact]) -> None:
+def print_facts(out: Console, found: list[Fact]) -> None:
+    """Below each other, whatever is in them made harmless."""
     if not out.is_terminal:
         for line in columns(found):
             out.print(Text(line), soft_wrap=True)

@@ -7,6 +7,7 @@ import typer
 from jobcast.cli.output import complain
 from jobcast.client import AsyncClient
 from jobcast.client.address import address, names, where
+from jobcast.client.operator import Operator
 from jobcast.client.program import Report, log_trouble
 
 EXIT_WRONG_SETTINGS = 2
@@ -37,6 +38,9 @@ class Redis:
 
     def client(self, trouble: Report = log_trouble) -> AsyncClient:
         return AsyncClient(self.url, self.prefix, trouble=trouble)
+
+    def operator(self) -> Operator:
+        return Operator(self.url, self.prefix)
 
     def tell_trouble(self, trouble: str | None) -> None:
         """For whoever looks on while a command waits for Redis."""

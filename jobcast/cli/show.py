@@ -92,3 +92,7 @@ def first_line(output: str) -> str:
     first = output.lstrip()[: OUTPUT_CHARACTERS * 2].split("\n", 1)[0]
     shown = harmless(first.expandtabs(1).rstrip())
     return shown if len(shown) <= OUTPUT_CHARACTERS else shown[: OUTPUT_CHARACTERS - 1] + "…"
+
+
+def count_of(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

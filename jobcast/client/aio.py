@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 import redis
 import redis.asyncio
@@ -59,14 +59,14 @@ class AsyncClient:
         client: "redis.asyncio.Redis | None" = None,
         trouble: Report = log_trouble,
     ) -> None:
-        keys = names(prefix)
-        self._programs = Programs(keys, trouble)
+        self.keys = names(prefix)
+        self._programs = Programs(self.keys, trouble)
         self._is_ours = client is None
-        self._client = connect(address(url), prefix=keys.prefix) if client is None else client
+        self._client = connect(address(url), prefix=self.keys.prefix) if client is None else client
         self._feeds: set[AsyncFeed[Any]] = set()
         self._is_closed = False
 
-    async def __aenter__(self) -> "AsyncClient":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -14,6 +14,9 @@ from testbed.valkey import ValkeyServer
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = [["watch"], ["watch", "--since", "0"], ["get", "42"], ["wait", "42"], ["logs", "42"]]
+COMMANDS += [["lag"], ["lag", "--watch"], ["replay", "42"], ["replay", "--since", "2h"], ["dead", "list"]]
+COMMANDS += [["dead", "show", "1-1"], ["dead", "replay", "--all"], ["dead", "drop", "1-1", "--yes"]]
+OPERATORS = ["replay", "lag", "dead list", "dead show", "dead replay", "dead drop"]
 
 
 def complaint(result: "subprocess.CompletedProcess[str]", code: int) -> str:
@@ -71,9 +74,9 @@ def test_wrong_usage_is_code_2_without_a_traceback(run: Run, arguments: list[str
 
 @pytest.mark.must_survive(37)
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_a_redis_that_cannot_be_reached_at_the_start_is_code_1_and_a_line(run: Run, arguments: list[str]) -> None:
+def test_a_redis_that_cannot_be_reached_at_the_start_is_code_1_and_a_line(call: Run, arguments: list[str]) -> None:
     port = free_port()
-    said = complaint(run(*arguments, REDIS_URL=f"redis://user:s3cret@127.0.0.1:{port}/3"), 1)
+    said = complaint(call(*arguments, REDIS_URL=f"redis://user:s3cret@127.0.0.1:{port}/3"), 1)
     assert said.startswith(f"Redis at 127.0.0.1:{port}, database 3: ")
 
 
@@ -88,9 +91,9 @@ def test_a_wrong_password_is_code_1_and_a_line(run: Run, own_valkey: ValkeyServe
     assert "password" in complaint(run(*arguments, REDIS_URL=own_valkey.url), 1)
 
 
-@pytest.mark.parametrize("command", ["watch", "get", "logs", "wait", "finalizers", "demo"])
+@pytest.mark.parametrize("command", ["watch", "get", "logs", "wait", "finalizers", "demo", *OPERATORS])
 def test_help_has_an_example(command: str) -> None:
-    result = CliRunner().invoke(app, [command, "--help"])
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0
     assert f"Example: jobcast {command}" in result.output
 

@@ -1,0 +1,90 @@
+"""The handlers and routes that workers announce, and which of them a person means."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from jobcast.client.entry import data
+from jobcast.client.program import Call, Program
+from jobcast.client.record import asked, fields_of
+from jobcast.keys import Keys
+from jobcast.wire import UNREADABLE
+
+GONE_SECONDS = 60.0
+"""Workers announce every ten seconds: after so long without a word, none has it."""
+
+
+class Announced(NamedTuple):
+    """A handler, or a route, that a worker had within a day."""
+
+    name: str
+    group: str
+    """The consumer group that it is served by."""
+    statuses: tuple[str, ...]
+    """Of the events that it wants, if nothing else about them keeps it from that."""
+    seen: float
+    """Unix seconds, by Redis' clock."""
+    age: float
+    """Seconds since then."""
+
+    @property
+    def is_there(self) -> bool:
+        return self.age < GONE_SECONDS
+
+
+class _Said(msgspec.Struct):
+    statuses: list[str]
+    group: str
+    seen: float
+
+
+_said = msgspec.json.Decoder(_Said)
+
+
+def announced(keys: Keys) -> Program[list[Announced]]:
+    """In the order of their names, without what strangers wrote there. Raises Unavailable or Refused."""
+
+    def ask() -> Program[list[Announced]]:
+        fields = yield from fields_of(keys.handlers)
+        now = yield from clock()
+        known = (_known(name, value, now) for name, value in sorted(fields.items()))
+        return [one for one in known if one is not None]
+
+    return asked(ask)
+
+
+def clock() -> Program[float]:
+    """Redis' own time, which its entries' ids are of: Unix seconds. Raises what redis-py raises."""
+    seconds, microseconds = yield Call(("TIME",))
+    return float(seconds) + float(microseconds) / 1_000_000
+
+
+def named(asked_for: str, names: Iterable[str]) -> str:
+    """The one of the names that is meant: by all of it, or by its last part. Raises ValueError, listing them."""
+    known = sorted(set(names))
+    if asked_for in known:
+        return asked_for
+    meant = [name for name in known if asked_for in _short(name)]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        raise ValueError(f"{asked_for!r} may be {' or '.join(meant)}")
+    raise ValueError(f"no handler {asked_for!r} is known; there is {', '.join(known) if known else 'none'}")
+
+
+def _short(name: str) -> set[str]:
+    """`score` for `my_handlers.score`; `shop.pay@bills`, `shop.pay` and `pay` for `route:shop.pay@bills`."""
+    if not name.startswith("route:"):
+        return {name.rpartition(".")[2]}
+    task = name.removeprefix("route:")
+    without_queue = task.rpartition("@")[0]
+    return {task, without_queue, without_queue.rpartition(".")[2]} - {""}
+
+
+def _known(name: str, value: Any, now: float) -> Announced | None:
+    try:
+        said = _said.decode(data(value) or b"")
+    except UNREADABLE:
+        return None
+    return Announced(name, said.group, tuple(said.statuses), said.seen, max(now - said.seen, 0.0))
