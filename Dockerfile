@@ -15,7 +15,8 @@ COPY jobcast /app/jobcast
 COPY controller /app/controller
 COPY worker /app/worker
 COPY pyproject.toml /app/
-ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# /handlers is where HANDLERS are looked for, mounted or copied there (examples/handlers).
+ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app:/handlers PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 # A number, so that runAsNonRoot can be checked without /etc/passwd.
 USER 10001:10001
