@@ -60,7 +60,6 @@ class Bridge:
         self._flights: Flights[Target] = Flights(settings.worker_prefetch)
         has_tasks = any(target.ends_with_its_task for target in targets)
         self._own_queue = own_queue(settings.key_prefix, consumer) if has_tasks else None
-        self._has_begun = False
         self._takeover = settings.takeover_seconds
         self._heard: queue.SimpleQueue[tuple[Handed, bool] | tuple[frozenset[Handed], float]] = queue.SimpleQueue()
         self._of_task: dict[Handed, str] = {}
@@ -102,9 +101,11 @@ class Bridge:
         self._heard.put((task, lost))
 
     def lost_all_but(self, running: frozenset[Handed]) -> None:
-        """The broker was away: of the tasks that this worker had been given, only the running ones are left.
+        """Celery begins to read, at first or because the broker was away: of the tasks that this worker had been given, only the
+        running ones are left.
 
-        What survived in its queue is emptied out, so that nothing is there twice. Raises what the broker raises.
+        What survived in its queue, in this life or from a former, is emptied out, so that nothing is there twice. Raises
+        what the broker raises.
         """
         self._empty_own_queue()
         self._heard.put((running, time.monotonic()))
@@ -136,10 +137,6 @@ class Bridge:
             pause = min(pause * 2, longest)
 
     def _begin(self) -> None:
-        if not self._has_begun:
-            # Tasks of a former life are handed out again from the stream.
-            self._empty_own_queue()
-            self._has_begun = True
         if self._group.create():
             self._forget()
         elif self._group.rewind():

@@ -12,7 +12,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from billiard import active_children
+from billiard import active_children, pool
 from celery import signals
 
 from jobcast.settings import EXIT_FAILED
@@ -21,6 +21,17 @@ from worker.supervisor import Supervised
 log = logging.getLogger(__name__)
 GLANCE_SECONDS = 0.1
 """How often the thread looks whether there was a signal: nobody notices that a stop takes so much longer."""
+
+
+LAST_WORDS_SECONDS = 2.0
+"""How long a process of the pool waits for its parent to take note of what it did last. A parent that stops may have read for the
+last time while a task began; billiard's process then waits for 30 s, longer than any grace."""
+
+
+def shorten_last_words() -> None:
+    """Before the pool is forked."""
+    looks = LAST_WORDS_SECONDS / pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
+    pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = int(looks)
 
 
 class Grace:

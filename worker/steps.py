@@ -18,7 +18,7 @@ from jobcast.keys import GROUP
 from jobcast.settings import EXIT_WRONG_SETTINGS
 from worker import sweep
 from worker.bridge import Bridge
-from worker.grace import Grace
+from worker.grace import Grace, shorten_last_words
 from worker.handlers import HandlerError, check_pool, refuse
 from worker.http import PortTaken, Probe
 from worker.outcome import Handed, handed
@@ -36,6 +36,7 @@ def install(app: "WorkerApp") -> None:
     """Have Celery run them in every worker of this app."""
     app.steps["worker"].update(ORDER)
     app.steps["consumer"].add(BrokerStep)
+    shorten_last_words()
     # Weak references to local functions would be gone at once.
     signals.celeryd_after_setup.connect(_check_pool, weak=False)
     signals.celeryd_after_setup.connect(_take_own_queue, weak=False)
@@ -144,7 +145,7 @@ class BrokerStep(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        if consumer.restart_count > 0 and consumer.app.bridge is not None:
+        if consumer.app.bridge is not None:
             consumer.app.bridge.lost_all_but(_running())
         consumer.app.conveyor.attach(consumer)
         consumer.app.broker.is_back()
