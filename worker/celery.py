@@ -1,5 +1,10 @@
 """The app of this process, as `celery -A worker` looks for it. Wrong settings end the process here with exit code 2."""
 
+from worker import multiprocess
+
+multiprocess.begin()
+
+# ruff: noqa: E402 - none of these may come before
 from jobcast.handlers import registry
 from jobcast.settings import read
 from worker.app import create_app

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeAlias
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from worker.multiprocess import exposition
 from worker.presence import Presence
 from worker.supervisor import Supervised
 
@@ -73,7 +74,7 @@ def _handler(paths: dict[str, tuple[dict[str, Ailment], ...]]) -> type[BaseHTTPR
 
         def do_GET(self) -> None:
             if self.path == "/metrics":
-                self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
+                self._answer(200, exposition(), CONTENT_TYPE_LATEST)
             elif self.path in paths:
                 asked = [item for group in paths[self.path] for item in list(group.items())]
                 wrong = [f"{name}: {text}" for name, ask in asked if (text := ask()) is not None]

@@ -1,12 +1,16 @@
-"""The worker's metrics, all kept in the parent process. Bounded label sets: handlers and groups, never an evaluation."""
+"""The worker's metrics, all counted in the parent process. Bounded label sets: handlers and groups, never an evaluation."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import Counter, Gauge, Histogram
 
-stream_lag = Gauge("jobcast_stream_lag", "Entries that a group has not acknowledged", ["group"])
-dead_groups = Gauge("jobcast_dead_groups", "Consumer groups that are behind and that nobody reads for")
+stream_lag = Gauge(
+    "jobcast_stream_lag", "Entries that a group has not acknowledged", ["group"], multiprocess_mode="mostrecent"
+)
+dead_groups = Gauge(
+    "jobcast_dead_groups", "Consumer groups that are behind and that nobody reads for", multiprocess_mode="mostrecent"
+)
 dead_letters = Counter("jobcast_dead_letters", "Events given up on")
 handled = Histogram(
     "jobcast_handler_seconds",
@@ -20,11 +24,18 @@ sweep_seconds = Histogram(
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
 )
 sweep_found = Counter("jobcast_sweep_found", "Events that the fast path had missed")
-redis_up = Gauge("jobcast_redis_up", "Whether Redis took the last command")
-broker_up = Gauge("jobcast_broker_up", "Whether the broker took the last command")
-route_broker_up = Gauge("jobcast_route_broker_up", "Whether the broker of routes took the last message", ["broker"])
+redis_up = Gauge("jobcast_redis_up", "Whether Redis took the last command", multiprocess_mode="mostrecent")
+broker_up = Gauge("jobcast_broker_up", "Whether the broker took the last command", multiprocess_mode="mostrecent")
+route_broker_up = Gauge(
+    "jobcast_route_broker_up",
+    "Whether the broker of routes took the last message",
+    ["broker"],
+    multiprocess_mode="mostrecent",
+)
 task_restarts = Counter("jobcast_task_restarts", "Threads that failed and were started again", ["task"])
-build_info = Gauge("jobcast_build_info", "Always 1; the version is a label", ["version"])
+build_info = Gauge(
+    "jobcast_build_info", "Always 1; the version is a label", ["version"], multiprocess_mode="mostrecent"
+)
 
 
 def handler_seconds(handler: str, seconds: float) -> None:
