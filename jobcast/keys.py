@@ -14,7 +14,8 @@ All keys share the hash tag `{prefix}`, so that one script may touch them all, a
 | `{prefix}:epoch` | string: random, written once | none |
 | `{prefix}:claim:<uid>` | string: who reads this Job's logs | seconds |
 | `{prefix}:dead` | stream: events given up on | by age |
-| `{prefix}:sweep` | string: who sweeps now | seconds |
+| `{prefix}:sweep` | string: who sweeps now, or has just swept | seconds |
+| `{prefix}:pruned` | string: who looked last for what has lost its expiry | an hour |
 | `{prefix}:replays` | stream: events that are to be handled once more, see `replays` | until every group has ended them |
 | `{prefix}:handlers` | hash: of each handler and route, by name, which statuses it wants, its group, and when it was last seen | a day |
 | `{prefix}:todo:<entry>` | hash: of each handler of an entry how often it was started, or `ended` | until all have |
@@ -36,8 +37,13 @@ class Keys:
 
     prefix: str = DEFAULT_PREFIX
 
+    @property
+    def beginning(self) -> str:
+        """Of every key."""
+        return f"{{{self.prefix}}}:"
+
     def _key(self, name: str) -> str:
-        return f"{{{self.prefix}}}:{name}"
+        return f"{self.beginning}{name}"
 
     def channel(self, status: str) -> str:
         return f"{self.prefix}:{status}"
@@ -68,6 +74,10 @@ class Keys:
     @property
     def sweep(self) -> str:
         return self._key("sweep")
+
+    @property
+    def pruned(self) -> str:
+        return self._key("pruned")
 
     def job(self, uid: str) -> str:
         return self._key(f"job:{uid}")

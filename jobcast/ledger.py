@@ -99,6 +99,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.status in TERMINAL
 
 
+# At once with the look at its row: a step of another may open the Job just now.
+_FORGET_OPEN = """
+local status = redis.call('HGET', KEYS[2], 'status')
+local is_over = not status
+for i = 2, #ARGV do is_over = is_over or status == ARGV[i] end
+if is_over then redis.call('ZREM', KEYS[1], ARGV[1]) end
+"""
 _ROW = ("status", "version", "eval_id", "namespace", "name", "created")
 
 
@@ -186,13 +193,18 @@ class Ledger:
         values = await self.run("HMGET", self.keys.job(uid), *_ROW)
         return _row(uid, values)
 
+    async def rows(self, uids: Sequence[str]) -> dict[str, Row | None]:
+        """Those of these Jobs, in shared round trips; without the ones whose row is refused."""
+        answers = await self._answers([("HMGET", self.keys.job(uid), *_ROW) for uid in uids])
+        return {uid: _row(uid, answer) for uid, answer in zip(uids, answers, strict=True) if answer is not None}
+
     async def open_uids(self) -> list[str]:
         """The Jobs that have no end yet, as far as the ledger knows, of all who share the prefix."""
         return [_text(uid) for uid in await self.run("ZRANGE", self.keys.open, 0, -1)]
 
     async def forget_open(self, uid: str) -> None:
-        """Take out of the open ones a Job whose row is gone: nobody can say any more what it was."""
-        await self.run("ZREM", self.keys.open, uid)
+        """Take out of the open ones a Job that has its end, or whose row is gone: nobody can say any more what it was."""
+        await self.run("EVAL", _FORGET_OPEN, 2, self.keys.open, self.keys.job(uid), uid, *TERMINAL)
 
     async def keep(self, uids: Sequence[str]) -> None:
         """Have the rows of these ended Jobs outlive the Jobs: the API server still shows them."""

@@ -256,14 +256,15 @@ class Reconciler:
         """A Job that the ledger holds open and that we do not see: gone while nobody looked, or none of ours."""
         row = await self._ledger.row(uid)
         if row is None or row.is_ended:
-            if row is None:
-                await self._ledger.forget_open(uid)
+            await self._ledger.forget_open(uid)
             return DONE
         if self._namespaces is not None and row.namespace not in self._namespaces:
             return DONE
         job = remembered(row)
         if not await self._is_really_gone(job):
             return DONE
+        if not await self._ledger.claim(uid):
+            return Outcome(OTHER_SECONDS)  # who reads its log has seen how it ended, and tells it soon
         pods = self._view.pods(uid)  # orphaned, or not collected yet
         now = standing(job, pods, gone=True)
         context = Context(None, True, row.status, logs=self._logs.of)

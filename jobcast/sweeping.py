@@ -6,46 +6,62 @@ finds nothing; what it finds is the measure of how well the fast path does.
 
 import asyncio
 import contextlib
+import math
 import os
+import random
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import redis.asyncio
 
+from jobcast import pruning
 from jobcast.archive.base import UNAVAILABLE
 from jobcast.connection import connect
 from jobcast.event import PENDING, Event
 from jobcast.job import JOB_NAME_LABEL, JOB_UID_LABEL, Job, Pod
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, Access, Api
-from jobcast.ledger import CLAIM_SECONDS, Ledger
+from jobcast.ledger import CLAIM_SECONDS, Ledger, Row
+from jobcast.link import LedgerError
 from jobcast.logbook import LogBook, Owed
 from jobcast.logs import LogReads, Wanted
 from jobcast.readings import open_reads
 from jobcast.reconcile import Reconciler
 from jobcast.settings import CoreSettings, reading_of, watched_namespaces
+from jobcast.trimming import Trimming
 
 CONCURRENCY = 64
 """Jobs reconciled at the same time: their steps share round trips, and a sweep is in no hurry."""
+BATCH = 2000
+"""Jobs in hand at the same time, those that wait for their logs among them: all of 100,000 would be 300 MB."""
 KEEP_BATCH = 500
 OWED_A_SWEEP = 200
 """Logs brought to the store in one round: the events come first."""
+FEW = 20
+"""Jobs whose Pods are asked for one by one: fewer requests than the pages of a namespace of 10,000 Pods."""
+FAST_PATH_SECONDS = 1.0
+"""What the controller tells within it has not been missed: it is a thousand times what it takes."""
 
 
 class Snapshot:
     """The cluster as one sweep listed it; the View of jobcast.reconcile."""
 
     def __init__(self) -> None:
+        self.shown: set[str] = set()
+        """The uids of all Jobs that were listed."""
         self.jobs: dict[str, Job] = {}
+        """Those that may have something untold."""
         self._pods: dict[str, list[Pod]] = {}
-        self._version = 0
+        self._versions: dict[str, int] = {}
 
-    def add_pods(self, pods: Sequence[Pod], version: str) -> None:
-        """They are listed after the Jobs, so none that a Job of ours had then is missing."""
-        self._version = int(version or 0)
+    def add_pods(self, pods: Sequence[Pod]) -> None:
         for pod in pods:
             if pod.owner in self.jobs:
                 self._pods.setdefault(pod.owner, []).append(pod)
+
+    def all_pods_listed(self, namespaces: Collection[str], version: str) -> None:
+        """After the Jobs, so that no Pod which a Job of ours had then is missing."""
+        self._versions.update(dict.fromkeys(namespaces, int(version or 0)))
 
     def job(self, uid: str) -> Job | None:
         return self.jobs.get(uid)
@@ -57,15 +73,18 @@ class Snapshot:
         return self._pods.get(uid, ())
 
     def pods_version(self, namespace: str) -> int:
-        return self._version
+        return self._versions.get(namespace, 0)
 
     def drop(self, uid: str) -> None:
+        self.jobs.pop(uid, None)
         self._pods.pop(uid, None)
 
 
-async def sweep_once(settings: CoreSettings, *, told: Callable[[Event], None] = lambda event: None) -> int:
-    """One sweep; returns how many events it told. Raises NoCluster, KubeError, LedgerError."""
-    access = await Access.find()
+async def sweep_once(
+    settings: CoreSettings, trimming: Trimming | None = None, *, told: Callable[[Event], None] = lambda event: None
+) -> int:
+    """One sweep; returns how many events it told. The upkeep of Redis is done first, whatever the cluster says. Raises
+    NoCluster, KubeError, LedgerError."""
     async with contextlib.AsyncExitStack() as stack:
         client: redis.asyncio.Redis = connect(settings.redis_url, prefix=settings.key_prefix)
         stack.push_async_callback(client.aclose)
@@ -77,8 +96,25 @@ async def sweep_once(settings: CoreSettings, *, told: Callable[[Event], None] = 
                 retention=settings.retention_seconds,
             )
         )
+        refusal = await _upkeep(ledger, settings, trimming)
+        access = await Access.find()
         api = await stack.enter_async_context(Api(access, reading_of(settings)))
-        return await Sweep(settings, access, api, ledger, told).run(stack)
+        count = await Sweep(settings, access, api, ledger, told).run(stack)
+        if refusal is not None:
+            raise refusal
+        return count
+
+
+async def _upkeep(ledger: Ledger, settings: CoreSettings, trimming: Trimming | None) -> LedgerError | None:
+    """Trims and prunes. What Redis refuses here, a key that somebody wrote over, must not keep anything from being told."""
+    try:
+        if trimming is not None:
+            await trimming.trim(ledger)
+        if await pruning.is_due(ledger, settings.retention_seconds):
+            await pruning.prune(ledger, retention=settings.retention_seconds, todo_life=settings.stream_max_seconds)
+    except LedgerError as error:
+        return error
+    return None
 
 
 class Sweep:
@@ -95,12 +131,14 @@ class Sweep:
         self._count = 0
         self._read: dict[str, asyncio.Event] = {}
         self._snapshot = Snapshot()
+        self._version = math.inf
+        """The oldest of the lists': what they do not show had gone by then, or came later."""
 
     async def run(self, stack: contextlib.AsyncExitStack) -> int:
-        settings, ledger = self._settings, self._ledger
+        settings, ledger, snapshot = self._settings, self._ledger, self._snapshot
         logs = await open_reads(stack, settings, self._api, ledger, done=self._log_was_read)
         reconciler = Reconciler(
-            self._snapshot,
+            snapshot,
             self._api,
             ledger,
             logs,
@@ -110,16 +148,22 @@ class Sweep:
             looks=False,  # a sweep does not wait for what runs
             holds=settings.finalizer,
         )
-        candidates: list[str] = []
         for namespace in self._namespaces or (None,):
-            candidates += await self._list(namespace, reconciler)
-        candidates += [uid for uid in await ledger.open_uids() if uid not in self._snapshot.jobs]
+            await self._list(namespace, reconciler)
+        listed = asyncio.get_running_loop().time()
+        unseen = await self._open_unseen()
+        if any(_is_untold(job, reconciler) for job in snapshot.jobs.values()):
+            await asyncio.sleep(FAST_PATH_SECONDS)
+            await self._recall(reconciler)
+        await self._list_pods(reconciler)
         renewing = asyncio.create_task(_renew(reconciler), name="sweep claims")
         try:
-            slots = asyncio.Semaphore(CONCURRENCY)
-            results = await asyncio.gather(
-                *(self._drive(uid, reconciler, slots) for uid in candidates), return_exceptions=True
-            )
+            errors = await self._drive_all(list(snapshot.jobs), reconciler)
+            if unseen:
+                # Who saw them end may still be reading their logs, and knows better than we what became of them.
+                patience = settings.log_wait_seconds + FAST_PATH_SECONDS
+                await asyncio.sleep(listed + patience - asyncio.get_running_loop().time())
+                errors += await self._drive_all(list(unseen & await self._open_unseen()), reconciler)
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
@@ -127,26 +171,64 @@ class Sweep:
         await self._keep(reconciler)
         await self._bring_owed(logs)
         # One Job that fails costs the others nothing; the next sweep tries it again, and this one says so.
-        for error in results:
-            if isinstance(error, BaseException):
-                raise error
+        for error in errors:
+            raise error
         return self._count
 
-    async def _list(self, namespace: str | None, reconciler: Reconciler) -> list[str]:
-        """The Jobs of a namespace that may have something untold; their Pods are fetched with them."""
-        untold: list[str] = []
-        needs_pods = False
+    async def _list(self, namespace: str | None, reconciler: Reconciler) -> None:
+        """The Jobs of a namespace; those that have their end, as far as the ledger knows, are not kept."""
         async for page in self._api.pages(JOBS, namespace, self._settings.label_selector):
+            self._version = min(self._version, int(page.version or 0))
             await reconciler.recall([job.uid for job in page.items])
             for job in page.items:
-                self._snapshot.jobs[job.uid] = job
+                self._snapshot.shown.add(job.uid)
                 if not reconciler.is_ended(job.uid) or job.held:
-                    untold.append(job.uid)
-                    needs_pods = needs_pods or _needs_pods(job, reconciler)
-        if needs_pods:
-            async for pods in self._api.pages(PODS, namespace, JOB_NAME_LABEL):
-                self._snapshot.add_pods(pods.items, pods.version)
-        return untold
+                    self._snapshot.jobs[job.uid] = job
+
+    async def _recall(self, reconciler: Reconciler) -> None:
+        """Look once more at what was told, and let go of what has its end by now."""
+        jobs = self._snapshot.jobs
+        await reconciler.recall([uid for uid, job in jobs.items() if _is_untold(job, reconciler)])
+        for uid, job in list(jobs.items()):
+            if reconciler.is_ended(uid) and not job.held:
+                self._snapshot.drop(uid)
+
+    async def _list_pods(self, reconciler: Reconciler) -> None:
+        needing = [job for job in self._snapshot.jobs.values() if _is_untold(job, reconciler)]
+        if len(needing) <= FEW:
+            for job in needing:
+                self._snapshot.add_pods(await self._api.pods_of(job.namespace, f"{JOB_NAME_LABEL}={job.name}"))
+            return
+        namespaces = {job.namespace for job in needing}
+        for namespace in namespaces if self._namespaces is not None else (None,):
+            async for page in self._api.pages(PODS, namespace, JOB_NAME_LABEL):
+                self._snapshot.add_pods(page.items)
+            self._snapshot.all_pods_listed(namespaces if namespace is None else (namespace,), page.version)
+
+    async def _open_unseen(self) -> set[str]:
+        """The Jobs of our namespaces that the ledger holds open, and that had gone when we listed."""
+        uids = await self._ledger.open_uids()
+        for uid in uids:
+            if uid in self._snapshot.shown and uid not in self._snapshot.jobs:
+                await self._ledger.forget_open(uid)  # it has its end
+        rows = await self._ledger.rows([uid for uid in uids if uid not in self._snapshot.shown])
+        return {uid for uid, row in rows.items() if row is None or self._is_for_us(row)}
+
+    def _is_for_us(self, row: Row) -> bool:
+        # What was told at a later version than the list's was created after it, or has lost its label since.
+        is_ours = self._namespaces is None or row.namespace in self._namespaces
+        return is_ours and (row.is_ended or row.version <= self._version)
+
+    async def _drive_all(self, uids: Sequence[str], reconciler: Reconciler) -> list[BaseException]:
+        """Returns what went wrong with any of them."""
+        slots = asyncio.Semaphore(CONCURRENCY)
+        errors: list[BaseException] = []
+        for start in range(0, len(uids), BATCH):
+            results = await asyncio.gather(
+                *(self._drive(uid, reconciler, slots) for uid in uids[start : start + BATCH]), return_exceptions=True
+            )
+            errors += [error for error in results if error is not None]
+        return errors
 
     async def _drive(self, uid: str, reconciler: Reconciler, slots: asyncio.Semaphore) -> None:
         """Reconcile until nothing is left to wait for."""
@@ -159,6 +241,7 @@ class Sweep:
                 self._count += 1
                 self._told(event)
             if outcome.later is None:
+                del self._read[uid]
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(outcome.later):
@@ -173,10 +256,10 @@ class Sweep:
         if not logs.has_store:
             return
         book = LogBook(self._ledger, self._settings.retention_seconds)
-        for owed in (await book.owed())[:OWED_A_SWEEP]:
+        ours = [one for one in await book.owed() if self._namespaces is None or one.place.namespace in self._namespaces]
+        # Not always the same first ones: the store may take none of those.
+        for owed in random.sample(ours, min(OWED_A_SWEEP, len(ours))):
             place = owed.place
-            if self._namespaces is not None and place.namespace not in self._namespaces:
-                continue
             pods = await self._api.pods_of(place.namespace, f"{JOB_UID_LABEL}={place.uid}")
             wanted = _as_it_is_now(owed, pods)
             error = await logs.bring(wanted) if wanted is not None else None
@@ -187,7 +270,7 @@ class Sweep:
 
     async def _keep(self, reconciler: Reconciler) -> None:
         """Rows of ended Jobs that the API server still shows must not expire before the Jobs do."""
-        shown = [uid for uid in reconciler.ended() if uid in self._snapshot.jobs]
+        shown = [uid for uid in reconciler.ended() if uid in self._snapshot.shown]
         for start in range(0, len(shown), KEEP_BATCH):
             await self._ledger.keep(shown[start : start + KEEP_BATCH])
 
@@ -203,8 +286,10 @@ def _as_it_is_now(owed: Owed, pods: Sequence[Pod]) -> Wanted | None:
     return None
 
 
-def _needs_pods(job: Job, reconciler: Reconciler) -> bool:
-    """Whether the Pods could say more of this Job than it says itself."""
+def _is_untold(job: Job, reconciler: Reconciler) -> bool:
+    """Whether there is something of this Job that the ledger is not known to know."""
+    if reconciler.is_ended(job.uid):
+        return False
     if job.end is not None or job.deleted is not None:
         return True
     return job.active > 0 and reconciler.told(job.uid) in (None, PENDING)

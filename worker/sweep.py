@@ -5,35 +5,44 @@ It shares no thread, loop or connection with the stream's consumer.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TypeAlias
 
-from jobcast.connection import ERRORS, connect_plain, explain
+from jobcast.connection import ERRORS, connect, explain
 from jobcast.keys import Keys
 from jobcast.kube import KubeError, NoCluster
 from jobcast.link import LedgerError
 from jobcast.sweeping import sweep_once
+from jobcast.trimming import Trimming
 from worker import metrics
+from worker.claim import SweepClaim
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervised
 
 log = logging.getLogger(__name__)
-Round: TypeAlias = Callable[[], Awaitable[int]]
+Round: TypeAlias = Callable[[], Coroutine[None, None, int]]
 """One sweep of everything; how many events the fast path had missed."""
 
 JITTER = 0.1
 """Of the interval, either way: workers that were started together do not ask together for ever."""
-HELD = 0.9
-"""Of the interval is how long a round keeps others from sweeping: one round an interval, whoever does it. Never all of
-it, lest the one who held it last time find its own claim at the next."""
+HELD = 0.8
+"""Of the interval is how long a round keeps others from sweeping, from its beginning on: one round an interval, whoever does it.
+Less than the shortest interval, lest the one who held it last time find its own claim at the next."""
 OVERDUE = 3
 """Intervals without an attempt, after which the thread counts as stuck."""
 LONGEST_ROUND = 600.0
-"""Seconds. A list of 100,000 Jobs takes a minute of them; a round that takes more is hung, and is given up."""
+"""Seconds, beside LOG_WAIT_SECONDS. 100,000 Jobs take a minute of them; a round that takes more is hung, and is given up."""
+RELEASE_SECONDS = 1.0
+"""For giving back the claim, which lapses anyway; a stop waits for it."""
+
+
+class GivenUp(Exception):
+    """The round was ended before it was over; the text says why."""
 
 
 class Sweep:
@@ -58,7 +67,7 @@ class Sweep:
         self._longest = longest_round
         self._stop = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[int] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._lock = threading.Lock()
         self._thread = Supervised("sweep", self._run, self._stop)
         self._last_attempt = time.monotonic()
@@ -67,7 +76,9 @@ class Sweep:
         self._thread.start()
 
     def ask_to_stop(self) -> None:
-        """From any thread. A round that is under way is cancelled."""
+        """From any thread. A round that is under way is cancelled, once: it is then giving back its claim."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         with self._lock:
             if self._loop is not None and self._task is not None:
@@ -88,14 +99,11 @@ class Sweep:
         while not self._stop.wait(pause):
             self._last_attempt = time.monotonic()
             try:
-                if self._is_ours():
-                    self._sweep()
+                asyncio.run(self._attempt())
             except asyncio.CancelledError:
                 return
-            except TimeoutError as error:
-                log.warning(
-                    "sweep given up, it took too long", extra={"seconds": self._longest, "error": explain(error)}
-                )
+            except GivenUp as error:
+                log.warning("sweep given up", extra={"error": str(error)})
             except ERRORS as error:
                 log.warning("sweep put off, redis is away", extra={"error": explain(error)})
             except self._refusals as error:
@@ -105,32 +113,51 @@ class Sweep:
             self._thread.is_well()
             pause = self._every * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
 
-    def _is_ours(self) -> bool:
-        with connect_plain(self._settings.redis_url, prefix=self._settings.key_prefix) as client:
-            held = max(1, int(self._every * HELD * (1 - JITTER)))
-            return bool(client.set(self._key, self._identity, nx=True, ex=held))
+    async def _attempt(self) -> None:
+        """A round, unless another worker has its own, or has just had it."""
+        with self._cancellable():
+            client = connect(self._settings.redis_url, prefix=self._settings.key_prefix)
+            async with contextlib.aclosing(client):
+                claim = SweepClaim(client, self._key, self._identity)
+                if not await claim.take():
+                    return
+                began = time.monotonic()
+                rest = 0.0  # a round that fails is tried again by whoever comes first
+                try:
+                    await self._sweep(claim)
+                    rest = self._every * HELD - (time.monotonic() - began)
+                finally:
+                    with contextlib.suppress(*ERRORS, TimeoutError):
+                        async with asyncio.timeout(RELEASE_SECONDS):
+                            await claim.end(rest)
 
-    def _sweep(self) -> None:
+    async def _sweep(self, claim: SweepClaim) -> None:
         began = time.monotonic()
-        found = asyncio.run(self._one_round())
+        sweeping = asyncio.create_task(self._round(), name="sweep")
+        keeping = asyncio.create_task(claim.keep(), name="sweep claim")
+        try:
+            await asyncio.wait({sweeping, keeping}, timeout=self._longest, return_when=asyncio.FIRST_COMPLETED)
+            if not sweeping.done():
+                raise GivenUp("another worker sweeps" if keeping.done() else f"it took {self._longest:g} s")
+            found = sweeping.result()
+        finally:
+            sweeping.cancel()
+            keeping.cancel()
+            await asyncio.gather(sweeping, keeping, return_exceptions=True)
         seconds = time.monotonic() - began
         metrics.sweep_seconds.observe(seconds)
-        metrics.sweep_found.inc(found)
         if found:
             log.info("the sweep told what had been missed", extra={"count": found, "seconds": round(seconds, 3)})
 
-    async def _one_round(self) -> int:
-        async def bounded() -> int:
-            async with asyncio.timeout(self._longest):
-                return await self._round()
-
+    @contextlib.contextmanager
+    def _cancellable(self) -> Iterator[None]:
+        """For the running task: `ask_to_stop` cancels it."""
         with self._lock:
-            self._loop = asyncio.get_running_loop()
-            self._task = self._loop.create_task(bounded(), name="sweep")
-            if self._stop.is_set():
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+            if self._stop.is_set() and self._task is not None:
                 self._task.cancel()
         try:
-            return await self._task
+            yield
         finally:
             with self._lock:
                 self._loop = self._task = None
@@ -140,4 +167,25 @@ def of(settings: WorkerSettings, identity: str) -> Sweep | None:
     """The sweep of this worker; None when it is switched off."""
     if not settings.sweep_seconds:
         return None
-    return Sweep(settings, identity, lambda: sweep_once(settings), refusals=(KubeError, NoCluster, LedgerError))
+    trimming = Trimming(
+        max_age=settings.stream_max_seconds,
+        max_length=settings.stream_max_length,
+        died=lambda group: log.warning(
+            "consumer group is dead, the stream is trimmed without it", extra={"group": group}
+        ),
+        revived=lambda group: log.info("consumer group is not dead any more", extra={"group": group}),
+    )
+
+    async def one_round() -> int:
+        try:
+            return await sweep_once(settings, trimming, told=lambda event: metrics.sweep_found.inc())
+        finally:
+            metrics.dead_groups.set(len(trimming.dead))
+
+    return Sweep(
+        settings,
+        identity,
+        one_round,
+        refusals=(KubeError, NoCluster, LedgerError),
+        longest_round=LONGEST_ROUND + settings.log_wait_seconds,
+    )

@@ -79,6 +79,8 @@ class Wiretap:
         self.requests: list[Request] = []
         self.before: Callable[[Request], None] = lambda request: None
         """Called with each request before it is answered: the place to put a fault in its way."""
+        self.stale: dict[str, bytes] = {}
+        """By path, what a list answers in place of the truth: a cache that has fallen behind."""
         self._handle = Server.handle
 
     def of(self, verb: str, resource: str = "", name: str = "") -> list[Request]:
@@ -92,6 +94,8 @@ class Wiretap:
             verb = "list" if verb == "get" and request.path.endswith(("/jobs", "/pods")) else verb
             self.requests.append(Request(verb, request.path, query, request.headers.get("Authorization", "")))
             self.before(self.requests[-1])
+            if verb == "list" and request.path in self.stale:
+                return web.Response(body=self.stale[request.path], content_type="application/json")
         return await self._handle(server, request)
 
 

@@ -12,7 +12,7 @@ from controller.store import Store
 from jobcast.job import Job, Pod
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden, KubeError, Throttled, Unreachable
-from jobcast.ledger import Ledger, Step
+from jobcast.ledger import Ledger, Step, Telling
 from jobcast.logs import LogReads
 from jobcast.reconcile import DONE, OTHER_SECONDS, Reconciler
 from tests.unit.objects import (
@@ -271,6 +271,21 @@ async def test_of_a_job_that_ended_and_went_nothing_is_kept(world: World) -> Non
     assert len(world.logs._reads) == 0
 
 
+@pytest.mark.must_survive(9)
+async def test_a_vanished_job_whose_log_another_replica_reads_is_not_cancelled(world: World) -> None:
+    """It has seen how the Job ended."""
+    running = Step(uid=UID, version=1, created=1, eval_id="42", namespace="evals", name="eval-42", status="running")
+    await world.ledger.step(running)
+    await world.client.set(world.ledger.keys.claim(UID), "another")
+    assert (await world.reconciler.reconcile(UID)).later == OTHER_SECONDS
+    end = (Telling("its end", "completed", b"{}"),)
+    await world.ledger.step(msgspec.structs.replace(running, status="completed", version=2, tellings=end))
+    assert await world.reconciler.reconcile(UID) == DONE
+    assert await world.told() == ["completed"]
+    kept = {name: value for name, value in vars(world.reconciler).items() if isinstance(value, dict | set) and value}
+    assert not any(UID in value for value in kept.values())
+
+
 @pytest.mark.must_survive(15)
 async def test_a_vanished_job_whose_name_is_used_again_is_cancelled(world: World) -> None:
     world.store.put_job(RUNNING)
@@ -302,6 +317,15 @@ async def test_jobs_of_other_namespaces_are_others_business(world: World) -> Non
 async def test_an_open_uid_that_nobody_knows_is_forgotten(world: World) -> None:
     await world.client.zadd(world.ledger.keys.open, {"unknown": 1})
     assert await world.reconciler.reconcile("unknown") == DONE
+    assert await world.ledger.open_uids() == []
+
+
+async def test_an_open_uid_that_has_its_end_is_forgotten(world: World) -> None:
+    await world.ledger.step(
+        Step(uid=UID, version=1, created=1, eval_id="42", namespace="evals", name="eval-42", status="completed")
+    )
+    await world.client.zadd(world.ledger.keys.open, {UID: 1})
+    assert await world.reconciler.reconcile(UID) == DONE
     assert await world.ledger.open_uids() == []
 
 

@@ -3,17 +3,24 @@
 import asyncio
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import redis
 from workers import Worker, until, world
 
-from worker import metrics
+from jobcast.connection import connect
+from worker import claim
+from worker import sweep as sweep_room
+from worker.claim import SweepClaim
+from worker.http import Probe
 from worker.settings import WorkerSettings
-from worker.sweep import Sweep
+from worker.sweep import Round, Sweep
 
 
 class Rounds:
@@ -41,7 +48,7 @@ class Rounds:
 
 @contextmanager
 def sweeping(
-    url: str, rounds: Rounds, every: float = 0.2, *, prefix: str = "sweep", longest: float = 60
+    url: str, rounds: Round, every: float = 0.2, *, prefix: str = "sweep", longest: float = 60
 ) -> Iterator[Sweep]:
     settings = WorkerSettings(redis_url=url, key_prefix=prefix, sweep_seconds=every)
     sweep = Sweep(settings, threading.current_thread().name, rounds, longest_round=longest)
@@ -62,13 +69,86 @@ def test_of_two_sweeps_only_one_runs(valkey) -> None:
     assert one.begun + other.begun == 1
 
 
-def test_it_sweeps_again_and_again_and_counts_what_had_been_missed(valkey) -> None:
+def test_it_sweeps_again_and_again_and_says_what_had_been_missed(valkey, caplog) -> None:
+    caplog.set_level("INFO")
     rounds = Rounds(found=3)
-    before = metrics.sweep_found._value.get()
-    with sweeping(valkey.url, rounds, 1.0) as sweep:
-        until(lambda: rounds.begun >= 2)
-        until(lambda: metrics.sweep_found._value.get() >= before + 6)
+    with sweeping(valkey.url, rounds) as sweep:
+        until(lambda: rounds.begun >= 3)
         assert sweep.ailment() is None
+    assert {record.count for record in caplog.records} == {3}
+
+
+@pytest.fixture
+def short_life(monkeypatch: pytest.MonkeyPatch) -> float:
+    """A claim lapses after half a second."""
+    monkeypatch.setattr(claim, "LIFE_SECONDS", 0.5)
+    return 0.5
+
+
+class Attempts(SweepClaim):
+    """Counts how often somebody tried to begin a round, and when first."""
+
+    at: ClassVar[list[float]] = []
+
+    async def take(self) -> bool:
+        self.at.append(time.monotonic())
+        return await super().take()
+
+
+def test_a_round_longer_than_the_claims_life_keeps_the_others_out(valkey, short_life, monkeypatch) -> None:
+    Attempts.at.clear()
+    monkeypatch.setattr(sweep_room, "SweepClaim", Attempts)
+    one, other = Rounds(gate=True), Rounds(gate=True)
+    with sweeping(valkey.url, one, 0.1), sweeping(valkey.url, other, 0.1):
+        until(lambda: Attempts.at and Attempts.at[-1] > Attempts.at[0] + 4 * short_life)
+        assert one.begun + other.begun == 1
+
+
+def test_a_worker_that_died_in_the_middle_of_a_round_keeps_the_others_out_for_no_longer_than_its_claim_lives(
+    valkey, short_life
+) -> None:
+    rounds = Rounds()
+    with redis.Redis.from_url(valkey.url) as client:
+        asyncio.run(_take_and_die(valkey.url))
+        assert 0 < client.pttl("{sweep}:sweep") <= short_life * 1000
+        with sweeping(valkey.url, rounds, 0.1):
+            until(lambda: rounds.begun)
+
+
+async def _take_and_die(url: str) -> None:
+    client = connect(url)
+    assert await SweepClaim(client, "{sweep}:sweep", "dead").take()
+    await client.aclose()
+
+
+def test_a_round_is_given_up_when_another_worker_sweeps(valkey, short_life, caplog) -> None:
+    rounds = Rounds(gate=True)
+    with redis.Redis.from_url(valkey.url) as client, sweeping(valkey.url, rounds, 0.1):
+        until(lambda: rounds.begun)
+        client.set("{sweep}:sweep", "somebody else", px=60_000)
+        until(lambda: rounds.cancelled)
+        until(lambda: [record.error for record in caplog.records] == ["another worker sweeps"])
+        assert client.get("{sweep}:sweep") == b"somebody else"
+
+
+def test_a_redis_that_forgets_the_claim_is_told_it_again(valkey, short_life) -> None:
+    rounds = Rounds(gate=True)
+    with redis.Redis.from_url(valkey.url) as client, sweeping(valkey.url, rounds, 0.1):
+        until(lambda: rounds.begun)
+        client.flushall()
+        until(lambda: client.exists("{sweep}:sweep"))
+        assert (rounds.begun, rounds.cancelled) == (1, 0)
+
+
+def test_after_a_round_that_failed_whoever_comes_first_tries_again(valkey) -> None:
+    broken, well = Rounds(), Rounds()
+    broken.error = RuntimeError("this one cannot")
+    with redis.Redis.from_url(valkey.url) as client:
+        with sweeping(valkey.url, broken, 60):
+            until(lambda: broken.begun)
+        assert not client.exists("{sweep}:sweep")
+    with sweeping(valkey.url, well, 60):
+        until(lambda: well.begun)
 
 
 def test_a_round_that_fails_does_not_end_the_sweep(valkey) -> None:
@@ -92,6 +172,8 @@ def test_a_stop_cancels_the_round_and_does_not_wait_for_it(valkey) -> None:
         began = time.monotonic()
     assert time.monotonic() - began < 2
     assert rounds.cancelled == 1
+    with redis.Redis.from_url(valkey.url) as client:
+        assert not client.exists("{sweep}:sweep"), "others need not wait"
 
 
 @pytest.mark.must_survive(29)
@@ -105,14 +187,34 @@ def test_it_goes_on_when_redis_was_away(own_valkey) -> None:
 
 
 @pytest.mark.must_survive(35)
-def test_a_sweep_without_an_attempt_for_too_long_is_told(valkey) -> None:
-    rounds = Rounds(gate=True)
-    with sweeping(valkey.url, rounds, 0.2, longest=3600) as sweep:
-        until(lambda: rounds.begun)
-        assert sweep.ailment() is None
-        sweep._last_attempt -= 3700
-        assert "no attempt for" in (sweep.ailment() or "")
-    sweep._last_attempt = time.monotonic()
+def test_livez_is_false_while_the_sweep_is_stuck_and_true_again_when_it_goes_on(valkey) -> None:
+    gate = threading.Event()
+
+    async def stuck() -> int:
+        gate.wait()  # what no cancelling ends
+        return 0
+
+    probe = Probe("127.0.0.1", 0)
+    with sweeping(valkey.url, stuck, 0.1, longest=0.2) as sweep:
+        probe.watch("sweep", sweep.ailment)
+        probe.start()
+        try:
+            assert livez(probe) == "ok\n"
+            until(lambda: livez(probe).startswith("sweep: no attempt for"))
+            gate.set()
+            until(lambda: livez(probe) == "ok\n")
+        finally:
+            gate.set()
+            probe.stop()
+
+
+def livez(probe: Probe) -> str:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{probe.port}/livez", timeout=5) as reply:
+            return reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read().decode()
 
 
 def test_without_a_cluster_the_worker_says_so_in_one_line_and_goes_on(valkey, tmp_path: Path) -> None:

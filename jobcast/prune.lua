@@ -1,0 +1,50 @@
+-- Gives an expiry to every key of ours that should have one and has none: it was restored without, or what would have ended it
+-- was lost. Nothing is deleted here that may still be needed: each lives on as long as if it had just ended.
+--
+-- KEYS  open · then the keys found: rows, records, logs, claims, todos
+-- ARGV  1 retention (s)   2 life of a todo (s)   3 the beginning of all our keys, `{prefix}:`
+--
+-- A row without an end that is missing among the open ones is put back there: the next look at the open ones tells what became
+-- of its Job. Returns how many keys were mended.
+
+local TERMINAL = { completed = true, failed = true, cancelled = true }
+local open, retention, todo_life, prefix = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local CLAIM_LIFE = 5
+
+local function is_of(key, kind) return key:sub(1, #prefix + #kind) == prefix .. kind end
+local function is_hash(key) return redis.call('TYPE', key).ok == 'hash' end
+-- nil for a row that is not there, or is none.
+local function status_of(row) return is_hash(row) and (redis.call('HGET', row, 'status') or nil) or nil end
+
+-- What a stranger wrote in the place of a number is 0.
+local function seconds(text)
+  local value = tonumber(text or '0')
+  return value and value >= 0 and value < 2 ^ 53 and value or 0
+end
+
+local mended = 0
+for i = 2, #KEYS do
+  local key, life = KEYS[i], nil
+  if redis.call('TTL', key) == -1 then
+    if is_of(key, 'job:') then
+      local status, uid = status_of(key), key:sub(#prefix + #'job:' + 1)
+      if not status or TERMINAL[status] then
+        life = retention
+      elseif not redis.call('ZSCORE', open, uid) then
+        redis.call('ZADD', open, seconds(redis.call('HGET', key, 'created')), uid)
+        mended = mended + 1
+      end
+    elseif is_of(key, 'eval:') then
+      local status = is_hash(key) and status_of(prefix .. 'job:' .. (redis.call('HGET', key, 'uid') or '')) or nil
+      if not status or TERMINAL[status] then life = retention end
+    elseif is_of(key, 'log:') then
+      life = retention
+    elseif is_of(key, 'todo:') then
+      life = todo_life
+    elseif is_of(key, 'claim:') then
+      life = CLAIM_LIFE
+    end
+  end
+  if life then mended = mended + redis.call('EXPIRE', key, life) end
+end
+return mended

@@ -1,0 +1,35 @@
+"""Looks through all our keys now and then, and gives an expiry to each that should have one and has none.
+
+Redis expires what has ended by itself. This is for what is left when something was lost: keys restored without their expiry, an
+open Job whose place among the open ones is gone, a claim that somebody made permanent.
+"""
+
+from importlib.resources import files
+
+from jobcast.ledger import Ledger
+
+SCRIPT = files("jobcast").joinpath("prune.lua").read_text()
+PRUNE_SECONDS = 3600.0
+"""How often, by whoever sweeps then: nothing that is found here is in a hurry."""
+PAGE = 1000
+"""Keys of one look: a millisecond for which Redis does nothing else. A million keys take a thousand."""
+
+
+async def is_due(ledger: Ledger, retention: float) -> bool:
+    """Whether nobody has pruned for a while; if so, it is the caller's turn."""
+    millis = int(min(PRUNE_SECONDS, retention / 3) * 1000)
+    return bool(await ledger.run("SET", ledger.keys.pruned, ledger.identity, "NX", "PX", millis))
+
+
+async def prune(ledger: Ledger, *, retention: int, todo_life: int) -> int:
+    """Returns how many keys were mended. `todo_life`: seconds that what is known of an entry's handlers may be needed.
+    Waits while Redis is away. Raises LedgerError."""
+    beginning = ledger.keys.beginning
+    mended, cursor = 0, b"0"
+    while True:
+        cursor, found = await ledger.run("SCAN", cursor, "MATCH", f"{beginning}*", "COUNT", PAGE)
+        if found:
+            keys = (ledger.keys.open, *found)
+            mended += await ledger.run("EVAL", SCRIPT, len(keys), *keys, retention, todo_life, beginning)
+        if int(cursor) == 0:
+            return mended

@@ -1,0 +1,274 @@
+"""One round of the sweep: what it asks for, what it tells, and what it leaves to others."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobcast import sweeping
+from jobcast.archive.base import LogPlace
+from jobcast.connection import connect
+from jobcast.event import Event
+from jobcast.job import JOB_NAME_LABEL
+from jobcast.keys import Keys
+from jobcast.kube.api import Api
+from jobcast.ledger import Ledger, Step, Telling
+from jobcast.link import LedgerError
+from jobcast.logbook import LogBook
+from jobcast.pipe import Pipe
+from jobcast.settings import CoreSettings
+from jobcast.sweeping import sweep_once
+from jobcast.trimming import Trimming
+from tests.conftest import eventually
+from tests.controller.world import Obj, World, make_job
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fast path is given no time, unless a test gives it some."""
+    monkeypatch.setattr(sweeping, "FAST_PATH_SECONDS", 0.0)
+
+
+def settings_of(world: World, **more: Any) -> CoreSettings:
+    given = {"redis_url": world.redis_url, "namespaces": (world.namespace,), "key_prefix": world.prefix}
+    return CoreSettings(**{**given, "log_wait_seconds": 0, **more})  # type: ignore[arg-type]
+
+
+async def sweep(world: World, **more: Any) -> list[str]:
+    """One round; the statuses of what it told."""
+    told: list[Event] = []
+    count = await sweep_once(settings_of(world, **more), told=told.append)
+    assert count == len(told)
+    return [event.status for event in told]
+
+
+def managed(name: str) -> dict[str, Any]:
+    """A Job that nobody runs: what becomes of it, the test writes."""
+    return make_job(name, managedBy="tests.example/nobody")
+
+
+RUNNING = {"status": {"startTime": "2026-11-20T10:00:00Z", "active": 1, "ready": 1}}
+COMPLETE = {
+    "status": {
+        "active": 0,
+        "ready": 0,
+        "completionTime": "2026-11-20T10:01:00Z",
+        "conditions": [
+            {"type": kind, "status": "True", "lastTransitionTime": "2026-11-20T10:01:00Z"}
+            for kind in ("SuccessCriteriaMet", "Complete")
+        ],
+    }
+}
+
+
+def path_of(world: World) -> str:
+    return world.jobs().removeprefix(world.cluster.url)
+
+
+async def list_of(world: World) -> bytes:
+    """What the API server shows now."""
+    async with world.http.get(world.jobs(), params={"labelSelector": "app=evaluation"}) as reply:
+        return await reply.read()
+
+
+async def test_it_asks_for_one_list_of_jobs_in_pages_and_for_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        await world.create(managed(f"j{number}"))
+        await world.patch(f"j{number}", RUNNING, "status")
+    assert await sweep(world) == ["running"] * 5
+    monkeypatch.setitem(Api.pages.__kwdefaults__, "limit", 2)
+    world.wiretap.requests.clear()
+    assert await sweep(world) == []
+    pages = world.wiretap.requests
+    assert [(page.verb, page.path) for page in pages] == [("list", path_of(world))] * 3
+    assert {page.query.get("resourceVersion", "") for page in pages} == {""}, (
+        "consistent, and from the cache since 1.31"
+    )
+    assert ["continue" in page.query for page in pages] == [False, True, True]
+
+
+async def test_what_was_told_is_asked_for_in_few_round_trips(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(200):
+        await world.create(managed(f"j{number}"))
+    await sweep(world)
+    exchanges: list[int] = []
+    exchange = Pipe.exchange
+
+    async def counted(pipe: Pipe, commands: Any) -> Any:
+        exchanges.append(len(commands))
+        return await exchange(pipe, commands)
+
+    monkeypatch.setattr(Pipe, "exchange", counted)
+    await sweep(world)
+    assert sum(exchanges) >= 200
+    assert len(exchanges) < 20
+
+
+async def test_what_the_controller_tells_a_moment_later_was_not_missed_and_is_not_looked_into(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.run("slow", "echo out")
+    await eventually(lambda: world.has_ended("slow"))
+
+    async def fast_path(seconds: float, sleep: Callable[..., Any] = asyncio.sleep) -> None:
+        if seconds == 7.0:
+            monkeypatch.setattr(sweeping, "FAST_PATH_SECONDS", 0.0)
+            assert await sweep(world, log_wait_seconds=10) == ["running", "completed"]
+            world.wiretap.requests.clear()
+        await sleep(min(seconds, 0.01))
+
+    monkeypatch.setattr(sweeping, "FAST_PATH_SECONDS", 7.0)
+    monkeypatch.setattr(asyncio, "sleep", fast_path)
+    assert await sweep(world, log_wait_seconds=10) == []
+    assert world.wiretap.requests == []
+
+
+@pytest.mark.must_survive(9)
+async def test_a_list_that_is_stale_cancels_nothing_and_takes_nothing_back(world: World) -> None:
+    empty = await list_of(world)
+    await world.create(managed("a"))
+    await world.patch("a", RUNNING, "status")
+    running = await list_of(world)
+    assert await sweep(world) == ["running"]
+    world.wiretap.stale[path_of(world)] = empty
+    assert await sweep(world) == [], "it is not in the list, and was told after it"
+    world.wiretap.stale.clear()
+    await world.patch("a", COMPLETE, "status")
+    world.wiretap.stale[path_of(world)] = running
+    assert await sweep(world) == []
+    world.wiretap.stale.clear()
+    assert await sweep(world) == ["completed"]
+    world.wiretap.stale[path_of(world)] = running
+    assert await sweep(world) == [], "it has its end"
+    await world.delete("a")
+    assert await sweep(world) == []
+    assert await world.statuses("a") == ["running", "completed"]
+
+
+@pytest.mark.must_survive(9)
+async def test_a_list_that_lacks_a_job_which_exists_cancels_nothing(world: World) -> None:
+    empty = (await list_of(world)).replace(b'"resourceVersion":"', b'"resourceVersion":"9')
+    await world.create(managed("a"))
+    await world.patch("a", RUNNING, "status")
+    await sweep(world)
+    world.wiretap.stale[path_of(world)] = empty  # as if of much later
+    world.wiretap.requests.clear()
+    assert await sweep(world) == []
+    assert world.wiretap.of("get", name="/a"), "the API server was asked for it by name, which etcd answers"
+    assert await world.statuses("a") == ["running"]
+
+
+@pytest.mark.must_survive(9)
+async def test_a_job_that_went_is_cancelled_unless_who_saw_its_end_tells_it_in_time(world: World) -> None:
+    made = {}
+    for name in ("gone", "ended"):
+        made[name] = await world.create(managed(name))
+        await world.patch(name, RUNNING, "status")
+    assert await sweep(world) == ["running"] * 2
+    for name in made:
+        await world.delete(name)
+    world.wiretap.requests.clear()
+    sweeping = asyncio.create_task(sweep(world, log_wait_seconds=1))
+    await eventually(lambda: world.wiretap.of("list"))
+    async with ledger_of(world) as ledger:  # a controller that waited for the log
+        await ledger.step(ending(made["ended"]))
+    assert await sweeping == ["cancelled"]
+    assert [event["job"]["name"] for event in await world.told() if event["status"] == "cancelled"] == ["gone"]
+    assert await world.redis.zcard(Keys(world.prefix).open) == 0
+
+
+async def test_a_job_created_after_the_list_costs_no_request(world: World) -> None:
+    empty = await list_of(world)
+    await world.create(managed("new"))
+    await sweep(world)
+    world.wiretap.stale[path_of(world)] = empty
+    world.wiretap.requests.clear()
+    await sweep(world)
+    assert [request.verb for request in world.wiretap.requests] == ["list"]
+
+
+@pytest.mark.parametrize("few", [20, 0])
+async def test_the_pods_of_few_jobs_are_asked_for_one_by_one_and_of_many_together(
+    world: World, monkeypatch: pytest.MonkeyPatch, few
+) -> None:
+    monkeypatch.setattr(sweeping, "FEW", few)
+    for name in ("a", "b"):
+        await world.run(name, "echo out")
+        await eventually(lambda name=name: world.has_ended(name))
+    assert sorted(await sweep(world, log_wait_seconds=10)) == ["completed", "completed", "running", "running"]
+    asked = [request.query["labelSelector"] for request in world.wiretap.of("list", "/pods")]
+    assert sorted(asked) == ([f"{JOB_NAME_LABEL}=a", f"{JOB_NAME_LABEL}=b"] if few else [JOB_NAME_LABEL])
+    assert [(await world.until(name, "completed"))["output"] for name in ("a", "b")] == ["out\n"] * 2
+
+
+async def test_a_job_that_fails_costs_the_others_nothing_and_what_they_told_is_counted(world: World) -> None:
+    made = {}
+    for name in ("bad", "good"):
+        made[name] = await world.create(managed(name))
+        await world.patch(name, RUNNING, "status")
+    await world.redis.set(Keys(world.prefix).job(made["bad"]["metadata"]["uid"]), "a stranger's")
+    told: list[Event] = []
+    with pytest.raises(LedgerError, match="WRONGTYPE"):
+        await sweep_once(settings_of(world), told=told.append)
+    assert [(event.job.name, event.status) for event in told] == [("good", "running")]
+
+
+@pytest.mark.parametrize("stream", ["events", "replays", "dead"])
+async def test_a_stream_that_cannot_be_trimmed_is_said_and_keeps_nothing_from_being_told(world: World, stream) -> None:
+    await world.create(managed("a"))
+    await world.patch("a", RUNNING, "status")
+    key = getattr(Keys(world.prefix), stream)
+    await world.redis.set(key, "a stranger's")
+    trimming = Trimming(max_age=60, max_length=1000, died=lambda _: None, revived=lambda _: None)
+    told: list[Event] = []
+    with pytest.raises(LedgerError, match="WRONGTYPE"):
+        await sweep_once(settings_of(world), trimming, told=told.append)
+    assert [event.status for event in told] == ([] if stream == "events" else ["running"])
+    if stream == "events":
+        await world.redis.delete(key)
+
+
+async def test_logs_owed_in_other_namespaces_do_not_stand_before_ours(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "OWED_A_SWEEP", 1)
+    async with ledger_of(world) as ledger:
+        book = LogBook(ledger, 60)
+        for number in range(20):
+            await book.owe(LogPlace("theirs", f"j{number}", f"u{number}", "pod", "main"), "e", "pod-uid")
+        await book.owe(LogPlace(world.namespace, "ours", "u", "pod", "main"), "e", "pod-uid")
+        await sweep(world, log_store=f"file://{tmp_path}")
+        left = await book.owed()
+    assert {owed.place.namespace for owed in left} == {"theirs"}, "ours is settled: its Pod is gone"
+
+
+def ending(job: Obj) -> Step:
+    meta = job["metadata"]
+    event_id = f"end of {meta['name']}"
+    event = Telling(
+        event_id, "completed", json.dumps({"id": event_id, "status": "completed", "job": meta}, default=str).encode()
+    )
+    return Step(
+        uid=meta["uid"],
+        version=10**9,
+        created=1.0,
+        eval_id=meta["name"],
+        namespace=meta["namespace"],
+        name=meta["name"],
+        status="completed",
+        tellings=(event,),
+    )
+
+
+@asynccontextmanager
+async def ledger_of(world: World) -> AsyncIterator[Ledger]:
+    client = connect(world.redis_url, prefix=world.prefix)
+    async with Ledger(client, Keys(world.prefix)) as ledger:
+        yield ledger
+    await client.aclose()
