@@ -14,6 +14,7 @@ from jobcast.keys import Keys
 from worker import log, metrics, steps
 from worker.broker import ANSWER_SECONDS, Broker
 from worker.conveyor import Conveyor
+from worker.echo import Echo
 from worker.entries import Entries
 from worker.outcome import Handed, Outcome, handed
 from worker.presence import Presence
@@ -40,6 +41,7 @@ class WorkerApp(Celery):
     bridge: Any = None
     """The Bridge while the worker runs. Hears of tasks that ended in this worker."""
     conveyor: Conveyor
+    echo: Echo
     redis: Presence
     """As the bridge finds it."""
     broker: Presence
@@ -92,6 +94,7 @@ def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
     app.keys = Keys(settings.key_prefix)
     app._entries_lock = threading.Lock()
     app.conveyor = Conveyor()
+    app.echo = Echo(app)
     app.redis = Presence("redis", metrics.redis_up)
     app.broker = Presence("broker", metrics.broker_up)
     app.conf.update(configuration(settings))

@@ -54,6 +54,18 @@ class Consumer(consumer.Consumer):
                 # connection is forgotten by then, and the bridge hands out again what was lost with it.
                 log.debug("the lost connection could not be closed in good order", exc_info=True)
 
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
+        """What is done with a message: most are tasks."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def on_message(message: Any) -> None:
+            if self.app.echo.heard(message):
+                message.ack_log_error(log, self.connection_errors)
+            else:
+                handle(message)
+
+        return on_message
+
     def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
         """Celery's loop calls it a turn later. The connection that the message came by may be closed by then, and Kombu's channel
         has lost what it would ask; the broker hands the message out again, and the entry's state says that it has ended."""

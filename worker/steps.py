@@ -60,6 +60,7 @@ class HttpStep(bootsteps.StartStopStep):
             parent.pool.terminate()
             os._exit(EXIT_WRONG_SETTINGS)  # a SystemExit would be taken for a wish to stop in good order
         parent.app.probe = self._probe
+        self._probe.watch("consumer", parent.app.echo.ailment)
         self._probe.need(parent.app.redis)
         self._probe.need(parent.app.broker)
         # Held here: Celery's signals keep no receiver alive.
@@ -148,10 +149,12 @@ class BrokerStep(bootsteps.StartStopStep):
         if consumer.app.bridge is not None:
             consumer.app.bridge.lost_all_but(_running())
         consumer.app.conveyor.attach(consumer)
+        consumer.app.echo.attach(consumer)
         consumer.app.broker.is_back()
 
     def stop(self, consumer: Any) -> None:
         consumer.app.conveyor.detach()
+        consumer.app.echo.detach()
 
 
 def _running() -> frozenset[Handed]:
