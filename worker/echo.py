@@ -1,7 +1,7 @@
 """Whether Celery's consumer still reads: now and then a message into the worker's own queue, which must come out of it again.
 
 A consumer whose broker answers, and that reads nothing any more, has been met again and again after a broker was lost
-(celery/celery, issue 7276 and its like); nothing but a restart helps.
+(celery/celery, issues 8091 and 10205); nothing but a restart helps.
 """
 
 import logging
