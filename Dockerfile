@@ -15,6 +15,8 @@ COPY jobcast /app/jobcast
 COPY controller /app/controller
 COPY worker /app/worker
 COPY pyproject.toml /app/
+# No bytecode is written where it runs: without this every start would compile all of ours, a fifth of a second of CPU.
+RUN /app/.venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /app/jobcast /app/controller /app/worker
 # /handlers is where HANDLERS are looked for, mounted or copied there (examples/handlers).
 ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app:/handlers PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
