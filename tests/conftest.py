@@ -35,6 +35,14 @@ def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     server.stop()
 
 
+@pytest.fixture
+def persistent_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """The same, and it keeps what it acknowledged, whatever is done to it."""
+    server = ValkeyServer(tmp_path, persistent=True).start()
+    yield server
+    server.stop(kill=True)
+
+
 async def eventually(condition, timeout: float = 20.0, every: float = 0.02):  # type: ignore[no-untyped-def]
     """Wait until `condition()` (plain or async) is true; returns what it returned. Fails with its name after `timeout`."""
     deadline = asyncio.get_running_loop().time() + timeout

@@ -1,9 +1,8 @@
 """A world to subscribe in: something that tells, and subscribers of both kinds, on a real Valkey and on a fake one."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import fakeredis
@@ -77,17 +76,9 @@ async def own_world(own_valkey: ValkeyServer, kind: str, prefix: str) -> AsyncIt
 
 
 @pytest.fixture
-def own_persistent_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A Valkey for this test alone that keeps what it acknowledged."""
-    server = ValkeyServer(tmp_path, persistent=True).start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def own_persistent_world(own_persistent_valkey: ValkeyServer, kind: str, prefix: str) -> AsyncIterator[World]:
+async def own_persistent_world(persistent_valkey: ValkeyServer, kind: str, prefix: str) -> AsyncIterator[World]:
     """On a Valkey that the test may stop and start again, and that remembers."""
-    url = own_persistent_valkey.url
+    url = persistent_valkey.url
     async for one in _world(connect(url), lambda: subscriber(kind, url, prefix), kind, prefix):
         yield one
 

@@ -48,9 +48,9 @@ async def test_an_entry_that_is_no_event_is_skipped_and_counted(world: World) ->
 
 
 async def test_it_goes_on_where_it_was_after_a_restart_of_redis(
-    own_persistent_world: World, own_persistent_valkey: ValkeyServer
+    own_persistent_world: World, persistent_valkey: ValkeyServer
 ) -> None:
-    world, valkey = own_persistent_world, own_persistent_valkey
+    world, valkey = own_persistent_world, persistent_valkey
     async with world.join().follow("0") as events:
         await world.teller.tell(event("running"))
         assert await take(events, 1) == [event("running")]

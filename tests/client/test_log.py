@@ -326,7 +326,7 @@ async def test_numbers_that_nothing_can_have_are_refused_at_once(world: World, w
 
 
 async def test_it_asks_again_when_its_connection_was_cut_while_idle(
-    own_persistent_world: World, own_persistent_valkey: ValkeyServer
+    own_persistent_world: World, persistent_valkey: ValkeyServer
 ) -> None:
     world = own_persistent_world
     await world.teller.tell(event("running"))
@@ -334,8 +334,8 @@ async def test_it_asks_again_when_its_connection_was_cut_while_idle(
     await world.teller.tell(event("failed", log=log))
     jobcast = world.join()
     assert await jobcast.log("42").read() == b"hello"
-    own_persistent_valkey.stop()
-    own_persistent_valkey.start()
+    persistent_valkey.stop()
+    persistent_valkey.start()
     assert await jobcast.log("42").read() == b"hello"
 
 

@@ -204,9 +204,9 @@ async def test_a_stream_key_of_another_type_is_refused_and_not_retried_for_ever(
 @pytest.mark.must_survive(28)
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
 async def test_nothing_is_lost_over_a_restart_of_redis(
-    own_persistent_world: World, own_persistent_valkey: ValkeyServer, kill: bool
+    own_persistent_world: World, persistent_valkey: ValkeyServer, kill: bool
 ) -> None:
-    world, valkey = own_persistent_world, own_persistent_valkey
+    world, valkey = own_persistent_world, persistent_valkey
     async with world.join().stream(GROUP, batch=4) as entries:
         await world.teller.tell(*(event("running", str(i)) for i in range(10)))
         taken = await take(entries, 3)
@@ -219,9 +219,9 @@ async def test_nothing_is_lost_over_a_restart_of_redis(
 
 
 async def test_what_is_in_hand_is_not_given_again_after_a_restart_of_redis(
-    own_persistent_world: World, own_persistent_valkey: ValkeyServer
+    own_persistent_world: World, persistent_valkey: ValkeyServer
 ) -> None:
-    world, valkey = own_persistent_world, own_persistent_valkey
+    world, valkey = own_persistent_world, persistent_valkey
     async with world.join().stream(GROUP, auto_ack=False) as entries:
         await world.teller.tell(*(event("running", str(i)) for i in range(3)))
         taken = await take(entries, 3)
@@ -250,9 +250,9 @@ async def test_a_redis_that_restarted_empty_is_read_from_its_new_beginning(
 
 
 async def test_an_acknowledgement_waits_for_redis_to_come_back(
-    own_persistent_world: World, own_persistent_valkey: ValkeyServer
+    own_persistent_world: World, persistent_valkey: ValkeyServer
 ) -> None:
-    world, valkey = own_persistent_world, own_persistent_valkey
+    world, valkey = own_persistent_world, persistent_valkey
     await world.teller.tell(event("running"))
     async with world.join().stream(GROUP, auto_ack=False) as entries:
         (entry,) = await take(entries, 1)

@@ -136,9 +136,9 @@ async def test_many_wait_for_many_at_once(world: World) -> None:
 
 
 async def test_an_end_told_while_the_connection_is_down_is_returned(
-    own_persistent_world: World, own_persistent_valkey: ValkeyServer
+    own_persistent_world: World, persistent_valkey: ValkeyServer
 ) -> None:
-    world, valkey = own_persistent_world, own_persistent_valkey
+    world, valkey = own_persistent_world, persistent_valkey
     wait = await waiting_for(world, "42", 30)
     valkey.stop(kill=True)
     valkey.start()

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -48,14 +48,6 @@ async def own_world(cluster: DevCluster, wiretap: Wiretap, own_valkey: ValkeySer
         world.is_redis_steady = False
         yield world
     await _nothing_is_left()
-
-
-@pytest.fixture
-def persistent_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A Valkey for this test alone that keeps what it acknowledged."""
-    server = ValkeyServer(tmp_path, persistent=True).start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

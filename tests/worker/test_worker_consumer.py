@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from proxied import proxied
-from workers import Worker, until
+from workers import ONE_AT_A_TIME, Worker, until
 
 from worker.consumer import Consumer
 
@@ -47,7 +47,7 @@ def test_an_acknowledgement_that_finds_the_broker_gone_says_so() -> None:
 @pytest.mark.must_survive(29)
 def test_a_broker_that_is_lost_many_times_within_a_second_is_one_that_is_lost(own_valkey, tmp_path: Path) -> None:
     handler = "@on()\ndef note(event): ...\n"
-    with proxied(own_valkey.port) as proxy, Worker(proxy.url, tmp_path, handler, "-P", "threads", "-c", "1") as worker:
+    with proxied(own_valkey.port) as proxy, Worker(proxy.url, tmp_path, handler, *ONE_AT_A_TIME) as worker:
         until(lambda: worker.get("/readyz")[0] == 200)
         until(lambda: (proxy.cut(), worker.log.count("Connected to") > MANY)[1])
         until(lambda: worker.get("/readyz")[0] == 200)

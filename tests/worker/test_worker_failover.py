@@ -3,16 +3,11 @@
 from pathlib import Path
 
 import pytest
-from workers import Worker, completed, tell, until, world
+from workers import SCORE, Worker, completed, tell, until, world
 
 from tests.valkeys.cluster import Cluster
 from tests.valkeys.fixtures import DOUBLED_PREFIX
 from tests.valkeys.sentinels import Watched
-
-SCORE = """
-@on("completed")
-def score(event): call("score", event)
-"""
 
 
 def guarded(watched: Watched) -> str:

@@ -5,18 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from workers import Worker, completed, running, tell, until, world
-
-SCORE = """
-@on("completed")
-def score(event): call("score", event)
-"""
-GATED = """
-@on("completed")
-def score(event):
-    call("score", event)
-    wait_for("gate")
-"""
+from workers import GATED, ONE_AT_A_TIME, SCORE, Worker, completed, running, tell, until, world
 
 
 @pytest.mark.must_survive(30)
@@ -42,7 +31,7 @@ def test_what_a_dead_worker_held_is_taken_over_by_another(valkey, tmp_path: Path
     env = {"KEY_PREFIX": "over", "TAKEOVER_SECONDS": "1"}
     with (
         world(valkey.url, "over") as redis,
-        Worker(valkey.url, tmp_path, GATED, "-P", "threads", "-c", "1", name="first", **env) as first,
+        Worker(valkey.url, tmp_path, GATED, *ONE_AT_A_TIME, name="first", **env) as first,
     ):
         tell(valkey.url, "over", completed("a"), completed("b"))
         until(lambda: redis.calls == ["score a completed"] and len(redis.pending) == 2)
@@ -59,16 +48,15 @@ def test_a_worker_that_was_stopped_for_longer_than_a_takeover_loses_nothing_that
     valkey, tmp_path: Path
 ) -> None:
     env = {"KEY_PREFIX": "froze", "TAKEOVER_SECONDS": "1"}
-    one_at_a_time = ("-P", "threads", "-c", "1")
     with (
         world(valkey.url, "froze") as redis,
-        Worker(valkey.url, tmp_path, GATED, *one_at_a_time, name="first", **env) as first,
+        Worker(valkey.url, tmp_path, GATED, *ONE_AT_A_TIME, name="first", **env) as first,
     ):
         tell(valkey.url, "froze", completed("a"), completed("b"))
         until(lambda: redis.calls == ["score a completed"] and len(redis.pending) == 2)
         assert first.process is not None
         os.kill(first.process.pid, signal.SIGSTOP)
-        with Worker(valkey.url, tmp_path, GATED, *one_at_a_time, name="second", **env) as second:
+        with Worker(valkey.url, tmp_path, GATED, *ONE_AT_A_TIME, name="second", **env) as second:
             # The second one takes both over, in either order, and is at one of them.
             until(lambda: len(redis.calls) == 2)
             os.kill(first.process.pid, signal.SIGCONT)
@@ -165,7 +153,7 @@ def test_a_second_sigterm_ends_a_worker_at_once(valkey, tmp_path: Path, pool) ->
 def test_a_worker_that_stops_lets_its_running_task_end(valkey, tmp_path: Path) -> None:
     with (
         world(valkey.url, "warm") as redis,
-        Worker(valkey.url, tmp_path, GATED, "-P", "threads", "-c", "1", KEY_PREFIX="warm") as worker,
+        Worker(valkey.url, tmp_path, GATED, *ONE_AT_A_TIME, KEY_PREFIX="warm") as worker,
     ):
         tell(valkey.url, "warm", running("a"), completed("a"))
         until(lambda: redis.calls == ["score a completed"])
@@ -185,7 +173,7 @@ def test_tasks_that_a_broker_of_its_own_lost_are_handed_out_again_and_the_runnin
     env = {"KEY_PREFIX": "broker", "CELERY_BROKER_URL": own_valkey.url}
     with (
         world(valkey.url, "broker") as redis,
-        Worker(valkey.url, tmp_path, GATED, "-P", "threads", "-c", "1", **env) as worker,
+        Worker(valkey.url, tmp_path, GATED, *ONE_AT_A_TIME, **env) as worker,
     ):
         tell(valkey.url, "broker", completed("a"), completed("b"), completed("c"))
         until(lambda: redis.calls == ["score a completed"] and len(redis.pending) == 3)

@@ -9,38 +9,27 @@ from pathlib import Path
 
 import pytest
 from proxied import proxied
-from workers import Worker, World, completed, tell, until, world
+from workers import GATED, ONE_AT_A_TIME, Worker, World, completed, tell, until, world
 
 from testbed.valkey import ValkeyServer
 
-GATED = """
-@on("completed")
-def score(event):
-    call("score", event)
-    wait_for("gate")
-"""
-ONE_AT_A_TIME = ("-P", "threads", "-c", "1")
-
-
-@pytest.fixture
-def lasting_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """One for this test alone, which keeps what it acknowledged, whatever is done to it."""
-    server = ValkeyServer(tmp_path, persistent=True).start()
-    yield server
-    server.stop(kill=True)
-
 
 @contextmanager
-def in_the_middle(valkey: ValkeyServer, broken: str, folder: Path, **env: str) -> Iterator[tuple[Worker, World]]:
-    """A worker whose Redis is at `broken`, with a task that runs and two that wait. Calls and the gate are in `valkey`."""
+def in_the_middle(
+    valkey: ValkeyServer, broken: ValkeyServer, folder: Path, *, by: str | None = None
+) -> Iterator[tuple[Worker, World, World]]:
+    """A worker with a task that runs and two that wait; what is in `valkey`, where the calls and the gate are, and in `broken`,
+    which is its Redis and broker: at `by`, where something stands in between."""
+    url = by or broken.url
     with (
         world(valkey.url, "evaluation") as calls,
-        Worker(broken, folder, GATED, *ONE_AT_A_TIME, CALLS_URL=valkey.url, **env) as worker,
+        world(broken.url, "evaluation") as redis,
+        Worker(url, folder, GATED, *ONE_AT_A_TIME, CALLS_URL=valkey.url) as worker,
     ):
         until(lambda: worker.get("/readyz")[0] == 200)
-        tell(broken, "evaluation", completed("a"), completed("b"), completed("c"))
+        tell(url, "evaluation", completed("a"), completed("b"), completed("c"))
         until(lambda: calls.calls == ["score a completed"])
-        yield worker, calls
+        yield worker, calls, redis
         assert "Traceback" not in worker.log
         assert "Unrecoverable" not in worker.log
 
@@ -55,8 +44,7 @@ def test_a_connection_that_is_reset_in_the_middle_of_a_task_costs_no_event_and_n
 ) -> None:
     with (
         proxied(own_valkey.port) as proxy,
-        world(own_valkey.url, "evaluation") as redis,
-        in_the_middle(valkey, proxy.url, tmp_path) as (worker, calls),
+        in_the_middle(valkey, own_valkey, tmp_path, by=proxy.url) as (worker, calls, redis),
     ):
         proxy.cut()
         until(lambda: "broker is back" in worker.log and "redis is back" in worker.log)
@@ -70,15 +58,12 @@ def test_a_connection_that_is_reset_in_the_middle_of_a_task_costs_no_event_and_n
 @pytest.mark.must_survive(30)
 @pytest.mark.parametrize("restarts", [1, 2])
 def test_a_redis_that_is_killed_in_the_middle_of_a_task_and_keeps_its_data_costs_nothing(
-    valkey, lasting_valkey, tmp_path: Path, restarts
+    valkey, persistent_valkey, tmp_path: Path, restarts
 ) -> None:
-    with (
-        world(lasting_valkey.url, "evaluation") as redis,
-        in_the_middle(valkey, lasting_valkey.url, tmp_path) as (worker, calls),
-    ):
+    with in_the_middle(valkey, persistent_valkey, tmp_path) as (worker, calls, redis):
         for _ in range(restarts):  # the second one before the worker has gathered itself
-            lasting_valkey.stop(kill=True)
-            lasting_valkey.start()
+            persistent_valkey.stop(kill=True)
+            persistent_valkey.start()
         calls.open_gate("gate")
         until(lambda: all_are_handled(calls, redis))
         assert calls.calls.count("score a completed") == 1
@@ -86,18 +71,20 @@ def test_a_redis_that_is_killed_in_the_middle_of_a_task_and_keeps_its_data_costs
 
 
 @pytest.mark.must_survive(29)
-def test_a_redis_that_is_killed_again_and_again_does_not_end_the_worker(valkey, lasting_valkey, tmp_path: Path) -> None:
+def test_a_redis_that_is_killed_again_and_again_does_not_end_the_worker(
+    valkey, persistent_valkey, tmp_path: Path
+) -> None:
     with (
         world(valkey.url, "evaluation") as calls,
-        world(lasting_valkey.url, "evaluation") as redis,
-        Worker(lasting_valkey.url, tmp_path, GATED, CALLS_URL=valkey.url) as worker,
+        world(persistent_valkey.url, "evaluation") as redis,
+        Worker(persistent_valkey.url, tmp_path, GATED, CALLS_URL=valkey.url) as worker,
     ):
-        tell(lasting_valkey.url, "evaluation", completed("a"))
+        tell(persistent_valkey.url, "evaluation", completed("a"))
         until(lambda: calls.calls == ["score a completed"])
         # One task runs and another is waited for: which connection hears first that Redis is gone is left to chance.
         for times in range(1, 5):
-            lasting_valkey.stop(kill=True)
-            lasting_valkey.start()
+            persistent_valkey.stop(kill=True)
+            persistent_valkey.start()
             until(lambda times=times: worker.log.count("broker is back") == times or worker.process.poll() is not None)
         calls.open_gate("gate")
         until(lambda: redis.is_done)
@@ -107,16 +94,13 @@ def test_a_redis_that_is_killed_again_and_again_does_not_end_the_worker(valkey, 
 
 @pytest.mark.must_survive(29)
 def test_a_task_that_ends_while_redis_is_down_is_acknowledged_when_it_is_back(
-    valkey, lasting_valkey, tmp_path: Path
+    valkey, persistent_valkey, tmp_path: Path
 ) -> None:
-    with (
-        world(lasting_valkey.url, "evaluation") as redis,
-        in_the_middle(valkey, lasting_valkey.url, tmp_path) as (worker, calls),
-    ):
-        lasting_valkey.stop(kill=True)
+    with in_the_middle(valkey, persistent_valkey, tmp_path) as (worker, calls, redis):
+        persistent_valkey.stop(kill=True)
         calls.open_gate("gate")
         until(lambda: "broker is away" in worker.log and "redis is away" in worker.log)
-        lasting_valkey.start()
+        persistent_valkey.start()
         until(lambda: all_are_handled(calls, redis))
         assert calls.calls.count("score a completed") == 1
 
@@ -126,10 +110,7 @@ def test_a_task_that_ends_while_redis_is_down_is_acknowledged_when_it_is_back(
 def test_a_redis_that_comes_back_empty_in_the_middle_of_a_task_brings_what_it_is_told_again(
     valkey, own_valkey, tmp_path: Path
 ) -> None:
-    with (
-        world(own_valkey.url, "evaluation") as redis,
-        in_the_middle(valkey, own_valkey.url, tmp_path) as (worker, calls),
-    ):
+    with in_the_middle(valkey, own_valkey, tmp_path) as (worker, calls, redis):
         own_valkey.stop(kill=True)
         own_valkey.start()
         calls.open_gate("gate")
@@ -140,10 +121,7 @@ def test_a_redis_that_comes_back_empty_in_the_middle_of_a_task_brings_what_it_is
 
 @pytest.mark.must_survive(29)
 def test_a_redis_that_hangs_for_a_while_costs_nothing(valkey, own_valkey, tmp_path: Path) -> None:
-    with (
-        world(own_valkey.url, "evaluation") as redis,
-        in_the_middle(valkey, own_valkey.url, tmp_path) as (worker, calls),
-    ):
+    with in_the_middle(valkey, own_valkey, tmp_path) as (worker, calls, redis):
         assert own_valkey.process is not None
         os.kill(own_valkey.process.pid, signal.SIGSTOP)
         calls.open_gate("gate")
@@ -160,8 +138,7 @@ def test_entries_whose_reading_was_carried_out_and_its_reply_lost_are_handled(
 ) -> None:
     with (
         proxied(own_valkey.port) as proxy,
-        world(own_valkey.url, "evaluation") as redis,
-        in_the_middle(valkey, proxy.url, tmp_path) as (_, calls),
+        in_the_middle(valkey, own_valkey, tmp_path, by=proxy.url) as (_, calls, redis),
     ):
         proxy.lose_reply_to(b"XREADGROUP")
         tell(own_valkey.url, "evaluation", completed("d"))
@@ -177,8 +154,7 @@ def test_an_acknowledgement_whose_reply_was_lost_does_not_run_the_task_again(
 ) -> None:
     with (
         proxied(own_valkey.port) as proxy,
-        world(own_valkey.url, "evaluation") as redis,
-        in_the_middle(valkey, proxy.url, tmp_path) as (_, calls),
+        in_the_middle(valkey, own_valkey, tmp_path, by=proxy.url) as (_, calls, redis),
     ):
         proxy.lose_reply_to(b"finish")
         calls.open_gate("gate")
@@ -191,10 +167,7 @@ def test_an_acknowledgement_whose_reply_was_lost_does_not_run_the_task_again(
 def test_after_a_failover_to_a_replica_that_lacks_the_last_entries_everything_it_is_told_is_handled(
     valkey, own_valkey, tmp_path: Path
 ) -> None:
-    with (
-        world(own_valkey.url, "evaluation") as redis,
-        in_the_middle(valkey, own_valkey.url, tmp_path) as (_, calls),
-    ):
+    with in_the_middle(valkey, own_valkey, tmp_path) as (_, calls, redis):
         redis.client.save()  # this is how far the replica came
         tell(own_valkey.url, "evaluation", completed("d"))
         until(lambda: len(redis.pending) == 4)

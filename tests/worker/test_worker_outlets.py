@@ -14,17 +14,13 @@ from typing import Any
 import pytest
 import redis
 from msgspec import structs
-from workers import ROOT, Worker, World, completed, running, tell, until, world
+from workers import ROOT, SCORE, Worker, World, completed, running, tell, until, world
 
 from jobcast.event import Completed, JobRef, event_id
 from tests.conftest import ValkeyServer
 from worker.outlets import traceparent
 
 EXAMPLE = ROOT / "examples" / "existing-celery-app"
-SCORE = """
-@on("completed")
-def score(event): call("score", event)
-"""
 ROUTES = """
 - {task: shop.invoice, queue: billing, broker: "${SHOP_BROKER_URL}", statuses: [running, completed]}
 - {task: audit.note, queue: audit, statuses: completed, labels: {pipeline: nightly}, priority: 3}

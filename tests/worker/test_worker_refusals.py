@@ -5,18 +5,7 @@ from pathlib import Path
 
 import pytest
 from refusals import REFUSALS, Refusing
-from workers import Worker, completed, tell, until, world
-
-SCORE = """
-@on("completed")
-def score(event): call("score", event)
-"""
-GATED = """
-@on("completed")
-def score(event):
-    call("score", event)
-    wait_for("gate")
-"""
+from workers import GATED, ONE_AT_A_TIME, SCORE, Worker, completed, tell, until, world
 
 
 @pytest.mark.must_survive(27)
@@ -51,7 +40,7 @@ def test_a_task_that_runs_while_redis_refuses_ends_and_is_acknowledged(valkey, o
     with (
         world(valkey.url, "evaluation") as calls,
         world(own_valkey.url, "evaluation") as redis,
-        Worker(own_valkey.url, tmp_path, GATED, "-P", "threads", "-c", "1", **env) as worker,
+        Worker(own_valkey.url, tmp_path, GATED, *ONE_AT_A_TIME, **env) as worker,
     ):
         tell(own_valkey.url, "evaluation", completed("a"), completed("b"))
         until(lambda: calls.calls == ["score a completed"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from proxied import proxied
-from workers import Worker, completed, tell, until, world
+from workers import ONE_AT_A_TIME, Worker, completed, tell, until, world
 
 HANDLER = """
 @on("completed")
@@ -21,7 +21,7 @@ def test_starts_whose_replies_are_lost_do_not_use_up_the_tries(valkey, own_valke
         proxied(own_valkey.port) as proxy,
         world(own_valkey.url, "evaluation") as redis,
         world(valkey.url, "evaluation") as calls,
-        Worker(proxy.url, tmp_path, HANDLER, "-P", "threads", "-c", "1", CALLS_URL=valkey.url) as worker,
+        Worker(proxy.url, tmp_path, HANDLER, *ONE_AT_A_TIME, CALLS_URL=valkey.url) as worker,
     ):
         until(lambda: worker.get("/readyz")[0] == 200)
         tell(own_valkey.url, "evaluation", completed("first"))  # Redis has the script by then

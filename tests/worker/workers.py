@@ -40,6 +40,18 @@ def wait_for(gate):
         time.sleep(0.01)
 """
 """The beginning of every module of handlers here: `call` leaves a trace that any process may read."""
+SCORE = """
+@on("completed")
+def score(event):
+    call("score", event)
+"""
+GATED = """
+@on("completed")
+def score(event):
+    call("score", event)
+    wait_for("gate")
+"""
+ONE_AT_A_TIME = ("-P", "threads", "-c", "1")
 
 
 def until(condition: Callable[[], R], timeout: float = 60.0) -> R:
