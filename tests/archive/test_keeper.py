@@ -199,21 +199,28 @@ async def test_a_write_that_hangs_at_the_end_is_given_up_within_the_limit() -> N
 
 
 async def test_without_a_limit_the_end_is_waited_for() -> None:
-    gate = asyncio.Event()
+    asked, gate = asyncio.Event(), asyncio.Event()
 
     async def on_commit() -> None:
+        asked.set()
         await gate.wait()
 
     keeper = keeper_of(MemoryArchive(on_commit=on_commit))
     finishing = asyncio.create_task(keeper.finish(limit=None))
-    await asyncio.sleep(0.05)
+    await asked.wait()
     gate.set()
     assert await finishing == Kept("memory:log", 0)
 
 
 @pytest.mark.parametrize("where", ["feed", "write at the end", "commit"])
 async def test_cancelled_it_leaves_nothing_behind(where: str) -> None:
-    archive = MemoryArchive(on_write=nothing if where == "commit" else for_ever, on_commit=for_ever)
+    asked = asyncio.Event()
+
+    async def never() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    archive = MemoryArchive(on_write=nothing if where == "commit" else never, on_commit=never)
     keeper = keeper_of(archive, stall=60)
 
     async def work() -> None:
@@ -226,7 +233,7 @@ async def test_cancelled_it_leaves_nothing_behind(where: str) -> None:
 
     before = asyncio.all_tasks()
     task = asyncio.create_task(work())
-    await asyncio.sleep(0.02)
+    await asked.wait()
     assert not task.done()
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

@@ -14,6 +14,7 @@ import yaml
 
 from devcluster import DevCluster
 from tests.api import container, make_job
+from tests.conftest import eventually
 
 Kubectl = Callable[..., Awaitable[str]]
 
@@ -97,9 +98,9 @@ async def test_describe_tells_the_events(kubectl: Kubectl) -> None:
     assert "BackoffLimitExceeded" in await kubectl("get", "events")
 
 
-async def test_a_watch_is_told_live(kubectl: Kubectl) -> None:
+async def test_a_watch_is_told_live(kubectl: Kubectl, devcluster: DevCluster) -> None:
     async def create_soon() -> None:
-        await asyncio.sleep(0.3)  # after the watch below has begun; late is harmless, it replays
+        await eventually(lambda: devcluster.faults.streams)  # the watch below has begun
         await kubectl("create", "-f", "-", stdin=json.dumps(make_job("a", "sleep 0.2")))
 
     creating = asyncio.create_task(create_soon())
