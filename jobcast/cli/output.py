@@ -48,7 +48,8 @@ def print_line(out: Console, line: Text) -> None:
     if out.is_terminal:
         out.print(line, no_wrap=True, overflow="ellipsis", crop=True)
     else:
-        out.print(line, soft_wrap=True)
+        out.file.write(line.plain + "\n")  # a tenth of what rich needs for it: there may be thousands
+        out.file.flush()
 
 
 def complain(line: str) -> None:
