@@ -7,7 +7,7 @@ import platform
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("watch", "ledger", "logs", "memory", "churn", "outage", "comeback")
+PARTS = ("watch", "ledger", "logs", "memory", "churn", "outage", "comeback", "sweep")
 
 
 def main() -> None:

@@ -64,6 +64,8 @@ class Door:
         """Every connection is reset."""
         self.streams: set[Stream] = set()
         self.requests = 0
+        self.bytes = 0
+        """Of the answers' bodies, watches aside, as they were sent: compressed where the server does."""
 
     def cut(self) -> int:
         """Reset the watches that are open now; how many."""
@@ -168,6 +170,7 @@ class ApiProxy:
             await response.prepare(request)
             if not is_watch:
                 async for chunk in answer.content.iter_any():
+                    door.bytes += len(chunk)
                     await response.write(chunk)
             else:
                 await self._stream(request, door, answer, response)
