@@ -1,0 +1,152 @@
+"""Nothing of ours lives for ever: what has lost its expiry gets one, and an open Job its place among the open ones."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from jobcast import pruning
+from jobcast.archive.base import LogPlace
+from jobcast.connection import connect, connect_plain
+from jobcast.event import Log
+from jobcast.logbook import LogBook
+from tests.conftest import ValkeyServer
+from worker.entries import Entries
+
+from .conftest import UID, World, world_on
+
+RETENTION, TODO_LIFE = 1000, 500
+FOR_EVER = ("events", "epoch", "open", "replays", "dead", "handlers", "unstored", "lanes")
+"""What is one key each, however many Jobs come and go, and is kept small from within."""
+
+
+@pytest.fixture
+def make_client(valkey: ValkeyServer) -> Callable[[], Any]:
+    return lambda: connect(valkey.url)
+
+
+@pytest.fixture
+async def world(make_client: Callable[[], Any]) -> AsyncIterator[World]:
+    async with world_on(make_client) as one:
+        yield one
+
+
+async def prune(world: World) -> int:
+    return await pruning.prune(world.ledger, retention=RETENTION, todo_life=TODO_LIFE)
+
+
+async def immortal(world: World) -> set[str]:
+    """Keys without an expiry, but for those of which there is one."""
+    found = {key.decode() for key in await world.client.keys("*") if await world.client.ttl(key) == -1}
+    return found - {f"{world.keys.beginning}{name}" for name in FOR_EVER}
+
+
+async def live(world: World, uid: str) -> None:
+    """Everything that one Job leaves in Redis, from its beginning to its end and the end of its handler."""
+    ledger, place = world.ledger, LogPlace("evals", "job", uid, "pod", "main")
+    book = LogBook(ledger, RETENTION)
+    await world.tell(uid=uid)
+    await world.tell("running", uid=uid, key="a")
+    assert await ledger.claim(uid)
+    await book.note_first_line(uid, "pod/main/0", "2026-11-20T10:00:00Z")
+    await book.put(place, b"log", 3)
+    await book.attach(place, "42", Log(bytes=3))
+    await book.owe(place, "42", "pod-uid")
+    await world.tell("completed", uid=uid)
+    await book.settle(place)
+
+
+def handle(url: str, world: World) -> None:
+    """As a worker does: every entry, of two handlers."""
+    with connect_plain(url) as client:
+        entries = Entries(client, world.keys, max_age=TODO_LIFE)
+        client.xgroup_create(world.keys.events, "worker", id="0")
+        for entry, _ in client.xreadgroup("worker", "one", {world.keys.events: ">"}, count=1000)[0][1]:
+            entries.open(entry.decode(), ["a", "b"])
+            entries.start(entry.decode(), "a", "one", "attempt")
+            entries.finish(entry.decode(), "a")
+            entries.bury(entry.decode(), "b", event=b"{}", reason="a test")
+
+
+async def test_when_everything_is_over_nothing_is_left_without_an_expiry(world: World, valkey: ValkeyServer) -> None:
+    for number in range(10):
+        await live(world, f"{UID[:-2]}{number:02}")
+    await asyncio.to_thread(handle, valkey.url, world)
+    assert await pruning.is_due(world.ledger, RETENTION)
+    assert await immortal(world) == set()
+    assert await world.client.zcard(world.keys.open) == 0
+    assert await world.client.hlen(world.keys.unstored) == 0
+    assert await prune(world) == 0, "what has its expiry keeps it"
+
+
+async def test_keys_that_lost_their_expiry_get_one(world: World, valkey: ValkeyServer) -> None:
+    await live(world, UID)
+    await asyncio.to_thread(handle, valkey.url, world)
+    await world.client.hset(world.keys.todo("1-1"), "handler", "1")
+    await world.client.hset(world.keys.todo("1-1", "worker:theirs"), "handler", "1")
+    for key in await world.client.keys("*"):
+        await world.client.persist(key)
+    lives = {
+        world.keys.job(UID): RETENTION,
+        world.keys.evaluation("42"): RETENTION,
+        world.keys.log(UID, "pod", "main"): RETENTION,
+        world.keys.todo("1-1"): TODO_LIFE,
+        world.keys.todo("1-1", "worker:theirs"): TODO_LIFE,
+        world.keys.claim(UID): 5,
+    }
+    assert await immortal(world) == set(lives)
+    assert await prune(world) == len(lives)
+    assert await immortal(world) == set()
+    for key, life in lives.items():
+        assert life - 5 <= await world.client.ttl(key) <= life, key
+
+
+async def test_what_belongs_to_an_open_job_is_kept(world: World) -> None:
+    await world.tell("running", key="a")
+    assert await prune(world) == 0
+    assert await immortal(world) == {world.keys.job(UID), world.keys.evaluation("42")}
+
+
+async def test_an_open_job_that_is_missing_among_the_open_ones_is_put_back(world: World) -> None:
+    await world.tell("running", key="a", created=1234.0)
+    await world.client.delete(world.keys.open)
+    assert await prune(world) == 1
+    assert await world.client.zrange(world.keys.open, 0, -1, withscores=True) == [(UID.encode(), 1234.0)]
+
+
+async def test_the_record_of_a_job_whose_row_is_gone_goes_too(world: World) -> None:
+    await world.tell("running", key="a")
+    await world.client.delete(world.keys.job(UID))
+    assert await prune(world) == 1
+    assert await immortal(world) == set()
+
+
+async def test_however_many_keys_there_are_all_are_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "PAGE", 10)
+    for number in range(300):
+        await world.client.set(world.keys.log(str(number), "pod", "main"), b"log")
+    assert await prune(world) == 300
+
+
+async def test_keys_of_others_are_left_alone(world: World) -> None:
+    theirs = ("{test2}:job:x", "test:job:x", "{test}job:x", "job:x", "{test}:mine:x")
+    for key in theirs:
+        await world.client.set(key, "x")
+    assert await prune(world) == 0
+    assert await immortal(world) == set(theirs)
+
+
+async def test_keys_of_another_type_get_their_expiry_too(world: World) -> None:
+    keys = (world.keys.job("a"), world.keys.evaluation("b"), world.keys.todo("c"))
+    for key in keys:
+        await world.client.rpush(key, "a stranger's")
+    await world.client.hset(world.keys.job("odd"), mapping={"status": "running", "created": "nan"})
+    assert await prune(world) == len(keys) + 1
+    assert await world.ledger.open_uids() == ["odd"]
+
+
+async def test_of_many_workers_one_prunes_in_a_while(world: World) -> None:
+    assert await pruning.is_due(world.ledger, RETENTION)
+    assert not await pruning.is_due(world.ledger, RETENTION)
+    assert 0 < await world.client.ttl(world.keys.pruned) <= RETENTION / 3
