@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from jobcast.cli.output import complain, console, nobody_reads, print_line, write_json
+from jobcast.cli.output import complain, console, print_line, while_read, write_json
 from jobcast.cli.page import columns
 from jobcast.cli.redis import Redis
 from jobcast.cli.show import duration
@@ -72,17 +72,7 @@ async def lag(redis: Redis, json: bool, most: int | None) -> int:
 async def watch(redis: Redis, json: bool) -> int:
     """Shows it until it is interrupted, or nobody reads it any more. Raises ClientError, BrokenPipeError."""
     async with redis.operator() as operator:
-        showing = asyncio.create_task(_show(_Look(operator), redis, json), name="show")
-        unread = asyncio.create_task(nobody_reads(), name="nobody reads")
-        try:
-            await asyncio.wait({showing, unread}, return_when=asyncio.FIRST_COMPLETED)
-            if unread.done():
-                raise BrokenPipeError
-            showing.result()
-        finally:
-            for task in (showing, unread):
-                task.cancel()
-            await asyncio.wait({showing, unread})
+        await while_read(_show(_Look(operator), redis, json))
     return 0
 
 

@@ -7,7 +7,8 @@ import re
 import select
 import sys
 import unicodedata
-from typing import NoReturn
+from collections.abc import Coroutine
+from typing import Any, NoReturn
 
 import msgspec
 from rich.console import Console
@@ -116,7 +117,22 @@ def _shown(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-async def nobody_reads() -> None:
+async def while_read(show: Coroutine[Any, Any, None]) -> None:
+    """Shows until it ends by itself. Raises BrokenPipeError once nobody reads it any more."""
+    showing = asyncio.create_task(show, name="show")
+    unread = asyncio.create_task(_nobody_reads(), name="nobody reads")
+    try:
+        await asyncio.wait({showing, unread}, return_when=asyncio.FIRST_COMPLETED)
+        if unread.done():
+            raise BrokenPipeError
+        showing.result()
+    finally:
+        for task in (showing, unread):
+            task.cancel()
+        await asyncio.wait({showing, unread})
+
+
+async def _nobody_reads() -> None:
     """Returns when the other end of standard output is gone; where that cannot be known, never."""
     try:
         poller = select.poll()

@@ -1,9 +1,8 @@
 """`jobcast watch`: events as they are told, and progress between them."""
 
-import asyncio
 from collections.abc import Sequence
 
-from jobcast.cli.output import complain, console, nobody_reads, print_line, write_json
+from jobcast.cli.output import complain, console, print_line, while_read, write_json
 from jobcast.cli.redis import Redis
 from jobcast.cli.show import line, progress_line
 from jobcast.client import AsyncFeed
@@ -21,17 +20,9 @@ async def watch(redis: Redis, statuses: Sequence[Status], since: str | None, jso
             feed = jobcast.follow(since)
         else:
             feed = jobcast.events(*statuses, progress=True) if progress else jobcast.events(*statuses)
-        showing = asyncio.create_task(_show(feed, statuses, json), name="show")
-        unread = asyncio.create_task(nobody_reads(), name="nobody reads")
         try:
-            await asyncio.wait({showing, unread}, return_when=asyncio.FIRST_COMPLETED)
-            if unread.done():
-                raise BrokenPipeError
-            showing.result()
+            await while_read(_show(feed, statuses, json))
         finally:
-            for task in (showing, unread):
-                task.cancel()
-            await asyncio.wait({showing, unread})
             if feed.malformed:
                 complain(f"skipped what was not an event: {feed.malformed}")
     return 0

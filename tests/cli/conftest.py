@@ -16,10 +16,9 @@ from typer.testing import CliRunner
 from jobcast.cli.app import app
 from jobcast.connection import connect
 from jobcast.keys import Keys
-from jobcast.ledger import Ledger
 from testbed.valkey import ValkeyServer
 from tests.cli.operating import Stage
-from tests.client.telling import Teller
+from tests.client.telling import Teller, telling_to
 
 JOBCAST = str(Path(sys.executable).parent / "jobcast")
 Process = subprocess.Popen[str]
@@ -92,10 +91,8 @@ def stage(valkey: ValkeyServer, prefix: str) -> Iterator[Stage]:
 
 @pytest.fixture
 async def teller(valkey: ValkeyServer, prefix: str) -> AsyncIterator[Teller]:
-    client = connect(valkey.url)
-    async with Ledger(client, Keys(prefix)) as ledger:
-        yield Teller(ledger)
-    await client.aclose()
+    async with telling_to(valkey.url, prefix) as teller:
+        yield teller
 
 
 @pytest.fixture

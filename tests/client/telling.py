@@ -2,9 +2,12 @@
 
 import itertools
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from jobcast.connection import connect
 from jobcast.event import (
     Attempt,
     Cancelled,
@@ -123,3 +126,11 @@ class Teller:
                 tellings=tellings,
             )
         )
+
+
+@asynccontextmanager
+async def telling_to(url: str, prefix: str) -> AsyncIterator[Teller]:
+    client = connect(url)
+    async with Ledger(client, Keys(prefix)) as ledger:
+        yield Teller(ledger)
+    await client.aclose()

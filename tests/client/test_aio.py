@@ -8,21 +8,17 @@ import pytest
 from jobcast.client import AsyncClient, Unavailable, aio
 from jobcast.connection import connect
 from jobcast.event import Log
-from jobcast.keys import Keys
-from jobcast.ledger import Ledger
 from testbed.valkey import ValkeyServer
 from tests.client.keeping import place
 from tests.client.subscribers import take
-from tests.client.telling import Teller, event
+from tests.client.telling import Teller, event, telling_to
 from tests.conftest import eventually
 
 
 @pytest.fixture
 async def teller(valkey: ValkeyServer, prefix: str) -> AsyncIterator[Teller]:
-    client = connect(valkey.url)
-    async with Ledger(client, Keys(prefix)) as ledger:
-        yield Teller(ledger)
-    await client.aclose()
+    async with telling_to(valkey.url, prefix) as teller:
+        yield teller
 
 
 @pytest.fixture

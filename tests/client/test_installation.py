@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobcast.connection import connect
-from jobcast.keys import Keys
-from jobcast.ledger import Ledger
 from testbed.valkey import ValkeyServer
 from tests.client.keeping import LogKeeper
-from tests.client.telling import Teller, event
+from tests.client.telling import event, telling_to
 
 ALONE = """
 import sys
@@ -59,12 +56,12 @@ with Client(*sys.argv[1:]) as jobcast, jobcast.events():
 async def test_a_log_without_its_extra_says_what_to_install(
     valkey: ValkeyServer, prefix: str, store: str, tmp_path: Path
 ) -> None:
-    client = connect(valkey.url)
-    async with Ledger(client, Keys(prefix)) as ledger:
-        await Teller(ledger).tell(event("running"))
-        keeper = LogKeeper(ledger, event("running").job, store="redis" if store == "redis" else f"file://{tmp_path}")
-        await Teller(ledger).tell(event("failed", log=await keeper.keep(b"hello")))
-    await client.aclose()
+    async with telling_to(valkey.url, prefix) as teller:
+        await teller.tell(event("running"))
+        keeper = LogKeeper(
+            teller.ledger, event("running").job, store="redis" if store == "redis" else f"file://{tmp_path}"
+        )
+        await teller.tell(event("failed", log=await keeper.keep(b"hello")))
     result = alone(
         """
 import asyncio
