@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Process, at_a_terminal
+from testbed.valkey import ValkeyServer
+from tests.cli.conftest import JOBCAST, Process, at_a_terminal
 from tests.cli.operating import Stage, ago
 from tests.client.telling import event
 from tests.conftest import eventually
@@ -129,3 +130,29 @@ async def test_at_a_terminal_a_line_is_a_line(environment: dict[str, str], stage
 def test_max_and_watch_exclude_each_other(call: Run) -> None:
     result = call("lag", "--watch", "--max", "1")
     assert (result.returncode, result.stderr) == (2, "jobcast: --max: it excludes --watch\n")
+
+
+async def test_watching_it_waits_for_a_redis_that_went_away(
+    start: Callable[..., Process], own_valkey: ValkeyServer
+) -> None:
+    process = start("lag", "--watch", "--json", REDIS_URL=own_valkey.url)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 20)
+    own_valkey.stop()
+    said = await asyncio.wait_for(asyncio.to_thread(process.stderr.readline), 20)
+    assert said.startswith(f"jobcast: waiting for Redis at 127.0.0.1:{own_valkey.port}: ")
+    own_valkey.start()
+    assert await asyncio.wait_for(asyncio.to_thread(process.stderr.readline), 20) == "jobcast: Redis is back\n"
+    assert json.loads(await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 20))["groups"] == []
+
+
+async def test_watching_it_ends_when_nobody_reads_it_any_more(environment: dict[str, str]) -> None:
+    def watched() -> "subprocess.CompletedProcess[str]":
+        script = 'set -o pipefail; "$0" lag --watch --json | head -n 1'
+        return subprocess.run(
+            ["bash", "-c", script, JOBCAST], env=environment, capture_output=True, text=True, timeout=30
+        )
+
+    result = await asyncio.to_thread(watched)
+    assert (result.returncode, result.stderr, result.stdout.count("\n")) == (0, "", 1)
