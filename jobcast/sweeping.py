@@ -11,11 +11,13 @@ import os
 import random
 import socket
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 import redis.asyncio
 
 from jobcast import pruning
 from jobcast.archive.base import UNAVAILABLE
+from jobcast.archive.folder import tidy_apart
 from jobcast.connection import connect
 from jobcast.event import PENDING, Event
 from jobcast.job import JOB_NAME_LABEL, JOB_UID_LABEL, Job, Pod
@@ -112,6 +114,8 @@ async def _upkeep(ledger: Ledger, settings: CoreSettings, trimming: Trimming | N
             await trimming.trim(ledger)
         if await pruning.is_due(ledger, settings.retention_seconds):
             await pruning.prune(ledger, retention=settings.retention_seconds, todo_life=settings.stream_max_seconds)
+            if settings.log_store.startswith("file://"):
+                tidy_apart(Path(settings.log_store.removeprefix("file://")), settings.retention_seconds)
     except LedgerError as error:
         return error
     return None

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from jobcast.connection import connect
 from jobcast.event import Event
 from jobcast.job import JOB_NAME_LABEL
 from jobcast.keys import Keys
+from jobcast.kube import Forbidden
 from jobcast.kube.api import Api
 from jobcast.ledger import Ledger, Step, Telling
 from jobcast.link import LedgerError
@@ -232,6 +235,26 @@ async def test_a_stream_that_cannot_be_trimmed_is_said_and_keeps_nothing_from_be
     assert [event.status for event in told] == ([] if stream == "events" else ["running"])
     if stream == "events":
         await world.redis.delete(key)
+
+
+async def test_once_in_a_while_it_prunes_redis_and_the_folder_of_logs_though_the_cluster_says_no(
+    world: World, tmp_path: Path
+) -> None:
+    log = tmp_path / "evals" / "job" / str(uuid.uuid4()) / "pod" / "main.0.log"
+    log.parent.mkdir(parents=True)
+    for number in range(2):
+        log.write_bytes(b"log")
+        os.utime(log, (1, 1))
+        await world.redis.set(Keys(world.prefix).claim("x"), "somebody's for ever")
+        world.fault("status", code=403)
+        with pytest.raises(Forbidden):
+            await sweep(world, log_store=f"file://{tmp_path}")
+        if number == 0:
+            await eventually(lambda: not log.parent.exists())
+            assert 0 < await world.redis.ttl(Keys(world.prefix).claim("x")) <= 5
+            log.parent.mkdir(parents=True)
+    assert await world.redis.ttl(Keys(world.prefix).claim("x")) == -1, "not again at once"
+    assert log.exists()
 
 
 async def test_logs_owed_in_other_namespaces_do_not_stand_before_ours(

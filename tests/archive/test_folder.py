@@ -1,0 +1,111 @@
+"""A folder is rid of logs that were kept for long enough, and of nothing else."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from jobcast.archive import folder as room
+from jobcast.archive.base import LogPlace
+from jobcast.archive.folder import tidy, tidy_apart
+from jobcast.archive.objects import ObjectArchive
+from tests.conftest import eventually
+
+UID = "6f9d3b52-63a5-4a83-9a41-0d1d3f6a7c1"
+DAY = 86_400.0
+
+
+async def keep(folder: Path, job: str, number: int, age: float) -> Path:
+    """A log as the archive keeps it, written `age` seconds ago."""
+    archive = ObjectArchive(f"file://{folder}")
+    sink = archive.sink(LogPlace("evals", job, f"{UID}{number}", "pod", "main"))
+    await sink.write(b"log")
+    kept = Path((await sink.commit()).ref.removeprefix("file://"))
+    await archive.aclose()
+    return aged(kept, age)
+
+
+def aged(path: Path, age: float) -> Path:
+    then = time.time() - age
+    os.utime(path, (then, then))
+    return path
+
+
+def stray(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    return aged(path, 30 * DAY)
+
+
+async def test_old_logs_go_with_their_directories_and_young_ones_stay(tmp_path: Path) -> None:
+    old = await keep(tmp_path, "a", 1, 8 * DAY)
+    same_job = await keep(tmp_path, "a", 2, 6 * DAY)
+    await keep(tmp_path, "b", 3, 8 * DAY)
+    assert tidy(tmp_path, 7 * DAY) == 2
+    assert not old.exists()
+    assert same_job.read_bytes() == b"log"
+    assert {path.name for path in (tmp_path / "evals").rglob("*")} == {"a", "main.0.log", "pod", f"{UID}2"}
+    assert [path.name for path in tmp_path.iterdir()] == ["evals"], "the probe of its clock is gone"
+
+
+async def test_what_a_killed_process_left_of_an_upload_goes_too(tmp_path: Path) -> None:
+    kept = await keep(tmp_path, "a", 1, 0)
+    left = stray(kept.with_name("main.1.log#1"))
+    assert tidy(tmp_path, 7 * DAY) == 1
+    assert not left.exists()
+    assert kept.exists()
+
+
+async def test_what_is_not_ours_stays(tmp_path: Path) -> None:
+    elsewhere = stray(tmp_path / "elsewhere" / "main.0.log")
+    store = tmp_path / "logs"
+    theirs = [
+        stray(store / "evals" / "a" / f"{UID}1" / "pod" / "notes.txt"),
+        stray(store / "evals" / "a" / "not-a-uid" / "pod" / "main.0.log"),
+        stray(store / "evals" / "a" / f"{UID}1" / "main.0.log"),
+        stray(store / "main.0.log"),
+    ]
+    (store / "evals" / "a" / f"{UID}2").mkdir()
+    (store / "evals" / "a" / f"{UID}2" / "link").symlink_to(elsewhere.parent)
+    assert tidy(store, 7 * DAY) == 0
+    assert all(path.exists() for path in (*theirs, elsewhere))
+
+
+async def test_a_log_is_kept_while_the_folder_is_tidied_again_and_again(tmp_path: Path) -> None:
+    """Directories vanish under whoever is about to write into them."""
+    stop = threading.Event()
+
+    def without_end() -> None:
+        while not stop.is_set():
+            tidy(tmp_path, 7 * DAY)
+
+    thread = threading.Thread(target=without_end)
+    thread.start()
+    try:
+        kept = [await keep(tmp_path, f"job-{number}", number % 10, 0) for number in range(30)]
+    finally:
+        stop.set()
+        thread.join()
+    assert all(path.read_bytes() == b"log" for path in kept)
+
+
+async def test_a_folder_that_hangs_holds_nobody_up_and_is_not_asked_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, asked = threading.Event(), []
+
+    def hangs(folder: Path, max_age: float) -> int:
+        asked.append(max_age)
+        gate.wait()
+        raise PermissionError("no")
+
+    monkeypatch.setattr(room, "tidy", hangs)
+    tidy_apart(tmp_path, 1)
+    await eventually(lambda: asked)
+    tidy_apart(tmp_path, 2)
+    gate.set()
+    await eventually(lambda: caplog.records)
+    assert asked == [1]
+    assert caplog.messages == ["the folder of logs cannot be tidied"]
