@@ -16,7 +16,8 @@
 | `wait(eval_id)` | the end | cannot miss it, told before or after |
 
 The room's law: what is said to Redis and what its answers mean is written once, without I/O, as programs (`program`,
-`live`, `group`, `record`, `log`, `waiting`); `aio` and `plain` only carry it out.
+`live`, `group`, `record`, `log`, `waiting`); `aio` and `plain` only carry it out. Whoever runs the worker asks more
+(`operator`: dead letters, replays, lag), and writes as well.
 """
 
 from jobcast.client.aio import AsyncClient, AsyncFeed, AsyncLogFeed

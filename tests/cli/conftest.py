@@ -130,3 +130,23 @@ async def at_a_terminal(environment: dict[str, str], *arguments: str) -> tuple[b
         process.kill()
         process.wait()
         os.close(master)
+
+
+def answered(environment: dict[str, str], prompt: bytes, answer: bytes, *arguments: str) -> tuple[bytes, int]:
+    """What a terminal is given, and the exit code, when this is typed as soon as the prompt is there."""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execve(JOBCAST, [JOBCAST, *arguments], environment | {"TERM": "xterm"})
+    shown = b""
+    try:
+        while prompt not in shown:
+            shown += os.read(master, 4096)
+        os.write(master, answer)
+        while True:
+            try:
+                shown += os.read(master, 4096)
+            except OSError:  # how a terminal says that its other end is closed
+                break
+        return shown, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        os.close(master)

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import pty
 import signal
 import subprocess
 from collections.abc import Callable
@@ -11,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from jobcast.wire import encode
-from tests.cli.conftest import JOBCAST, Process
+from tests.cli.conftest import Process, answered
 from tests.cli.operating import Stage, ago
 from tests.client.telling import event
 from tests.conftest import eventually
@@ -293,29 +291,9 @@ async def test_at_a_terminal_it_asks(
     environment: dict[str, str], stage: Stage, answer: bytes, code: int, is_dropped: bool
 ) -> None:
     stage.bury()
-    shown, ended = await asyncio.to_thread(answered, environment, answer, "dead", "drop", "--all")
+    shown, ended = await asyncio.to_thread(answered, environment, b"[y/N]", answer, "dead", "drop", "--all")
     assert b"drop 1 dead letter for good? [y/N]" in shown
     assert (ended, not stage.letters) == (code, is_dropped)
-
-
-def answered(environment: dict[str, str], answer: bytes, *arguments: str) -> tuple[bytes, int]:
-    """What a terminal is given, and the exit code, when this is typed as soon as something is asked."""
-    pid, master = pty.fork()
-    if pid == 0:
-        os.execve(JOBCAST, [JOBCAST, *arguments], environment | {"TERM": "xterm"})
-    shown = b""
-    try:
-        while b"[y/N]" not in shown:
-            shown += os.read(master, 4096)
-        os.write(master, answer)
-        while True:
-            try:
-                shown += os.read(master, 4096)
-            except OSError:  # how a terminal says that its other end is closed
-                break
-        return shown, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    finally:
-        os.close(master)
 
 
 @pytest.mark.parametrize("command", ["replay", "drop"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from testbed.valkey import ValkeyServer
-from tests.cli.conftest import JOBCAST, Process, at_a_terminal
+from tests.cli.conftest import JOBCAST, Process, answered, at_a_terminal
 from tests.cli.operating import Stage, ago
 from tests.client.telling import event
 from tests.conftest import eventually
@@ -125,6 +125,12 @@ async def test_at_a_terminal_a_line_is_a_line(environment: dict[str, str], stage
     shown, code = await at_a_terminal(environment, "lag")
     assert code == 0
     assert len(shown.splitlines()) == 2 + 1 + 3
+
+
+async def test_at_a_terminal_it_is_watched_in_one_place(environment: dict[str, str], stage: Stage) -> None:
+    stage.announce("mine.score")
+    shown, code = await asyncio.to_thread(answered, environment, b"mine.score", b"\x03", "lag", "--watch")
+    assert (code, b"\x1b[1A" in shown) == (0, True)  # one line up: it is written over what was there
 
 
 def test_max_and_watch_exclude_each_other(call: Run) -> None:
