@@ -11,6 +11,8 @@ from jobcast.settings import CoreSettings, Port, Seconds, shown
 from worker.broker import Broker, leads_to_a_cluster, of_celery, of_redis
 from worker.routes import Route, load_routes, parse_routes
 
+SHORTEST_SWEEP = 0.1
+"""Seconds. Less is a hot loop against the API server, and nobody's wish."""
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -44,7 +46,14 @@ class WorkerSettings(CoreSettings):
     takeover_seconds: float = Field(
         60, ge=1, le=86_400, description="What a worker held that was silent for so long is taken over by another"
     )
-    sweep_seconds: Seconds = Field(60, description="The poll; 0 switches it off")
+    sweep_seconds: Seconds = Field(60, description="The poll, at least 0.1; 0 switches it off")
+
+    @field_validator("sweep_seconds")
+    @classmethod
+    def _check_sweep(cls, value: float) -> float:
+        if 0 < value < SHORTEST_SWEEP:
+            raise ValueError(f"it must be 0, or at least {SHORTEST_SWEEP:g}")
+        return value
 
     @field_validator("handlers", mode="before")
     @classmethod

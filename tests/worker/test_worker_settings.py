@@ -175,3 +175,13 @@ def test_nothing_but_json_is_accepted_or_sent() -> None:
     conf = configuration(WorkerSettings())
     assert conf["accept_content"] == ["json"]
     assert {conf[name] for name in conf if name.endswith("_serializer")} == {"json"}
+
+
+@pytest.mark.must_survive(36)
+@pytest.mark.parametrize(("seconds", "is_right"), [(0, True), (0.01, False), (0.1, True), (31_536_000, True)])
+def test_a_poll_without_a_pause_is_refused(seconds, is_right) -> None:
+    if is_right:
+        assert WorkerSettings(sweep_seconds=seconds).sweep_seconds == seconds
+    else:
+        with pytest.raises(ValidationError, match=r"0, or at least 0\.1"):
+            WorkerSettings(sweep_seconds=seconds)
