@@ -65,11 +65,11 @@ class HandlerTask(Task):  # type: ignore[type-arg]
             return self._give_up(entry, body, tries - 1, "its process died each time, or it ran out of time", "")
         try:
             self.handler.call(wire.decode(body))
-        except Retry:
-            raise
         except Ignore:
             pass
-        except (Exception, SystemExit) as error:  # SystemExit would end the worker, with a pool that does not fork
+        except BaseException as error:  # what is no Exception would end the worker, or its thread and leave no end at all
+            if isinstance(error, Retry) and error.sig is not None:
+                raise  # Celery has sent the task again; it has not where a Retry was raised by hand
             reason = _told(error)
             if tries >= limit:
                 return self._give_up(entry, body, tries, reason, traceback.format_exc())

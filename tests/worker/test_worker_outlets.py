@@ -168,6 +168,21 @@ def test_what_a_broker_refuses_for_good_is_a_dead_letter_and_those_behind_it_go_
         assert sorted(ours.calls) == ["score a completed", "score b completed"]
 
 
+def test_an_entry_that_nobody_can_read_is_one_dead_letter_however_many_groups_there_are(
+    valkey, own_valkey, tmp_path: Path
+) -> None:
+    with (
+        world(valkey.url, "malformed") as ours,
+        worker(valkey.url, own_valkey.url, tmp_path, prefix="malformed"),
+    ):
+        ours.client.xadd(ours.keys.events, {"event": "{no json"})
+        tell(valkey.url, "malformed", completed("a"))
+        until(lambda: lags(ours) == NOTHING_LEFT)
+        (letter,) = ours.dead
+        assert letter["handler"] == ""
+        assert [message["headers"]["jobcast_eval_id"] for message in sent(own_valkey, "billing")] == ["a"]
+
+
 def test_a_traceparent_is_of_the_job_and_the_event() -> None:
     uid, event = "5d9c8b5e-0A1f-4c43-9d9e-6b1d6c1f2a3b", "0a6a0e4c-93a6-5d11-8a55-1d3f5b7c9e01"
     assert traceparent(uid, event) == "00-5d9c8b5e0a1f4c439d9e6b1d6c1f2a3b-0a6a0e4c93a65d11-01"
