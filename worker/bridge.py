@@ -188,7 +188,10 @@ class Bridge:
                     raise wire.MalformedEvent("the entry has no field `event`")
                 event, text = wire.decode(body), body.decode()
             except Exception as error:  # a bomb of nested JSON too must not hold up those behind it
-                self._set_aside(entry, body or b"", str(error) or type(error).__name__)
+                if self._group.name == GROUP:
+                    self._set_aside(entry, body or b"", str(error) or type(error).__name__)
+                else:
+                    unwanted.append(entry)  # one letter says it for all groups
                 continue
             wanting = tuple(target for target in self._targets if target.wants(event))
             if wanting:
