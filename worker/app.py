@@ -56,12 +56,12 @@ class WorkerApp(Celery):
                 self._entries_of = (pid, Entries(client, self.keys, max_age=self.jobcast.stream_max_seconds))
             return self._entries_of[1]
 
-    def on_revoked(self, request: Any) -> None:
+    def on_revoked(self, handler: str, request: Any) -> None:
         """Somebody revoked a task of ours: that ends it, and is told as any other end without success."""
         entry, body = request.args
         reason = "its task was revoked"
         try:
-            if self.entries().bury(entry, request.name, event=body, reason=reason):
+            if self.entries().bury(entry, handler, event=body, reason=reason):
                 metrics.dead_letters.inc()
         except ERRORS as error:
             logger.warning("revoked task stays pending, redis is away", extra={"entry": entry, "error": explain(error)})

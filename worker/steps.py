@@ -175,4 +175,4 @@ def _take_own_queue(sender: str, instance: Any, **_: Any) -> None:
 
 def _tell_revoked(sender: Any, request: Any, **_: Any) -> None:
     if hasattr(sender, "handler"):
-        sender.app.on_revoked(request)
+        sender.app.on_revoked(sender.name, request)
