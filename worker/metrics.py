@@ -28,7 +28,7 @@ redis_up = Gauge("jobcast_redis_up", "Whether Redis took the last command", mult
 broker_up = Gauge("jobcast_broker_up", "Whether the broker took the last command", multiprocess_mode="mostrecent")
 route_broker_up = Gauge(
     "jobcast_route_broker_up",
-    "Whether the broker of routes took the last message",
+    "Whether the broker of routes took the last message; 1 before the first",
     ["broker"],
     multiprocess_mode="mostrecent",
 )

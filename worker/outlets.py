@@ -49,7 +49,9 @@ class Outlet:
     """One connection to one broker, for one thread."""
 
     def __init__(self, name: str, broker: Broker) -> None:
-        self._presence = Presence(f"broker {name}", metrics.route_broker_up.labels(name))
+        up = metrics.route_broker_up.labels(name)
+        up.set(1)  # none is down that was not tried
+        self._presence = Presence(f"broker {name}", up)
         self._connection = Connection(
             broker.url,
             ssl=broker.use_ssl,
@@ -98,6 +100,8 @@ class Outlet:
         return not isinstance(error, (*passing, MessageNacked))
 
     def _away(self, error: Exception) -> Unreachable:
+        if isinstance(error, MessageNacked):  # it has no words of its own
+            error = Unreachable("it did not take a message (nack); a queue may be full")
         self._disconnect()
         self._presence.is_away(error)
         self._failures += 1

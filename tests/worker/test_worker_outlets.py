@@ -9,16 +9,31 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
+from amqp.exceptions import (
+    AccessRefused,
+    ChannelError,
+    ConnectionForced,
+    InternalError,
+    MessageNacked,
+    NotFound,
+    PreconditionFailed,
+    ResourceLocked,
+)
 from msgspec import structs
 from workers import ROOT, SCORE, Worker, World, completed, running, tell, until, world
 
 from jobcast.event import Completed, JobRef, event_id
-from tests.conftest import ValkeyServer
-from worker.outlets import traceparent
+from testbed.ports import free_port
+from testbed.valkey import ValkeyServer
+from worker.app import configuration
+from worker.broker import of_route, sending_options
+from worker.outlets import NO_ROUTE, Outlet, Refused, Unreachable, traceparent
+from worker.settings import WorkerSettings
 
 EXAMPLE = ROOT / "examples" / "existing-celery-app"
 ROUTES = """
@@ -197,3 +212,63 @@ def test_a_traceparent_is_valid_and_the_same_each_time_whatever_the_ids_are(text
     assert int(trace, 16)
     assert int(span, 16)
     assert made == traceparent(text, text)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_for_good"),
+    [
+        (NotFound("no exchange"), True),
+        (PreconditionFailed("message size 30660 is larger than configured max size 20000"), True),
+        (AccessRefused("write access to exchange"), True),
+        (ChannelError("NO_ROUTE", reply_code=NO_ROUTE), True),
+        (TypeError("not JSON"), True),
+        (MessageNacked(), False),
+        (ResourceLocked("a queue of somebody's"), False),
+        (ConnectionForced("shutting down"), False),
+        (InternalError("it broke"), False),
+        (ConnectionResetError(), False),
+        (TimeoutError("timed out"), False),
+    ],
+)
+def test_what_rabbitmq_refuses_for_good_is_told_from_what_passes(error, is_for_good) -> None:
+    outlet = Outlet("rabbit", of_route("amqp://nowhere.invalid"))
+    outlet._producer = Failing(error)  # type: ignore[assignment]
+    with pytest.raises(Refused if is_for_good else Unreachable):
+        outlet.send("billing", {})
+    assert outlet._producer is None  # AMQP closes the channel with a refusal
+
+
+def test_a_queue_that_is_not_there_is_named() -> None:
+    outlet = Outlet("rabbit", of_route("amqp://nowhere.invalid"))
+    outlet._producer = Failing(ChannelError("NO_ROUTE", reply_code=NO_ROUTE))  # type: ignore[assignment]
+    with pytest.raises(Refused, match="the broker has no queue 'billing'"):
+        outlet.send("billing", {})
+
+
+class Failing:
+    """A producer that was connected, and is told this."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def publish(self, *_: object, **__: object) -> None:
+        raise self._error
+
+
+def test_a_broker_that_is_down_is_not_asked_again_at_once(monkeypatch) -> None:
+    monkeypatch.setattr("worker.outlets.time", SimpleNamespace(monotonic=lambda: 1000.0))
+    outlet = Outlet("closed", of_route(f"redis://127.0.0.1:{free_port()}"))
+    with pytest.raises(Unreachable, match="Connection refused"):
+        outlet.send("billing", {})
+    monkeypatch.setattr(outlet, "_connection", None)  # it would be an AttributeError to ask it
+    with pytest.raises(Unreachable, match="Connection refused"):
+        outlet.send("billing", {})
+
+
+def test_every_message_to_rabbitmq_is_confirmed_and_no_wait_for_it_is_without_end(monkeypatch) -> None:
+    options = sending_options(of_route("amqps://user:pw@rabbit//"))
+    assert options["confirm_publish"] is True
+    assert 0 < options["read_timeout"] <= 10
+    assert 0 < options["write_timeout"] <= 10
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://rabbit")
+    assert configuration(WorkerSettings())["broker_transport_options"] == {"confirm_publish": True}
