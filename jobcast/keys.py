@@ -18,6 +18,7 @@ All keys share the hash tag `{prefix}`, so that one script may touch them all, a
 | `{prefix}:pruned` | string: who looked last for what has lost its expiry | an hour |
 | `{prefix}:replays` | stream: events that are to be handled once more, see `replays` | until every group has ended them |
 | `{prefix}:handlers` | hash: of each handler and route, by name, which statuses it wants, its group, and when it was last seen | a day |
+| `{prefix}:worker:<name>` | string: the process that has this name, and whether it is leaving | seconds |
 | `{prefix}:todo:<entry>` | hash: of each handler of an entry how often it was started, or `ended` | until all have |
 | `{prefix}:lanes` | hash: of each evaluation the entries that workers hold, in their order | with the entries |
 
@@ -109,6 +110,9 @@ class Keys:
 
     def todo(self, entry: str, group: str = GROUP) -> str:
         return self._key(f"todo:{_of(group)}{entry}")
+
+    def worker(self, name: str) -> str:
+        return self._key(f"worker:{name}")
 
     def lanes(self, group: str = GROUP) -> str:
         return self._key(f"lanes:{_of(group)}".removesuffix(":"))

@@ -14,9 +14,13 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     broker     what Celery is told of its broker
     handlers   the modules named by HANDLERS, loaded and checked
     steps      what Celery starts and stops with the worker, and in which order
+    name       a worker's name, of which there is one at a time
     bridge     one thread: reads the stream, hands out, keeps alive what is in flight
-    group      the commands of a consumer group
-    flights    what is in flight and whose turn it is          pure
+    arrivals   waits for entries and for whoever wakes it
+    dispatch   from an entry to its targets
+    group      the commands of a consumer group                (read.lua, turns.lua, hold.lua, stale.lua)
+    flights    what is to be handed out and what has been      pure
+    scripts    the Lua scripts and what they share: whose turn it is   (lanes.lua)
     announce   which handlers and routes there are, told in Redis
     entries    one stream entry from start to acknowledgement  (entry.lua)
     tasks      the Celery task around a handler

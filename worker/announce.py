@@ -41,12 +41,21 @@ class Announcer:
     """Says every few seconds that these targets of a group are there. Nothing waits for it, and nothing fails with it."""
 
     def __init__(self, client: "redis.Redis", keys: Keys, group: str, targets: Iterable[Target]) -> None:
+        self._client = client
         self._script = client.register_script(_ANNOUNCE)
         self._key = keys.handlers
         self._told: list[str | bytes] = [group]
         for target in targets:
             self._told += [target.name, msgspec.json.encode(sorted(target.statuses))]
         self._next = 0.0
+
+    def is_of_another(self, target: str) -> bool:
+        """Whether the target of this name is, or was within a day, one of another group. Raises what redis-py raises."""
+        said = self._client.hget(self._key, target)
+        try:
+            return said is not None and msgspec.json.decode(said)["group"] != self._told[0]
+        except (msgspec.DecodeError, TypeError, KeyError):  # a stranger's
+            return False
 
     def announce(self) -> None:
         """Raises what redis-py raises when Redis is away; a refusal is a line in the log."""

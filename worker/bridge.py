@@ -1,29 +1,33 @@
 """From the stream to Celery: one thread that reads entries, hands them out, and keeps alive what is in flight.
 
 What it promises: an entry is handed out until it is acknowledged, whatever is lost on the way: a task, a process, the
-broker's memory, this worker. What it does not: once only.
+broker's memory, this worker. Of one evaluation one entry is handed out at a time, in the order of the stream, whichever
+workers do it: one that is tried again for minutes holds back those behind it for as long, and a dead letter lets them go.
+What it does not promise: once only; nor order where Redis has forgotten who comes first.
 """
 
 import logging
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jobcast import wire
 from jobcast.connection import connect_plain, explain
+from jobcast.event import Status
 from jobcast.keys import GROUP
 from worker import metrics
 from worker.announce import Announcer
+from worker.arrivals import Arrivals
+from worker.dispatch import Dispatcher
 from worker.entries import Entries
-from worker.flights import Flight, Flights
-from worker.group import Entry, Group, is_gone
+from worker.flights import Flights
+from worker.group import Group, Places, is_gone
 from worker.outcome import Handed
-from worker.outlets import Refused, Unreachable
 from worker.presence import AWAY
 from worker.queues import own_queue
+from worker.scripts import run
 from worker.supervisor import Supervised
-from worker.targets import Target, producing
+from worker.targets import Target
 
 if TYPE_CHECKING:
     from worker.app import WorkerApp
@@ -32,11 +36,16 @@ log = logging.getLogger(__name__)
 
 BATCH = 64
 """Entries in one reading: enough to share its cost, few enough that the first does not wait for the last."""
+LOOKED_AT = 512
+"""Entries of which is asked at once whether it is their turn: a few milliseconds of Redis' time."""
 BLOCK_SECONDS = 1.0
-"""The longest that a reading waits; below the socket's timeout, and what a stop may cost."""
-WAIT_SECONDS = (0.002, 0.05)
-"""Shortest and longest wait while an entry waits for its turn: every event's latency is in the first, idle CPU in the
-second."""
+"""The longest that a round waits: so late it is noticed that Redis forgot."""
+FULL_SECONDS = 0.25
+"""Between heartbeats while there is no room: tasks may have ended in other workers, which tell Redis alone."""
+GATHER_SECONDS = 0.002
+"""Between readings while there is little room: what ends meanwhile shares the cost of the next."""
+CLOSED_SECONDS = 0.05
+"""Until it is tried again, while what is ready cannot be handed out."""
 PAUSE_SECONDS = (0.05, 0.25)
 """First and longest pause while Redis is away: the longest is what an event may wait for us after Redis is back."""
 OVERDUE_SECONDS = 30.0
@@ -52,21 +61,26 @@ class Bridge:
     def __init__(self, app: "WorkerApp", consumer: str, targets: list[Target], group: str = GROUP) -> None:
         settings = app.jobcast
         self._app = app
-        self._targets = targets
         self._client = connect_plain(settings.redis_url, prefix=settings.key_prefix)
         self._group = Group(self._client, app.keys, consumer, group)
-        self._entries = Entries(self._client, app.keys, max_age=settings.stream_max_seconds, group=group)
+        entries = Entries(self._client, app.keys, max_age=settings.stream_max_seconds, group=group)
         self._announcer = Announcer(self._client, app.keys, group, targets)
         self._flights: Flights[Target] = Flights(settings.worker_prefetch)
+        self._dispatcher = Dispatcher(app, entries, self._announcer, self._flights, targets)
         has_tasks = any(target.ends_with_its_task for target in targets)
         self._own_queue = own_queue(settings.key_prefix, consumer) if has_tasks else None
         self._takeover = settings.takeover_seconds
         self._heard: queue.SimpleQueue[tuple[Handed, bool] | tuple[frozenset[Handed], float]] = queue.SimpleQueue()
-        self._of_task: dict[Handed, str] = {}
-        """The target of each task that is on its way."""
-        self._behind: str | None = None
-        """While entries of our own are read again: the last one read."""
-        self._wait = WAIT_SECONDS[0]
+        wanted = {status for target in targets for status in target.statuses}
+        self._unwanted = [status.value for status in Status if status not in wanted]
+        self._arrivals = Arrivals(self._client, (app.keys.events, app.keys.replays), BLOCK_SECONDS)
+        self._behind: Places | None = None
+        """Nothing is unread up to here; None while there may be."""
+        self._unseen: list[str] = []
+        """Entries of ours that are not in flight: they wait for their turn, or nobody heard of their reading."""
+        self._is_unsure = False
+        """Something may be ours that was not when we looked last."""
+        self._is_replays_turn = False
         self._next_beat = 0.0
         self._stop = threading.Event()
         self._thread = Supervised("bridge" if group == GROUP else f"bridge {group}", self._run, self._stop)
@@ -79,26 +93,29 @@ class Bridge:
     def ask_to_stop(self) -> None:
         """Read no more. What is in flight ends by itself."""
         self._stop.set()
+        self._arrivals.wake()
 
     def stop(self, running: frozenset[Handed]) -> None:
         """Returns when the thread has ended, or cannot be waited for any longer.
 
         What was handed out and is not `running` will not end here: others may take it over at once.
         """
-        self._stop.set()
+        self.ask_to_stop()
         self._thread.join(BLOCK_SECONDS + 5)
         try:
-            self._listen(0)
-            kept = {entry for _, entry in running}
-            self._group.release([flight.entry for flight in self._flights if flight.entry not in kept])
+            self._arrivals.answer()  # lest it give us something after that
+            run(self._client, *self._dispatcher.finishing())
+            self._group.release({entry for _, entry in running})
             self._empty_own_queue()
         except AWAY as error:
             log.warning("could not hand back what is left, others will take it over", extra={"error": explain(error)})
+        self._arrivals.close()
         self._client.close()
 
     def heard(self, task: Handed, *, lost: bool) -> None:
         """A task of this worker ended, or was lost. From any thread."""
         self._heard.put((task, lost))
+        self._arrivals.wake()
 
     def lost_all_but(self, running: frozenset[Handed]) -> None:
         """Celery begins to read, at first or because the broker was away: of the tasks that this worker had been given, only the
@@ -109,6 +126,7 @@ class Bridge:
         """
         self._empty_own_queue()
         self._heard.put((running, time.monotonic()))
+        self._arrivals.wake()
 
     def ailment(self) -> str | None:
         """What is wrong with the thread, or None. Redis being away is not."""
@@ -127,6 +145,7 @@ class Bridge:
                     self._thread.is_well()
                     pause = PAUSE_SECONDS[0]
             except AWAY as error:
+                self._arrivals.forget()
                 if is_gone(error):
                     log.warning("the stream is gone, redis was flushed or came back empty; beginning anew")
                     self._forget()
@@ -141,147 +160,110 @@ class Bridge:
             self._forget()
         elif self._group.rewind():
             log.warning("the group stood beyond the end of the stream; reading the stream from its beginning")
-        # What was read and never seen because the answer was lost, or read in a former life.
-        self._behind = "0"
+        # The beat finds what was read and never heard of because the answer was lost, or was read in a former life.
         self._next_beat = 0.0
 
     def _round(self) -> None:
         self.last_round = time.monotonic()
-        self._listen(0)
-        self._hand_out()
+        self._listen()
         if self.last_round >= self._next_beat:
             self._beat()
-        if self._flights.room <= 0:
-            self._listen(self._backoff())
-            return
-        count = min(BATCH, self._flights.room)
-        if self._behind is not None:
-            entries = self._group.mine(self._behind, count)
-            self._behind = entries[-1][0] if entries else None
-            self._take([entry for entry in entries if entry[0] not in self._flights], is_again=True)
-        else:
-            is_soon = self._flights.is_anyone_waiting or self._app.broker.trouble is not None
-            block = self._backoff() if is_soon else BLOCK_SECONDS
-            self._take(self._group.unread(count, max(1, int(block * 1000))), is_again=False)
+        elif self._is_unsure:
+            self._look_through()
+        if self._unseen and self._flights.room:
+            self._look_again()
+        self._read()
+        self._hand_out()
         self._app.redis.is_back()
-
-    def _backoff(self) -> float:
-        """How long to wait while somebody waits for an end: short at first, longer the longer nothing ends."""
-        wait, self._wait = self._wait, min(self._wait * 1.5, WAIT_SECONDS[1])
-        return wait
-
-    def _take(self, entries: list[Entry], *, is_again: bool) -> None:
-        if not entries:
-            return
-        self._wait = WAIT_SECONDS[0]
-        unwanted = []
-        for entry, fields in entries:
-            if (flight := self._flights.get(entry)) is not None:
-                self._flights.again(flight)
-                continue
-            if not fields:
-                unwanted.append(entry)  # trimmed from the stream: there is nothing left to hand out
-                continue
-            body = fields.get(b"event")
-            try:
-                if body is None:
-                    raise wire.MalformedEvent("the entry has no field `event`")
-                event, text = wire.decode(body), body.decode()
-            except Exception as error:  # a bomb of nested JSON too must not hold up those behind it
-                if self._group.name == GROUP:
-                    self._set_aside(entry, body or b"", str(error) or type(error).__name__)
-                else:
-                    unwanted.append(entry)  # one letter says it for all groups
-                continue
-            wanting = tuple(target for target in self._targets if target.wants(event))
-            if wanting:
-                self._flights.add(Flight(entry, event.id, event.eval_id, text, wanting, is_again))
-            else:
-                unwanted.append(entry)
-        self._entries.acknowledge(unwanted)
+        self._wait()
         self._hand_out()
 
-    def _set_aside(self, entry: str, body: bytes | str, reason: str, handler: str = "") -> None:
-        if self._entries.bury(entry, handler, event=body, reason=reason):
-            metrics.dead_letters.inc()
-            log.error(
-                "entry put with the dead letters", extra={"entry": entry, "handler": handler or None, "reason": reason}
-            )
+    def _wait(self) -> None:
+        """Until something came, ended, or is due."""
+        if self._flights.has_ready:
+            self._hear_within(CLOSED_SECONDS)
+            return
+        room = self._flights.room
+        if self._dispatcher.has_news or (room and self._unseen):
+            return
+        if room and not self._arrivals.is_asked:
+            if self._behind is None:
+                if self._flights.is_crowded:
+                    time.sleep(GATHER_SECONDS)
+                return
+            self._arrivals.ask(self._behind, self._group.reading(min(BATCH, room), unwanted=self._unwanted))
+        self._hear_within(min(BLOCK_SECONDS, self._next_beat - time.monotonic()))
+        if not room:
+            time.sleep(GATHER_SECONDS)
+
+    def _read(self) -> None:
+        """Tell Redis what has ended, and hear what may be handed out now."""
+        is_more_to_come = self._behind is None and not self._arrivals.is_asked
+        count = min(BATCH, self._flights.room) if is_more_to_come else 0
+        if not (count or self._dispatcher.has_news):
+            return
+        self._is_replays_turn = not self._is_replays_turn
+        reading = self._group.reading(
+            count, self._dispatcher.moved, self._unwanted, is_replays_turn=self._is_replays_turn
+        )
+        *_, reply = run(self._client, *self._dispatcher.finishing(), reading)
+        ended = self._dispatcher.told()
+        found = self._group.read(reply)
+        if count:
+            self._behind = found.behind
+        self._dispatcher.take(found.entries, again=ended)
+
+    def _hear_within(self, seconds: float) -> None:
+        was_asked = self._arrivals.is_asked
+        answer = self._arrivals.wait(seconds)
+        if answer is not None:
+            found = self._group.read(answer)
+            self._behind = found.behind
+            self._dispatcher.take(found.entries, again=())
+        elif was_asked and not self._arrivals.is_asked:
+            # It was lost with its connection: what it gave us is ours all the same.
+            self._behind = None
+            self._is_unsure = True
+
+    def _look_again(self) -> None:
+        """Whether the turn of entries has come that are ours and not in flight."""
+        looked_at = self._unseen[:LOOKED_AT]
+        entries, count = self._group.turns(looked_at, self._flights.room)
+        del self._unseen[:count]
+        self._dispatcher.take(entries, again=looked_at)
 
     def _hand_out(self) -> None:
-        if self._flights.ready() is None or (self._own_queue and not self._app.conveyor.is_open):
-            return
-        with producing(self._app) as producer:
-            while (flight := self._flights.ready()) is not None:
-                try:
-                    waiting_for = self._hand(flight, producer)
-                except Unreachable:
-                    return  # it stays the next; its outlet knows when to try again
-                except AWAY:
-                    raise  # it stays the next
-                except Exception as error:  # nobody can send it: it must not hold up those behind it
-                    reason = f"it cannot be handed out: {type(error).__name__}: {error}"
-                    self._set_aside(flight.entry, flight.body, reason)
-                    waiting_for = set()
-                self.last_round = time.monotonic()  # a slow broker is not a thread stuck
-                self._flights.departed(flight, waiting_for, self.last_round)
-                if not waiting_for:
-                    self._flights.ended(flight.entry)
+        for _ in self._dispatcher.hand_out():
+            self.last_round = time.monotonic()  # a slow broker is not a thread stuck
 
-    def _hand(self, flight: Flight[Target], producer: Any) -> set[str]:
-        """Hand it to those who have not ended; returns whose end is to be waited for."""
-        names = [target.name for target in flight.targets]
-        if flight.is_again or len(names) > 1:
-            names, strangers = self._entries.open(flight.entry, names)
-            for stranger in strangers:
-                self._set_aside(flight.entry, flight.body, "its handler is not registered any more", stranger)
-        waiting_for = set()
-        for target in flight.targets:
-            if target.name not in names:
-                continue
-            try:
-                task_id = target.hand(flight, producer)
-            except Refused as error:
-                self._set_aside(flight.entry, flight.body, str(error), target.name)
-                continue
-            if target.ends_with_its_task:
-                self._of_task[task_id, flight.entry] = target.name
-                waiting_for.add(target.name)
-            else:
-                self._entries.finish(flight.entry, target.name)
-        return waiting_for
-
-    def _listen(self, timeout: float) -> None:
-        """Take note of tasks that ended; wait so long for the first."""
+    def _listen(self) -> None:
+        """Take note of tasks that ended."""
         while True:
             try:
-                heard = self._heard.get(timeout=timeout) if timeout else self._heard.get_nowait()
+                of, more = self._heard.get_nowait()
             except queue.Empty:
                 return
-            timeout = 0
-            self._wait = WAIT_SECONDS[0]
-            of, more = heard
             if isinstance(of, frozenset):
                 self._again_all_but(of, since=more)
             else:
                 self._note(of, bool(more))
 
     def _note(self, task: Handed, lost: bool) -> None:
-        target, (_, entry) = self._of_task.pop(task, ""), task
+        target, (_, entry) = self._dispatcher.of_task.pop(task, ""), task
         flight = self._flights.get(entry)
         if flight is None:
-            if lost:
-                self._behind = "0"  # another worker handed it out, but it is ours since it began: see what that was
-            return
-        if lost:
+            # Another worker handed it out, but it is ours since it began; and if it has ended, the next one is.
+            self._is_unsure = True
+        elif lost:
             self._flights.again(flight)
         elif target in flight.left:
+            self._dispatcher.moved.add(flight.eval_id)
             flight.left.remove(target)
             if not flight.left:
                 self._flights.ended(entry)
 
     def _again_all_but(self, running: frozenset[Handed], since: float) -> None:
-        kept = {(task[1], target) for task, target in self._of_task.items() if task in running}
+        kept = {(task[1], target) for task, target in self._dispatcher.of_task.items() if task in running}
         lost = [
             flight
             for flight in self._flights.aloft
@@ -295,22 +277,30 @@ class Bridge:
     def _beat(self) -> None:
         """Say that what we hold is alive, see what ended elsewhere, take over what nobody keeps alive."""
         every = self._takeover / BEATS
-        self._next_beat = time.monotonic() + (min(every, 0.25) if self._flights.room <= 0 else every)
-        held = self._group.held(10 * BATCH + len(self._flights))
-        self._group.touch(sorted(held))
+        self._next_beat = time.monotonic() + (every if self._flights.room else min(every, FULL_SECONDS))
+        held = self._look_through()
         unheld = [flight.entry for flight in self._flights.aloft if flight.entry not in held]
         for entry in self._group.acknowledged(unheld) if unheld else ():
             self._flights.ended(entry)
-        self._of_task = {task: target for task, target in self._of_task.items() if task[1] in self._flights}
-        if self._flights.room > 0:
-            stale = self._group.stale(self._takeover, min(BATCH, self._flights.room))
-            if stale:
-                log.info("took over what a silent worker held", extra={"count": len(stale)})
-                self._take(stale, is_again=True)
+        self._dispatcher.of_task = {
+            task: target for task, target in self._dispatcher.of_task.items() if task[1] in self._flights
+        }
+        if self._flights.room and (stale := self._group.stale(self._takeover, BATCH)):
+            log.info("took over what a silent worker held", extra={"count": len(stale)})
+            self._unseen += [entry for entry in stale if entry not in self._flights]
+            for flight in filter(None, map(self._flights.get, stale)):
+                self._flights.again(flight)
         for group, lag in self._group.lags().items():
             metrics.stream_lag.labels(group).set(lag)
         self._group.forget_the_dead()
         self._announcer.announce()
+
+    def _look_through(self) -> set[str]:
+        """Keep alive what is ours, and return it. What is not in flight is looked at again."""
+        self._is_unsure = False
+        held = self._group.hold()
+        self._unseen = [entry for entry in held if entry not in self._flights]
+        return set(held)
 
     def _empty_own_queue(self) -> None:
         if self._own_queue is None:
@@ -319,5 +309,5 @@ class Bridge:
             channel.queue_purge(self._own_queue)  # type: ignore[attr-defined] # the stubs lack it
 
     def _forget(self) -> None:
-        self._flights.clear()
-        self._of_task.clear()
+        self._dispatcher.forget()
+        self._unseen.clear()

@@ -1,14 +1,14 @@
 """One stream entry from the start of its handlers to its acknowledgement, each step one atomic script."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import redis
 
 from jobcast.keys import GROUP, Keys
+from worker.scripts import Call, Script, run
 
-SCRIPT = files("worker").joinpath("entry.lua").read_text()
+SCRIPT = Script("entry.lua")
 LONGEST_TRACEBACK = 16_384
 """Bytes of a traceback that a dead letter keeps, its end: enough for dozens of frames, too little to fill Redis."""
 
@@ -21,26 +21,34 @@ class Entries:
         self.group = group
         self.keys = keys
         self._max_age = int(max_age)
-        self._script = client.register_script(SCRIPT)
 
     def open(self, entry: str, wanting: Sequence[str]) -> tuple[list[str], list[str]]:
         """Of those who want the entry, the ones who have not ended; and others who have not, and are not known here.
 
         With nobody left the entry is acknowledged.
         """
-        left, strangers = self._call(entry, "open", self._max_age, *wanting)
-        return [_text(name) for name in left], [_text(name) for name in strangers]
+        ((left, strangers),) = self.open_all([(entry, wanting)])
+        return left, strangers
+
+    def open_all(self, entries: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[list[str], list[str]]]:
+        """The same for many, in one round trip."""
+        calls = [self._call(entry, "open", self._max_age, *wanting) for entry, wanting in entries]
+        return [([*map(_text, left)], [*map(_text, strangers)]) for left, strangers in run(self.client, *calls)]
 
     def start(self, entry: str, handler: str, consumer: str, attempt: str) -> int:
         """Which start of this handler this is, from 1; 0 when it has ended already. The entry is `consumer`'s now.
 
         `attempt` is unique to it: asked again, because the reply was lost, it is the same start.
         """
-        return int(self._call(entry, "start", self._max_age, handler, consumer, attempt))
+        return int(self._run(entry, "start", self._max_age, handler, consumer, attempt))
 
     def finish(self, entry: str, handler: str) -> bool:
         """The handler has ended; true when the entry is thereby acknowledged. Harmless when called again."""
-        return bool(self._call(entry, "finish", handler))
+        return bool(self._run(entry, "finish", handler))
+
+    def finishing(self, entry: str, handler: str) -> Call:
+        """The same, to be run with others; with no handler named it ends the whole entry."""
+        return self._call(entry, "finish", handler)
 
     def bury(
         self, entry: str, handler: str, *, event: bytes | str, reason: str, traceback: str = "", tries: int = 0
@@ -58,16 +66,17 @@ class Entries:
             "event": event,
         }
         fields = [part for item in letter.items() for part in item]
-        return bool(self._call(entry, "bury", handler, self._max_age, *fields))
+        return bool(self._run(entry, "bury", handler, self._max_age, *fields))
 
-    def acknowledge(self, entries: Sequence[str]) -> None:
-        """Of entries that nobody wants."""
-        if entries:
-            self.client.xack(self.keys.events, self.group, *entries)
+    def _run(self, entry: str, operation: str, *arguments: Any) -> Any:
+        (reply,) = run(self.client, self._call(entry, operation, *arguments))
+        return reply
 
-    def _call(self, entry: str, operation: str, *arguments: Any) -> Any:
-        keys = (self.keys.events, self.keys.todo(entry, self.group), self.keys.dead)
-        return self._script(keys=keys, args=(operation, self.group, entry, *arguments))
+    def _call(self, entry: str, operation: str, *arguments: Any) -> Call:
+        keys = self.keys
+        of_lanes = (keys.events, keys.replays, keys.lanes(self.group))
+        of_entry = (keys.todo(entry, self.group), keys.dead, keys.worker(""))
+        return Call(SCRIPT, (*of_lanes, *of_entry), (self.group, operation, entry, *arguments))
 
 
 def _text(value: bytes | str) -> str:

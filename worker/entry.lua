@@ -1,29 +1,30 @@
--- One stream entry of the group, from its first start to its acknowledgement. `todo` is a hash: of each handler how often
--- it was started and the attempt that was the last to do so, or `ended`. Every operation may be called again, by a twin as well.
+-- One entry of the group, from its first start to its acknowledgement. `todo` is a hash: of each handler how often it was
+-- started, the attempt that was the last to do so and whose it was, or `ended`. Every operation may be called again, by a twin
+-- as well. With the acknowledgement the entry leaves its lane (lanes.lua), and the next one of the lane becomes the worker's
+-- where the last handler has ended: it hears of that end anyway, and hands out what follows at once. A replay that no group
+-- needs any more is deleted.
 --
--- KEYS  events · todo · dead
--- ARGV  1 operation   2 group   3 entry   then
+-- KEYS  … of lanes.lua · todo · dead · what precedes the name of a worker that is there
+-- ARGV  1 group   2 operation   3 entry   then
 --   open    4 how long todo may live (s)   5… those who want it
 --           Returns those of them who have not ended, and those who have not and do not want it any more.
 --           With nobody left the entry is acknowledged.
 --   start   4 todo's life (s)   5 handler   6 consumer   7 attempt
 --           Returns which start of the handler this is, 0 when it has ended. The same attempt is the same start, however often
 --           it asks because its reply was lost. The entry is that consumer's from now on.
---   finish  4 handler
+--   finish  4 handler, or '' for all of them
 --           Returns 1 when with it the entry was acknowledged.
 --   bury    4 handler   5 longest age of a dead letter (s)   6… fields of the dead letter
 --           Returns 1 when the letter was written. Ends the handler; with no handler ('') the entry as a whole.
 
-local operation, group, entry = ARGV[1], ARGV[2], ARGV[3]
-local events, todo, dead = KEYS[1], KEYS[2], KEYS[3]
-
-local function is_pending()
-  return #redis.call('XPENDING', events, group, entry, entry, 1) > 0
-end
+local operation, entry = ARGV[2], ARGV[3]
+local todo, dead, worker = KEYS[4], KEYS[5], KEYS[6]
+-- Milliseconds. Longer than any takeover waits: whoever looks next may take it.
+local LONG_SILENT = 86400000
 
 -- An entry that is not pending was acknowledged, unless trimming took it: then its task is all that is left of it.
 local function is_acknowledged()
-  return not is_pending() and #redis.call('XRANGE', events, entry, entry) > 0
+  return not owner(entry) and (place(entry) == REPLAYS or read(entry) ~= nil)
 end
 
 local function has_ended(handler)
@@ -31,20 +32,52 @@ local function has_ended(handler)
   return redis.call('HGET', todo, handler) == 'ended'
 end
 
+-- One that has said that it is leaving begins nothing any more; see worker/name.py.
+local function is_working(consumer)
+  local said = redis.call('GET', worker .. consumer)
+  return said and not string.find(said, '^leaving')
+end
+
+local function pass_on(eval_id, heir)
+  local following, whose = first(eval_id)
+  if not following then return end
+  if not is_working(heir) then
+    give(following, whose, 'IDLE', LONG_SILENT, 'JUSTID')
+  elseif whose ~= heir then
+    give(following, heir, 'JUSTID')
+  end
+end
+
+local function leave(heir)
+  local eval_id, whose = evaluation(read(entry)), owner(entry)
+  local was_first = eval_id and first(eval_id) == entry
+  local count = acknowledge(entry)
+  if eval_id then
+    local before = lane(eval_id)
+    local entries = without(before, entry)
+    if entries ~= before then keep(eval_id, entries) end
+    if was_first and entries ~= '' then pass_on(eval_id, heir or whose) end
+  end
+  return count
+end
+
 local function finish(handler)
   local states = redis.call('HGETALL', todo)
+  local heir
   for i = 1, #states, 2 do
-    if handler ~= '' and states[i] ~= handler and states[i + 1] ~= 'ended' then
+    if states[i] == handler then
+      heir = string.match(states[i + 1], '^%d+ %S+ (.+)$')
+    elseif handler ~= '' and states[i + 1] ~= 'ended' then
       redis.call('HSET', todo, handler, 'ended')
       return 0
     end
   end
   redis.call('DEL', todo)
-  return redis.call('XACK', events, group, entry)
+  return leave(heir)
 end
 
 if operation == 'open' then
-  if not is_pending() then return { {}, {} } end
+  if not owner(entry) then return { {}, {} } end
   local left, strangers, wanted = {}, {}, {}
   for i = 5, #ARGV do
     wanted[ARGV[i]] = true
@@ -62,14 +95,14 @@ if operation == 'open' then
   return { left, strangers }
 elseif operation == 'start' then
   if has_ended(ARGV[5]) then return 0 end
-  local start, attempt = string.match(redis.call('HGET', todo, ARGV[5]) or '', '^(%d+) ?(.*)$')
+  local start, attempt = string.match(redis.call('HGET', todo, ARGV[5]) or '', '^(%d+) ?(%S*)')
   start = tonumber(start or 0)
   if attempt ~= ARGV[7] then
     start = start + 1
-    redis.call('HSET', todo, ARGV[5], start .. ' ' .. ARGV[7])
+    redis.call('HSET', todo, ARGV[5], start .. ' ' .. ARGV[7] .. ' ' .. ARGV[6])
   end
   redis.call('EXPIRE', todo, ARGV[4])
-  if is_pending() then redis.call('XCLAIM', events, group, ARGV[6], 0, entry, 'JUSTID') end
+  if owner(entry) then give(entry, ARGV[6], 'JUSTID') end
   return start
 elseif operation == 'finish' then
   return finish(ARGV[4])

@@ -1,11 +1,8 @@
-"""What this worker holds: entries handed out, and entries that wait for an earlier one of their evaluation. Pure.
+"""What this worker is to hand out, and what it has handed out. Pure.
 
-Of one evaluation a single entry is handed out at a time, in the order of the stream, so that a handler of `completed`
-does not overtake one of `running`. That holds within one worker. Two workers may hold entries of the same evaluation.
+Each is the first of its evaluation that nobody has ended: the others wait in Redis (lanes.lua), and take no place here.
 """
 
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -20,6 +17,7 @@ class Flight(Generic[T]):
     entry: str
     event_id: str
     eval_id: str
+    """Whose lane it is in; empty when it is in none."""
     body: str
     targets: tuple[T, ...]
     is_again: bool = False
@@ -31,55 +29,56 @@ class Flight(Generic[T]):
 
 
 class Flights(Generic[T]):
-    """At most `limit` of them."""
+    """About `limit` of them: who ends one may be given the next of its evaluation beyond it."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._flights: dict[str, Flight[T]] = {}
-        self._lines: dict[str, deque[Flight[T]]] = {}
-        self._ready: deque[Flight[T]] = deque()
+        self._ready: dict[str, Flight[T]] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
-
-    def __iter__(self) -> Iterator[Flight[T]]:
-        return iter(list(self._flights.values()))
 
     def __contains__(self, entry: str) -> bool:
         return entry in self._flights
 
     @property
     def room(self) -> int:
-        return self._limit - len(self._flights)
+        return max(0, self._limit - len(self._flights))
 
     @property
-    def is_anyone_waiting(self) -> bool:
-        """Whether the end of a flight would let another begin."""
-        return len(self._flights) > len(self._lines)
+    def is_crowded(self) -> bool:
+        """Whether there is little room for more."""
+        return self.room < self._limit / 4
 
     @property
     def aloft(self) -> list[Flight[T]]:
-        """The ones handed out, in the order of their reading."""
+        """The ones handed out, in the order of their coming."""
         return [flight for flight in self._flights.values() if flight.left]
 
     def get(self, entry: str) -> Flight[T] | None:
         return self._flights.get(entry)
 
     def add(self, flight: Flight[T]) -> None:
-        """It is ready once no earlier one of its evaluation is here."""
         self._flights[flight.entry] = flight
-        line = self._lines.setdefault(flight.eval_id, deque())
-        line.append(flight)
-        if len(line) == 1:
-            self._ready.append(flight)
+        self._ready[flight.entry] = flight
 
-    def ready(self) -> Flight[T] | None:
-        """The next to be handed out; it stays next until `departed` or `ended` is said of it."""
-        return self._ready[0] if self._ready else None
+    @property
+    def has_ready(self) -> bool:
+        return bool(self._ready)
+
+    def is_over(self, entry: str) -> bool:
+        """Whether it was handed out, and nobody's end is waited for."""
+        flight = self._flights.get(entry)
+        return flight is not None and not flight.left and entry not in self._ready
+
+    def ready(self) -> list[Flight[T]]:
+        """To be handed out, in this order; they stay until `departed` or `ended` is said of them."""
+        return list(self._ready.values())
 
     def departed(self, flight: Flight[T], targets: set[str], now: float) -> None:
         """It was handed to these."""
-        self._leave_ready(flight)
+        self._ready.pop(flight.entry, None)
         flight.left = targets
         flight.departed_at = now
 
@@ -87,28 +86,13 @@ class Flights(Generic[T]):
         """Hand it out once more: its tasks are lost."""
         flight.is_again = True
         flight.left = set()
-        if self._lines[flight.eval_id][0] is flight and flight not in self._ready:
-            self._ready.append(flight)
+        self._ready.setdefault(flight.entry, flight)
 
     def ended(self, entry: str) -> None:
         """It is acknowledged; harmless when it is not here."""
-        flight = self._flights.pop(entry, None)
-        if flight is None:
-            return
-        self._leave_ready(flight)
-        line = self._lines[flight.eval_id]
-        was_first = line[0] is flight
-        line.remove(flight)
-        if not line:
-            del self._lines[flight.eval_id]
-        elif was_first:
-            self._ready.append(line[0])
+        self._flights.pop(entry, None)
+        self._ready.pop(entry, None)
 
     def clear(self) -> None:
         self._flights.clear()
-        self._lines.clear()
         self._ready.clear()
-
-    def _leave_ready(self, flight: Flight[T]) -> None:
-        if flight in self._ready:
-            self._ready.remove(flight)

@@ -1,23 +1,36 @@
-"""The consumer group of the stream: its commands, and nothing of what the entries mean."""
+"""One consumer of a group of the two streams, events and replays: its commands, and nothing of what the entries mean.
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+An entry is named by its id in the stream of events, or by `replay:<id>`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import redis
 
 from jobcast.keys import GROUP, Keys
+from worker.scripts import Call, Script, run
 
 Fields: TypeAlias = dict[bytes, bytes]
 Entry: TypeAlias = tuple[str, Fields]
-"""Id and fields; no fields when the stream was trimmed and the entry is gone."""
+"""Its name and its fields; no fields when the stream was trimmed and the entry is gone."""
+Places: TypeAlias = tuple[str, str]
+"""An id of each stream."""
 
+REPLAY = "replay:"
 FORGET_AFTER = 86_400
 """Seconds of silence after which a consumer that holds nothing is removed: every Pod brings a new name."""
+MOST_HELD = 10_000
+"""Entries of each stream that one consumer keeps alive. What it holds beyond them is taken over by others, who may hold
+it better."""
+_READ, _TURNS, _HOLD, _STALE = map(Script, ("read.lua", "turns.lua", "hold.lua", "stale.lua"))
 _FORGET = """
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-  local is = {}
-  for i = 1, #consumer, 2 do is[consumer[i]] = consumer[i + 1] end
-  if is.pending == 0 and is.idle > tonumber(ARGV[2]) then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], is.name) end
+for _, stream in ipairs(KEYS) do
+  for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, ARGV[1])) do
+    local is = {}
+    for i = 1, #consumer, 2 do is[consumer[i]] = consumer[i + 1] end
+    if is.pending == 0 and is.idle > tonumber(ARGV[2]) then redis.call('XGROUP', 'DELCONSUMER', stream, ARGV[1], is.name) end
+  end
 end
 """
 
@@ -33,40 +46,55 @@ end
 local function of(reply, name)
   for i = 1, #reply, 2 do if reply[i] == name then return reply[i + 1] end end
 end
-local last = of(redis.call('XINFO', 'STREAM', KEYS[1]), 'last-generated-id')
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  if of(group, 'name') == ARGV[1] and is_less(last, of(group, 'last-delivered-id')) then
-    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], '0')
-    return 1
+local rewound = 0
+for _, stream in ipairs(KEYS) do
+  local last = of(redis.call('XINFO', 'STREAM', stream), 'last-generated-id')
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    if of(group, 'name') == ARGV[1] and is_less(last, of(group, 'last-delivered-id')) then
+      redis.call('XGROUP', 'SETID', stream, ARGV[1], '0')
+      rewound = 1
+    end
   end
 end
-return 0
+return rewound
 """
-_GONE = ("NOGROUP", "no such key", "stream key no longer exists")
-"""UNBLOCKED alone does not say it: so is also told that a primary was demoted."""
+_GONE = ("NOGROUP", "no such key")
 
 
 def is_gone(error: Exception) -> bool:
-    """Whether Redis says that the stream or the group is not there: it was flushed, or came back empty."""
+    """Whether Redis says that a stream or the group is not there: it was flushed, or came back empty."""
     return any(words in str(error) for words in _GONE)
+
+
+class Reading(NamedTuple):
+    entries: list[Entry]
+    """For handlers now: each the first of its evaluation that nobody has ended."""
+    behind: Places | None
+    """Up to here all was given to some consumer of the group; None where there may be more."""
 
 
 class Group:
     """One consumer of the group. Raises redis errors as they come; see `is_gone`."""
 
     def __init__(self, client: "redis.Redis", keys: Keys, consumer: str, name: str = GROUP) -> None:
-        self.name = name
         self.consumer = consumer
+        self.name = name
         self._client = client
         self._events = keys.events
+        self._streams = (keys.events, keys.replays)
+        self._keys = (*self._streams, keys.lanes(name))
 
     def create(self) -> bool:
         """Make sure that the group is there; true when it was not.
 
         It begins with the first entry that the stream has, so that what was told before the first worker is not missed.
         """
+        is_new, _ = map(self._create, self._streams)
+        return is_new
+
+    def _create(self, stream: str) -> bool:
         try:
-            self._client.xgroup_create(self._events, self.name, id="0", mkstream=True)
+            self._client.xgroup_create(stream, self.name, id="0", mkstream=True)
         except redis.ResponseError as error:
             if "BUSYGROUP" in str(error):
                 return False
@@ -74,50 +102,62 @@ class Group:
         return True
 
     def rewind(self) -> bool:
-        """Where the group stands beyond the end of the stream, and would never be given what comes next, have it begin
+        """Where the group stands beyond the end of a stream, and would never be given what comes next, have it begin
         with the first entry again, and return true. A Redis put together from two states can be like that.
         """
-        return bool(self._client.eval(_REWIND, 1, self._events, self.name))
+        return bool(self._client.eval(_REWIND, 2, *self._streams, self.name))
 
-    def unread(self, count: int, block_ms: int) -> list[Entry]:
-        """Entries that no consumer was given yet; waits for the first one."""
-        return self._read(">", count, block_ms)
+    def reading(
+        self, count: int, moved: Iterable[str] = (), unwanted: Sequence[str] = (), *, is_replays_turn: bool = False
+    ) -> Call:
+        """What this consumer may hand out now, at most `count` of it new; the answer is for `read`. Does not wait.
 
-    def mine(self, after: str, count: int) -> list[Entry]:
-        """Entries that this consumer was given, in this life or a former, and that are not acknowledged."""
-        return self._read(after, count, None)
+        Of the evaluations `moved` an entry has ended: their first ones are given, too, where they are this consumer's. What
+        has a status of `unwanted` is acknowledged unread. `is_replays_turn` says what a single place is for.
+        """
+        told = (self.name, self.consumer, count, int(is_replays_turn), len(unwanted), *unwanted)
+        return Call(_READ, self._keys, (*told, *(lane.encode(errors="surrogateescape") for lane in moved)))
 
-    def stale(self, idle: float, count: int) -> list[Entry]:
-        """Take over entries that their consumers have not touched for `idle` seconds."""
-        reply = self._client.xautoclaim(self._events, self.name, self.consumer, int(idle * 1000), "0", count)
-        return _entries(reply[1])
+    @staticmethod
+    def read(reply: Any) -> Reading:
+        """The answer to `reading`."""
+        entries, *behind = reply
+        return Reading(_entries(entries), (_text(behind[0]), _text(behind[1])) if behind else None)
 
-    def held(self, count: int) -> set[str]:
-        """Ids of the entries that are this consumer's."""
-        reply = self._client.xpending_range(self._events, self.name, "-", "+", count, self.consumer)
-        return {_text(item["message_id"]) for item in reply}
+    def turns(self, entries: Sequence[str], most: int) -> tuple[list[Entry], int]:
+        """Of entries that this consumer may hold, those that are its and whose turn it is, `most` at most; and how many
+        were looked at."""
+        call = Call(_TURNS, self._keys, (self.name, self.consumer, most, *entries))
+        ((found, looked_at),) = run(self._client, call)
+        return _entries(found), looked_at
+
+    def hold(self) -> list[str]:
+        """Say that what this consumer holds is alive, and return it."""
+        return self._names(_HOLD, MOST_HELD, 0)
+
+    def release(self, kept: Iterable[str]) -> None:
+        """Have others take over what this consumer holds, but for `kept`: nothing here will end it."""
+        self._names(_HOLD, MOST_HELD, FORGET_AFTER * 1000, *kept)
+
+    def stale(self, idle: float, count: int) -> list[str]:
+        """Take over entries that their consumers have not touched for `idle` seconds, `count` of each stream at most."""
+        return self._names(_STALE, count, int(idle * 1000))
+
+    def _names(self, script: Script, *args: Any) -> list[str]:
+        (names,) = run(self._client, Call(script, self._keys, (self.name, self.consumer, *args)))
+        return [_text(name) for name in names]
 
     def acknowledged(self, entries: Sequence[str]) -> list[str]:
         """Those of the entries that nobody holds any more."""
         pipeline = self._client.pipeline(transaction=False)
         for entry in entries:
-            pipeline.xpending_range(self._events, self.name, entry, entry, 1)
+            one = entry.removeprefix(REPLAY)
+            pipeline.xpending_range(self._streams[one != entry], self.name, one, one, 1)
         return [entry for entry, reply in zip(entries, pipeline.execute(), strict=True) if not reply]
 
-    def touch(self, entries: Sequence[str]) -> None:
-        """Say that these are alive. Not of those moved within the last second: a task elsewhere has just begun them."""
-        if entries:
-            self._client.xclaim(self._events, self.name, self.consumer, 1000, list(entries), justid=True)
-
-    def release(self, entries: Sequence[str]) -> None:
-        """Have others take these over at once: nothing here will end them."""
-        if entries:
-            self._client.xclaim(
-                self._events, self.name, self.consumer, 0, list(entries), idle=FORGET_AFTER * 1000, justid=True
-            )
-
     def lags(self) -> dict[str, int]:
-        """Of each group of the stream, how many entries it has not acknowledged; without those that cannot be counted."""
+        """Of each group of the stream of events, how many entries it has not acknowledged; without those that cannot be
+        counted."""
         groups = self._client.xinfo_groups(self._events)
         return {
             _text(group["name"]): group["lag"] + group["pending"] for group in groups if group.get("lag") is not None
@@ -125,17 +165,11 @@ class Group:
 
     def forget_the_dead(self) -> None:
         """Remove consumers that hold nothing and have been silent for a day."""
-        self._client.eval(_FORGET, 1, self._events, self.name, FORGET_AFTER * 1000)
-
-    def _read(self, after: str, count: int, block_ms: int | None) -> list[Entry]:
-        reply: Any = self._client.xreadgroup(
-            self.name, self.consumer, {self._events: after}, count=count, block=block_ms
-        )
-        return _entries(reply[0][1]) if reply else []
+        self._client.eval(_FORGET, 2, *self._streams, self.name, FORGET_AFTER * 1000)
 
 
 def _entries(items: Any) -> list[Entry]:
-    return [(_text(entry), fields or {}) for entry, fields in items if entry is not None]
+    return [(_text(entry), dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in items]
 
 
 def _text(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps, signals
 from celery.worker import state
+from celery.worker.state import maybe_shutdown
 from kombu import Queue
 
 from jobcast.keys import GROUP
@@ -21,6 +22,7 @@ from worker.bridge import Bridge
 from worker.grace import Grace, shorten_last_words
 from worker.handlers import HandlerError, check_pool, refuse
 from worker.http import PortTaken, Probe
+from worker.name import Name, NameTaken
 from worker.outcome import Handed, handed
 from worker.outlets import route_targets
 from worker.queues import own_queue
@@ -76,6 +78,27 @@ class HttpStep(bootsteps.StartStopStep):
 
     def terminate(self, parent: Any) -> None:
         self.stop(parent)
+
+
+class NameStep(bootsteps.StartStopStep):
+    """The worker's name, before anything is done in it."""
+
+    def start(self, parent: Any) -> None:
+        self._name = Name(parent.app.jobcast, parent.hostname, parent.app.redis)
+        try:
+            self._name.take(glance=maybe_shutdown)
+        except NameTaken as error:
+            print(f"-n {parent.hostname}: {error}", file=sys.stderr)  # noqa: T201 - as every other wrong setting is told
+            parent.pool.terminate()
+            os._exit(EXIT_WRONG_SETTINGS)
+        # Not with the step: the pool's last tasks are done in this name, and end after it.
+        signals.worker_shutdown.connect(self._give_back)
+
+    def _give_back(self, **_: Any) -> None:
+        self._name.give_back()
+
+    def close(self, parent: Any) -> None:
+        self._name.leave()
 
 
 class BridgeStep(bootsteps.StartStopStep):
@@ -134,7 +157,7 @@ class SweepStep(bootsteps.StartStopStep):
         self.stop(parent)
 
 
-ORDER: tuple[Any, ...] = (HttpStep, BridgeStep, SweepStep)
+ORDER: tuple[Any, ...] = (HttpStep, NameStep, BridgeStep, SweepStep)
 """In which they start. They stop the other way round: the probes answer until the last."""
 for _earlier, _later in pairwise(("celery.worker.components:Pool", *ORDER)):
     _later.requires = (_earlier,)

@@ -1,7 +1,6 @@
 """A stream entry from its start to its acknowledgement, on a real Valkey."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -9,6 +8,7 @@ import redis
 from jobcast.keys import GROUP, Keys
 from worker.entries import Entries
 from worker.group import Group, is_gone
+from worker.scripts import run
 
 KEYS = Keys("entries")
 
@@ -35,8 +35,13 @@ def group(client) -> Group:
 @pytest.fixture
 def entry(client, group) -> str:
     client.xadd(KEYS.events, {"event": "{}"})
-    ((entry, _),) = group.unread(10, 10)
-    return entry
+    return take(client, group)[0]
+
+
+def take(client, group, count: int = 10) -> list[str]:
+    """What the group's consumer may hand out of what is unread."""
+    (reply,) = run(client, group.reading(count))
+    return [entry for entry, _ in group.read(reply).entries]
 
 
 def is_pending(client, entry: str) -> bool:
@@ -131,27 +136,36 @@ def test_a_dead_letter_without_a_handler_ends_the_entry(client, entries, entry) 
 def test_what_a_consumer_does_not_touch_can_be_taken_over(client, entries, group, entry) -> None:
     client.xclaim(KEYS.events, GROUP, "me", 0, [entry], idle=5000, justid=True)
     other = Group(client, KEYS, "other")
-    group.touch([entry])
+    assert group.hold() == [entry]
     assert other.stale(2.0, 10) == []
-    group.release([entry])
-    assert [taken for taken, _ in other.stale(2.0, 10)] == [entry]
-    assert other.held(10) == {entry}
-    assert group.held(10) == set()
+    group.release(kept=[entry])
+    assert other.stale(2.0, 10) == []
+    group.release(kept=[])
+    assert other.stale(2.0, 10) == [entry]
+    assert other.hold() == [entry]
+    assert group.hold() == []
     assert group.lags() == {GROUP: 1}
 
 
-def test_a_touch_does_not_take_back_what_has_just_begun_elsewhere(client, entries, group, entry) -> None:
+def test_what_is_silent_is_found_behind_much_that_is_alive(client, group) -> None:
+    for _ in range(40):
+        client.xadd(KEYS.events, {"event": "{}"})
+    *_, silent = take(client, group, 100)
+    client.xclaim(KEYS.events, GROUP, "me", 0, [silent], idle=5000, justid=True)
+    assert Group(client, KEYS, "other").stale(2.0, 1) == [silent]
+
+
+def test_holding_does_not_take_back_what_has_begun_elsewhere(client, entries, group, entry) -> None:
     entries.start(entry, "a", "another", "try 9")
-    group.touch([entry])
-    assert group.held(10) == set()
+    assert group.hold() == []
 
 
 def test_a_flushed_redis_is_told_from_one_that_is_away(client, group) -> None:
     client.flushall()
     for ask in (
-        lambda: group.unread(10, 10),
+        lambda: take(client, group),
         lambda: group.stale(1, 10),
-        lambda: group.held(10),
+        group.hold,
         lambda: group.acknowledged(["1-1"]),
         group.lags,
         group.forget_the_dead,
@@ -162,41 +176,14 @@ def test_a_flushed_redis_is_told_from_one_that_is_away(client, group) -> None:
     assert not is_gone(redis.ConnectionError("Connection refused"))
 
 
-def refusal_of_a_blocked_reading(valkey, *words: object) -> Exception:
-    """What a reading that waits is told when this is done to Redis."""
-    with redis.Redis.from_url(valkey.url, decode_responses=True) as reader, redis.Redis.from_url(valkey.url) as other:
-        group = Group(reader, KEYS, "me")
-        group.create()
-        with ThreadPoolExecutor(1) as pool:
-            reading = pool.submit(group.unread, 10, 10_000)
-            while other.info("clients")["blocked_clients"] == 0:
-                pass
-            other.execute_command(*words)
-            error = reading.exception(10)
-    assert isinstance(error, redis.ResponseError)
-    return error
-
-
-@pytest.mark.must_survive(27)
-def test_a_primary_that_is_demoted_is_not_taken_for_one_that_was_flushed(own_valkey) -> None:
-    refused = refusal_of_a_blocked_reading(own_valkey, "REPLICAOF", "127.0.0.1", 1)
-    assert "UNBLOCKED" in str(refused)
-    assert not is_gone(refused)
-
-
-@pytest.mark.must_survive(26)
-def test_a_stream_that_goes_while_it_is_read_is_gone(own_valkey) -> None:
-    assert is_gone(refusal_of_a_blocked_reading(own_valkey, "FLUSHALL"))
-
-
 def test_a_group_beyond_the_end_of_its_stream_begins_anew_and_any_other_stays_where_it_is(client, group, entry) -> None:
     assert not group.rewind()
-    assert group.unread(10, 10) == []
+    assert take(client, group) == []
     last = client.xinfo_stream(KEYS.events)["last-generated-id"]
     for beyond in (f"{last.partition('-')[0]}-99", "1" + "0" * len(last.partition("-")[0]) + "-0"):
         client.xgroup_setid(KEYS.events, GROUP, beyond)
         assert group.rewind()
-        assert [read for read, _ in group.unread(10, 10)] == [entry]
+        assert take(client, group) == [entry]
         assert not group.rewind()
 
 

@@ -1,64 +1,62 @@
-"""Whose turn it is."""
+"""What a worker is to hand out, and what it has handed out."""
 
 from worker.flights import Flight, Flights
 
 
-def flight(entry: str, evaluation: str) -> Flight[str]:
-    return Flight(entry, f"id-{entry}", evaluation, "{}", ("handler",))
+def flights_of(*entries: str, limit: int = 10) -> Flights[str]:
+    flights: Flights[str] = Flights(limit)
+    for entry in entries:
+        flights.add(Flight(entry, f"id-{entry}", entry, "{}", ("handler",)))
+    return flights
 
 
-def depart(flights: Flights[str]) -> list[str]:
-    gone = []
-    while (it := flights.ready()) is not None:
-        flights.departed(it, {"handler"}, 1.0)
-        gone.append(it.entry)
-    return gone
+def ready(flights: Flights[str]) -> list[str]:
+    return [flight.entry for flight in flights.ready()]
 
 
-def test_one_entry_of_an_evaluation_departs_at_a_time_and_others_do_not_wait() -> None:
-    flights: Flights[str] = Flights(10)
-    for entry, evaluation in (("1", "a"), ("2", "a"), ("3", "b"), ("4", "a")):
-        flights.add(flight(entry, evaluation))
-    assert depart(flights) == ["1", "3"]
-    assert flights.is_anyone_waiting
-    flights.ended("1")
-    assert depart(flights) == ["2"]
-    flights.ended("3")
-    assert depart(flights) == []
-    flights.ended("2")
-    assert depart(flights) == ["4"]
-    assert not flights.is_anyone_waiting
-    flights.ended("4")
-    assert len(flights) == 0
+def depart(flights: Flights[str], *targets: str) -> None:
+    for flight in flights.ready():
+        flights.departed(flight, set(targets), 1.0)
 
 
-def test_those_that_wait_take_room() -> None:
-    flights: Flights[str] = Flights(2)
-    flights.add(flight("1", "a"))
-    flights.add(flight("2", "a"))
+def test_what_came_first_departs_first() -> None:
+    flights = flights_of("1", "2", "3")
+    assert ready(flights) == ["1", "2", "3"]
+    depart(flights, "handler")
+    assert not flights.has_ready
+    assert [flight.entry for flight in flights.aloft] == ["1", "2", "3"]
+
+
+def test_what_is_in_flight_takes_room() -> None:
+    flights = flights_of("1", "2", "3", limit=2)
     assert flights.room == 0
+    flights.ended("1")
+    flights.ended("2")
+    assert flights.room == 1
 
 
-def test_a_lost_one_departs_again_before_those_behind_it() -> None:
-    flights: Flights[str] = Flights(10)
-    flights.add(flight("1", "a"))
-    flights.add(flight("2", "a"))
-    depart(flights)
+def test_a_lost_one_departs_again() -> None:
+    flights = flights_of("1", "2")
+    depart(flights, "handler")
     lost = flights.get("1")
     assert lost is not None
     flights.again(lost)
     flights.again(lost)
-    assert depart(flights) == ["1"]
+    assert ready(flights) == ["1"]
     assert lost.is_again
 
 
-def test_the_end_of_one_that_still_waits_or_is_unknown_disturbs_nobody() -> None:
-    flights: Flights[str] = Flights(10)
-    flights.add(flight("1", "a"))
-    flights.add(flight("2", "a"))
-    flights.add(flight("3", "a"))
+def test_it_is_over_once_it_was_handed_out_and_nobody_is_left() -> None:
+    flights = flights_of("1")
+    assert not flights.is_over("1")
     depart(flights)
+    assert flights.is_over("1")
+    flights.ended("1")
+    assert not flights.is_over("1")
+
+
+def test_the_end_of_one_that_waits_or_is_unknown_disturbs_nobody() -> None:
+    flights = flights_of("1", "2")
     flights.ended("2")
     flights.ended("unknown")
-    flights.ended("1")
-    assert depart(flights) == ["3"]
+    assert ready(flights) == ["1"]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 from workers import completed, tell, until, world
 
+from jobcast.event import Status
 from jobcast.handlers import Registry
 from worker import bridge, metrics, supervisor
 from worker.app import create_app
@@ -87,6 +88,7 @@ class Gated:
     """A target whose broker keeps a message to itself until the gate is open, or fails."""
 
     name = "gated"
+    statuses = frozenset(Status)
     ends_with_its_task = False
 
     def __init__(self) -> None:

@@ -1,0 +1,116 @@
+"""Waiting for entries and for whoever rings, on a real Valkey."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from jobcast.keys import Keys
+from worker.arrivals import Arrivals
+from worker.group import Group
+from worker.scripts import run
+
+KEYS = Keys("arrivals")
+LONG = 30.0
+
+
+@pytest.fixture
+def client(own_valkey) -> Iterator["redis.Redis"]:
+    with redis.Redis.from_url(own_valkey.url) as client:
+        yield client
+
+
+@pytest.fixture
+def group(client) -> Group:
+    group = Group(client, KEYS, "me")
+    group.create()
+    return group
+
+
+@pytest.fixture
+def arrivals(client) -> Iterator[Arrivals]:
+    arrivals = Arrivals(client, (KEYS.events, KEYS.replays), 2.0)
+    yield arrivals
+    arrivals.close()
+
+
+def ask(client, group, arrivals) -> None:
+    (reply,) = run(client, group.reading(10))
+    behind = group.read(reply).behind
+    assert behind is not None
+    arrivals.ask(behind, group.reading(10))
+
+
+@pytest.mark.parametrize("stream", [KEYS.events, KEYS.replays])
+def test_what_comes_to_either_stream_is_given_at_once(client, group, arrivals, stream: str) -> None:
+    client.xadd(stream, {"event": "old"})
+    ask(client, group, arrivals)
+    assert arrivals.wait(0) is None
+    client.xadd(stream, {"event": "new"})
+    ((_, fields),) = group.read(arrivals.wait(LONG)).entries
+    assert fields == {b"event": b"new"}
+    assert not arrivals.is_asked
+
+
+def test_whoever_rings_is_heard_and_the_answer_still_comes(client, group, arrivals) -> None:
+    ask(client, group, arrivals)
+    arrivals.wake()
+    assert arrivals.wait(LONG) is None
+    threading.Timer(0.05, arrivals.wake).start()
+    assert arrivals.wait(LONG) is None
+    assert arrivals.is_asked
+    client.xadd(KEYS.events, {"event": "new"})
+    assert len(group.read(arrivals.wait(LONG)).entries) == 1
+
+
+def test_redis_waits_no_longer_than_it_was_told_to(client, group, arrivals) -> None:
+    ask(client, group, arrivals)
+    assert group.read(arrivals.answer()).entries == []
+
+
+def test_a_stream_that_was_trimmed_is_waited_for_where_it_was(client, group, arrivals) -> None:
+    client.xadd(KEYS.events, {"event": "old"})
+    ask(client, group, arrivals)
+    client.xtrim(KEYS.events, 0)
+    client.xadd(KEYS.events, {"event": "new"})
+    assert len(group.read(arrivals.wait(LONG)).entries) == 1
+
+
+def test_a_redis_that_forgot_says_so(client, group, arrivals) -> None:
+    ask(client, group, arrivals)
+    client.execute_command("FLUSHALL")
+    client.xadd(KEYS.events, {"event": "new"})
+    with pytest.raises(redis.ResponseError, match="NOGROUP"):
+        arrivals.wait(LONG)
+
+
+@pytest.mark.must_survive(27)
+def test_a_primary_that_is_demoted_while_it_is_waited_for_is_left_alone(client, group, arrivals) -> None:
+    ask(client, group, arrivals)
+    while client.info("clients")["blocked_clients"] == 0:
+        pass
+    client.execute_command("REPLICAOF", "127.0.0.1", 1)
+    with pytest.raises(redis.ResponseError, match="UNBLOCKED"):
+        arrivals.wait(LONG)
+    assert not arrivals.is_asked
+
+
+def test_a_script_that_redis_has_lost_or_a_connection_is_nothing_to_complain_of(client, group, arrivals) -> None:
+    ask(client, group, arrivals)
+    client.script_flush()
+    client.xadd(KEYS.events, {"event": "new"})
+    assert arrivals.wait(LONG) is None
+    assert not arrivals.is_asked
+    assert len(group.read(run(client, group.reading(10))[0]).entries) == 1
+    ask(client, group, arrivals)
+    client.client_kill_filter(_type="normal", skipme=True)
+    assert arrivals.wait(LONG) is None
+    assert not arrivals.is_asked
+
+
+def test_ringing_one_that_is_closed_is_harmless(arrivals) -> None:
+    for _ in range(100_000):
+        arrivals.wake()
+    arrivals.close()
+    arrivals.wake()

@@ -1,0 +1,109 @@
+"""A worker's name, of which there may be one at a time."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from workers import Worker, until, world
+
+from jobcast.keys import Keys
+from worker import metrics, name
+from worker.name import Name, NameTaken, is_gone
+from worker.presence import Presence
+from worker.settings import WorkerSettings
+
+KEY = Keys("name").worker("me@test")
+STRANGER = "abcd another-machine pid:[1] 1 100"
+
+
+@pytest.fixture
+def client(valkey) -> Iterator["redis.Redis"]:
+    with redis.Redis.from_url(valkey.url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr(name, "LIFETIME_SECONDS", 0.5)
+    monkeypatch.setattr(name, "KEEP_SECONDS", 0.1)
+    monkeypatch.setattr(name, "GLANCE_SECONDS", 0.02)
+
+
+def named(valkey) -> Name:
+    settings = WorkerSettings(redis_url=valkey.url, key_prefix="name")
+    return Name(settings, "me@test", Presence("redis", metrics.redis_up))
+
+
+def test_a_name_is_kept_until_it_is_given_back(valkey, client, quick) -> None:
+    mine = named(valkey)
+    mine.take()
+    said = client.get(KEY)
+    with pytest.raises(NameTaken, match="-n"):
+        named(valkey).take()  # which waits for longer than the key would live if nobody kept it
+    mine.leave()
+    assert client.get(KEY) == f"leaving {said}"
+    mine.give_back()
+    assert not client.exists(KEY)
+
+
+def test_a_name_that_nobody_keeps_is_free_after_its_lifetime(valkey, client, quick) -> None:
+    client.set(KEY, STRANGER, px=400)
+    mine = named(valkey)
+    mine.take()
+    assert client.get(KEY) != STRANGER
+    mine.give_back()
+
+
+def test_a_name_whose_owner_is_known_to_be_dead_is_free_at_once(valkey, client) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    client.set(KEY, f"abcd {name._place(gone.pid).rpartition(' ')[0]} 100")
+    assert is_gone(client.get(KEY))
+    waited: list[None] = []
+    mine = named(valkey)
+    mine.take(glance=lambda: waited.append(None))
+    assert len(waited) == 1
+    mine.give_back()
+
+
+def test_nobody_is_taken_for_dead_without_proof() -> None:
+    for said in (STRANGER, "", "abcd ", "nonsense", f"abcd {name._place(os.getpid())}"):
+        assert not is_gone(said)
+        assert not is_gone(f"leaving {said}")
+
+
+def test_one_whose_name_was_taken_while_it_was_silent_stops(valkey, client, quick, monkeypatch) -> None:
+    stopped: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: stopped.append((pid, number)))
+    mine = named(valkey)
+    mine.take()
+    client.set(KEY, STRANGER)
+    until(lambda: stopped)
+    mine.give_back()
+    assert client.get(KEY) == STRANGER
+
+
+def test_a_second_worker_of_a_name_ends_with_code_2_and_says_what_to_do(valkey, tmp_path: Path) -> None:
+    with world(valkey.url, "twice") as redis, Worker(valkey.url, tmp_path, KEY_PREFIX="twice") as first:
+        until(lambda: redis.client.exists(redis.keys.worker("one@test")))
+        (tmp_path / "second").mkdir()
+        second = Worker(valkey.url, tmp_path / "second", KEY_PREFIX="twice").start()
+        assert second.process is not None
+        assert second.process.wait(60) == 2
+        (line,) = [line for line in second.log.splitlines() if "another worker" in line]
+        assert line.startswith("-n one@test: another worker with the name one@test is alive; give each its own with -n")
+        assert "Traceback" not in second.log
+        assert first.get("/livez")[0] == 200
+
+
+def test_a_worker_that_was_killed_begins_again_at_once(valkey, tmp_path: Path) -> None:
+    with world(valkey.url, "killed") as redis, Worker(valkey.url, tmp_path, KEY_PREFIX="killed") as worker:
+        key = redis.keys.worker("one@test")
+        said = until(lambda: redis.client.get(key))
+        worker.kill()
+        assert redis.client.get(key) == said
+        worker.start()
+        until(lambda: redis.client.get(key) not in (said, None), timeout=8)
