@@ -37,17 +37,17 @@ def records_before_telling() -> None:
 
 def acks_before_task() -> None:
     """The worker acknowledges what it reads, then has it worked on."""
-    from worker.bridge import Bridge
+    from worker.dispatch import Dispatcher
     from worker.entries import Entries
 
-    take = Bridge._take
+    take = Dispatcher.take
 
-    def take_and_acknowledge(self: Any, entries: Any, *args: Any, **options: Any) -> None:
-        entries = list(entries)
-        self._entries.acknowledge([entry for entry, _ in entries])
-        take(self, entries, *args, **options)
+    def take_and_acknowledge(self: Any, entries: Any, again: Any) -> None:
+        for entry, _ in entries:
+            self._entries.finish(entry, "")
+        take(self, entries, again)
 
-    Bridge._take = take_and_acknowledge  # type: ignore[method-assign]
+    Dispatcher.take = take_and_acknowledge  # type: ignore[method-assign]
     # Which refuses to work on what is acknowledged, as it should.
     Entries.start = lambda *_: 1  # type: ignore[method-assign,assignment]
 
