@@ -5,7 +5,7 @@ All keys share the hash tag `{prefix}`, so that one script may touch them all, a
 | name | type | lifetime |
 | --- | --- | --- |
 | `prefix:<status>`, `prefix:progress`, `prefix:<eval_id>:logs` | channel | none |
-| `{prefix}:events` | stream | trimmed by age and length |
+| `{prefix}:events` | stream | trimmed by age and length, without what a living group needs |
 | `{prefix}:job:<uid>` | hash: the ledger's row | retention after the end |
 | `{prefix}:open` | sorted set of uids not yet ended, by the second in which they were first seen | with the row |
 | `{prefix}:eval:<eval_id>` | hash: latest record of an evaluation | retention after the end |

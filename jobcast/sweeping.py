@@ -1,7 +1,7 @@
 """The slow driver: list the Jobs once, and have the very same reconcile tell what nobody told.
 
-One paged list of Jobs per namespace, and one of Pods where an untold Job needs them. With the controller running this
-finds nothing; what it finds is the measure of how well the fast path does.
+One paged list of Jobs per namespace, and the Pods of untold Jobs. With the controller running this finds nothing; what it
+finds is the measure of how well the fast path does. It also does the upkeep of Redis: trims the streams, and prunes.
 """
 
 import asyncio

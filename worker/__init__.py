@@ -32,7 +32,8 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     presence   whether Redis and the broker let us work
     supervisor our threads, begun again when they fail
     grace      how long a stop may take
-    sweep      a thread that polls, one worker at a time
+    sweep      a thread that polls
+    claim      which worker it is that sweeps
     queues     the names of our Celery queues              pure
     http       /livez, /readyz and /metrics
     metrics · log

@@ -81,8 +81,12 @@ class Sweep:
             return
         self._stop.set()
         with self._lock:
-            if self._loop is not None and self._task is not None:
-                self._loop.call_soon_threadsafe(self._task.cancel)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
     def stop(self) -> None:
         self.ask_to_stop()
@@ -111,25 +115,31 @@ class Sweep:
                     "sweep failed, the next one tries again", extra={"error": f"{type(error).__name__}: {error}"}
                 )
             self._thread.is_well()
-            pause = self._every * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
+            pause = self._pause()
+
+    def _pause(self) -> float:
+        """Seconds until the next attempt."""
+        return self._every * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
 
     async def _attempt(self) -> None:
         """A round, unless another worker has its own, or has just had it."""
-        with self._cancellable():
-            client = connect(self._settings.redis_url, prefix=self._settings.key_prefix)
-            async with contextlib.aclosing(client):
+        # Closed outside of what may be cancelled: else the connection would be left open.
+        async with contextlib.aclosing(connect(self._settings.redis_url, prefix=self._settings.key_prefix)) as client:
+            with self._cancellable():
                 claim = SweepClaim(client, self._key, self._identity)
-                if not await claim.take():
-                    return
-                began = time.monotonic()
-                rest = 0.0  # a round that fails is tried again by whoever comes first
-                try:
-                    await self._sweep(claim)
-                    rest = self._every * HELD - (time.monotonic() - began)
-                finally:
-                    with contextlib.suppress(*ERRORS, TimeoutError):
-                        async with asyncio.timeout(RELEASE_SECONDS):
-                            await claim.end(rest)
+                if await claim.take():
+                    await self._sweep_with(claim)
+
+    async def _sweep_with(self, claim: SweepClaim) -> None:
+        began = time.monotonic()
+        rest = 0.0  # a round that fails is tried again by whoever comes first
+        try:
+            await self._sweep(claim)
+            rest = self._every * HELD - (time.monotonic() - began)
+        finally:
+            with contextlib.suppress(*ERRORS):
+                async with asyncio.timeout(RELEASE_SECONDS):
+                    await claim.end(rest)
 
     async def _sweep(self, claim: SweepClaim) -> None:
         began = time.monotonic()

@@ -96,6 +96,19 @@ async def test_it_asks_for_one_list_of_jobs_in_pages_and_for_nothing_else(
     assert ["continue" in page.query for page in pages] == [False, True, True]
 
 
+async def test_each_namespace_has_its_list_and_all_of_them_have_one(world: World) -> None:
+    other = f"{world.namespace}-b"
+    await world.create_namespace(other)
+    await sweep(world, namespaces=(world.namespace, other))
+    assert [request.path for request in world.wiretap.requests] == [
+        path_of(world),
+        f"/apis/batch/v1/namespaces/{other}/jobs",
+    ]
+    world.wiretap.requests.clear()
+    await sweep(world, namespaces=("*",))
+    assert [request.path for request in world.wiretap.requests] == ["/apis/batch/v1/jobs"]
+
+
 async def test_what_was_told_is_asked_for_in_few_round_trips(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(200):
         await world.create(managed(f"j{number}"))

@@ -176,9 +176,8 @@ async def test_the_open_jobs_are_those_without_an_end(world: World) -> None:
     await world.tell("failed", uid="failed")
     await world.tell("suspended", uid="suspended", key="a")
     assert sorted(await world.ledger.open_uids()) == ["pending", "running", "suspended"]
-    await world.ledger.forget_open("pending")
     await world.tell("cancelled", uid="running")
-    assert await world.ledger.open_uids() == ["suspended"]
+    assert sorted(await world.ledger.open_uids()) == ["pending", "suspended"]
 
 
 async def test_rows_can_be_read_back(world: World) -> None:

@@ -150,3 +150,12 @@ async def test_of_many_workers_one_prunes_in_a_while(world: World) -> None:
     assert await pruning.is_due(world.ledger, RETENTION)
     assert not await pruning.is_due(world.ledger, RETENTION)
     assert 0 < await world.client.ttl(world.keys.pruned) <= RETENTION / 3
+
+
+async def test_of_the_open_ones_only_those_without_a_row_or_with_an_end_are_forgotten(world: World) -> None:
+    await world.tell("running", key="a")
+    await world.tell("completed", uid="ended")
+    await world.client.zadd(world.keys.open, {"ended": 1, "unknown": 1})
+    for uid in (UID, "ended", "unknown"):
+        await world.ledger.forget_open(uid)
+    assert await world.ledger.open_uids() == [UID]

@@ -69,6 +69,14 @@ def test_of_two_sweeps_only_one_runs(valkey) -> None:
     assert one.begun + other.begun == 1
 
 
+def test_no_two_pauses_are_the_same_and_none_ends_while_ones_own_last_round_keeps_others_out(valkey) -> None:
+    sweep = Sweep(WorkerSettings(redis_url=valkey.url, sweep_seconds=100), "me", Rounds())
+    pauses = {sweep._pause() for _ in range(100)}
+    assert len(pauses) == 100
+    assert 100 * sweep_room.HELD < min(pauses) < 95
+    assert 105 < max(pauses) <= 110
+
+
 def test_it_sweeps_again_and_again_and_says_what_had_been_missed(valkey, caplog) -> None:
     caplog.set_level("INFO")
     rounds = Rounds(found=3)
