@@ -1,7 +1,7 @@
 -- Gives an expiry to every key of ours that should have one and has none: it was restored without, or what would have ended it
 -- was lost. Nothing is deleted here that may still be needed: each lives on as long as if it had just ended.
 --
--- KEYS  open · then the keys found: rows, records, logs, claims, todos
+-- KEYS  open · then the keys found: rows, records, logs, claims, todos, names of workers
 -- ARGV  1 retention (s)   2 life of a todo (s)   3 the beginning of all our keys, `{prefix}:`
 --
 -- A row without an end that is missing among the open ones is put back there: the next look at the open ones tells what became
@@ -9,7 +9,7 @@
 
 local TERMINAL = { completed = true, failed = true, cancelled = true }
 local open, retention, todo_life, prefix = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local CLAIM_LIFE = 5
+local CLAIM_LIFE, NAME_LIFE = 5, 60
 
 local function is_of(key, kind) return key:sub(1, #prefix + #kind) == prefix .. kind end
 local function is_hash(key) return redis.call('TYPE', key).ok == 'hash' end
@@ -43,6 +43,8 @@ for i = 2, #KEYS do
       life = todo_life
     elseif is_of(key, 'claim:') then
       life = CLAIM_LIFE
+    elseif is_of(key, 'worker:') then
+      life = NAME_LIFE
     end
   end
   if life then mended = mended + redis.call('EXPIRE', key, life) end

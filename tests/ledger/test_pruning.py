@@ -85,6 +85,7 @@ async def test_keys_that_lost_their_expiry_get_one(world: World, valkey: ValkeyS
     await asyncio.to_thread(handle, valkey.url, world)
     await world.client.hset(world.keys.todo("1-1"), "handler", "1")
     await world.client.hset(world.keys.todo("1-1", "worker:theirs"), "handler", "1")
+    await world.client.set(world.keys.worker("one@host"), "here")
     for key in await world.client.keys("*"):
         await world.client.persist(key)
     lives = {
@@ -94,6 +95,7 @@ async def test_keys_that_lost_their_expiry_get_one(world: World, valkey: ValkeyS
         world.keys.todo("1-1"): TODO_LIFE,
         world.keys.todo("1-1", "worker:theirs"): TODO_LIFE,
         world.keys.claim(UID): 5,
+        world.keys.worker("one@host"): 60,
     }
     assert await immortal(world) == set(lives)
     assert await prune(world) == len(lives)
@@ -144,6 +146,24 @@ async def test_keys_of_another_type_get_their_expiry_too(world: World) -> None:
     await world.client.hset(world.keys.job("odd"), mapping={"status": "running", "created": "nan"})
     assert await prune(world) == len(keys) + 1
     assert await world.ledger.open_uids() == ["odd"]
+
+
+@pytest.mark.parametrize("group", ["worker", "worker:theirs"])
+async def test_a_lane_of_which_nothing_is_pending_goes_and_one_that_is_in_use_stays(world: World, group) -> None:
+    keys, lanes = world.keys, world.keys.lanes(group)
+    for stream in (keys.events, keys.replays):
+        for number in (1, 2):
+            await world.client.xadd(stream, {"event": "{}"}, id=f"{number}-1")
+        await world.client.xgroup_create(stream, group, id="0")
+        await world.client.xreadgroup(group, "one", {stream: ">"})
+        await world.client.xack(stream, group, "1-1")
+    used = {"event": "2-1", "replay": "replay:2-1", "both": "1-1 2-1"}
+    await world.client.hset(lanes, mapping=used | {"told": "1-1", "told again": "replay:1-1", "odd": "x", "empty": ""})
+    assert await prune(world) == 4
+    assert {key.decode(): value.decode() for key, value in (await world.client.hgetall(lanes)).items()} == used
+    await world.client.delete(keys.events, keys.replays)
+    assert await prune(world) == len(used)
+    assert not await world.client.exists(lanes)
 
 
 async def test_of_many_workers_one_prunes_in_a_while(world: World) -> None:
