@@ -4,6 +4,7 @@ Two live workers of one name would keep alive and empty what the other holds. So
 alive; who finds it taken waits for as long as the key of a worker that died would live, and then gives up.
 """
 
+import contextlib
 import logging
 import os
 import secrets
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from jobcast.connection import connect_plain, explain
 from jobcast.keys import Keys
-from worker.presence import AWAY, Presence
+from worker.presence import AWAY
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervised
 
@@ -48,46 +49,52 @@ class NameTaken(Exception):
 class Name:
     """Take it before anything is read, and give it back when all tasks have ended."""
 
-    def __init__(self, settings: WorkerSettings, name: str, presence: Presence) -> None:
+    def __init__(self, settings: WorkerSettings, name: str, refuse: Callable[["NameTaken"], object]) -> None:
+        """`refuse` ends the process. It is called from a thread where Redis was away at the start."""
         self._name = name
-        self._presence = presence
+        self._refuse = refuse
         self._client = connect_plain(settings.redis_url, prefix=settings.key_prefix, decode_responses=True)
         self._key = Keys(settings.key_prefix).worker(name)
         self._token = f"{secrets.token_hex(8)} {_place(os.getpid())}"
         self._says = self._token
+        self._is_ours = False
         self._stop = threading.Event()
         self._thread = Supervised("name", self._run, self._stop)
 
     def take(self, glance: Callable[[], object] = lambda: None) -> None:
-        """Returns once the name is ours; waits while Redis is away. Asks `glance` now and then, which may raise.
+        """Returns once the name is ours, and asks `glance` now and then, which may raise. A live worker that has it for the
+        key's whole lifetime is a reason to refuse; one that this machine knows to be dead is not waited for.
 
-        Raises NameTaken when a live worker has had it for the key's whole lifetime. One that this machine knows to be dead
-        is not waited for.
+        While Redis is away nobody can be asked, and nothing can be done in the name either: returns at once, and sees to it
+        later.
         """
-        deadline = None
-        while True:
+        with contextlib.suppress(*AWAY):
+            self._take(glance)
+        self._thread.start()
+
+    def _take(self, glance: Callable[[], object]) -> None:
+        deadline = time.monotonic() + LIFETIME_SECONDS + GLANCE_SECONDS
+        while not self._is_ours and not self._stop.is_set():
             glance()
-            try:
-                said = str(self._client.get(self._key) or "")
-                dead = said if is_gone(said) else ""
-                if self._client.eval(_TAKE, 1, self._key, self._token, int(LIFETIME_SECONDS * 1000), dead):
-                    break
-                deadline = deadline or time.monotonic() + LIFETIME_SECONDS + GLANCE_SECONDS
-            except AWAY as error:
-                self._presence.is_away(error)
-                deadline = None
-            if deadline is not None and time.monotonic() > deadline:
-                raise NameTaken(
+            said = str(self._client.get(self._key) or "")
+            dead = said if is_gone(said) else ""
+            if self._client.eval(_TAKE, 1, self._key, self._token, int(LIFETIME_SECONDS * 1000), dead):
+                self._is_ours = True
+            elif time.monotonic() > deadline:
+                text = (
                     f"another worker with the name {self._name} is alive; give each its own with -n, for example"
                     " -n scoring-1@%h, or stop the other one"
                 )
-            time.sleep(GLANCE_SECONDS)
-        self._thread.start()
+                self._refuse(NameTaken(text))
+                return
+            else:
+                self._stop.wait(GLANCE_SECONDS)
 
     def leave(self) -> None:
         """Begin nothing any more: what follows on our last tasks is for other workers. Harmless when Redis is away."""
         self._says = LEAVING + self._token
-        self._keep()
+        if self._is_ours:
+            self._keep()
 
     def give_back(self) -> None:
         """Harmless when it is not ours, or Redis is away: then it is free after its lifetime."""
@@ -100,6 +107,9 @@ class Name:
         self._client.close()
 
     def _run(self) -> None:
+        while not self._is_ours and not self._stop.wait(GLANCE_SECONDS):
+            with contextlib.suppress(*AWAY):
+                self._take(lambda: None)
         while not self._stop.wait(KEEP_SECONDS):
             if not self._keep():
                 return

@@ -84,13 +84,13 @@ class NameStep(bootsteps.StartStopStep):
     """The worker's name, before anything is done in it."""
 
     def start(self, parent: Any) -> None:
-        self._name = Name(parent.app.jobcast, parent.hostname, parent.app.redis)
-        try:
-            self._name.take(glance=maybe_shutdown)
-        except NameTaken as error:
+        def refuse(error: NameTaken) -> None:
             print(f"-n {parent.hostname}: {error}", file=sys.stderr)  # noqa: T201 - as every other wrong setting is told
             parent.pool.terminate()
             os._exit(EXIT_WRONG_SETTINGS)
+
+        self._name = Name(parent.app.jobcast, parent.hostname, refuse)
+        self._name.take(glance=maybe_shutdown)
         # Not with the step: the pool's last tasks are done in this name, and end after it.
         signals.worker_shutdown.connect(self._give_back)
 

@@ -10,9 +10,8 @@ import redis
 from workers import Worker, until, world
 
 from jobcast.keys import Keys
-from worker import metrics, name
+from worker import name
 from worker.name import Name, NameTaken, is_gone
-from worker.presence import Presence
 from worker.settings import WorkerSettings
 
 KEY = Keys("name").worker("me@test")
@@ -32,9 +31,12 @@ def quick(monkeypatch) -> None:
     monkeypatch.setattr(name, "GLANCE_SECONDS", 0.02)
 
 
-def named(valkey) -> Name:
-    settings = WorkerSettings(redis_url=valkey.url, key_prefix="name")
-    return Name(settings, "me@test", Presence("redis", metrics.redis_up))
+def fail(error: NameTaken) -> None:
+    raise error
+
+
+def named(valkey, refuse=fail) -> Name:
+    return Name(WorkerSettings(redis_url=valkey.url, key_prefix="name"), "me@test", refuse)
 
 
 def test_a_name_is_kept_until_it_is_given_back(valkey, client, quick) -> None:
@@ -55,6 +57,36 @@ def test_a_name_that_nobody_keeps_is_free_after_its_lifetime(valkey, client, qui
     mine.take()
     assert client.get(KEY) != STRANGER
     mine.give_back()
+
+
+def test_a_redis_that_is_away_at_the_start_is_asked_later(own_valkey, quick) -> None:
+    own_valkey.stop()
+    mine = named(own_valkey)
+    mine.take()
+    own_valkey.start()
+    with redis.Redis.from_url(own_valkey.url) as client:
+        until(lambda: client.exists(KEY))
+    mine.give_back()
+
+
+def test_who_could_not_ask_at_the_start_is_refused_later(valkey, client, quick, monkeypatch) -> None:
+    client.set(KEY, STRANGER)
+    refused: list[NameTaken] = []
+    mine = named(valkey, refused.append)
+    asked = iter([redis.ConnectionError("away")])
+    get = mine._client.get
+
+    def answer(key: str) -> object:
+        for error in asked:
+            raise error
+        return get(key)
+
+    monkeypatch.setattr(mine._client, "get", answer)
+    mine.take()
+    assert not refused
+    until(lambda: refused)
+    mine.give_back()
+    assert client.get(KEY) == STRANGER
 
 
 def test_a_name_whose_owner_is_known_to_be_dead_is_free_at_once(valkey, client) -> None:
