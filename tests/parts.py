@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -55,7 +56,8 @@ class Part:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        self.process.kill()
+        """With its children: as when its machine is gone."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> int:
@@ -84,12 +86,12 @@ class Parts:
         self._parts.append(Part("controller", command, environment, port, self._folder, "/readyz"))
         return self._parts[-1]
 
-    def start_worker(self, **settings: str) -> Part:
-        """Does not wait for it."""
+    def start_worker(self, *options: str, **settings: str) -> Part:
+        """Does not wait for it. `options` are Celery's."""
         port = free_port()
         environment = {**self.environment, "WORKER_HTTP_PORT": str(port), **settings}
-        command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-P", "threads", "-c", "2"]
-        command += ["-n", f"worker-{port}@e2e"]
+        command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-n", f"worker-{port}@e2e"]
+        command += options or ("-P", "threads", "-c", "2")
         self._parts.append(Part("worker", command, environment, port, self._folder, "/livez"))
         return self._parts[-1]
 
@@ -98,8 +100,8 @@ class Parts:
         await asyncio.to_thread(part.wait)
         return part
 
-    async def worker(self, **settings: str) -> Part:
-        part = self.start_worker(**settings)
+    async def worker(self, *options: str, **settings: str) -> Part:
+        part = self.start_worker(*options, **settings)
         await asyncio.to_thread(part.wait)
         return part
 
@@ -137,6 +139,9 @@ class Told:
         """Every entry of the durable stream, in order."""
         entries = await self._client.xrange("{evaluation}:events")
         return [msgspec.json.decode(fields[b"event"]) for _, fields in entries]
+
+    async def dead_letters(self) -> list[dict[bytes, bytes]]:
+        return [letter for _, letter in await self._client.xrange("{evaluation}:dead")]
 
     def of(self, eval_id: str) -> list[dict[str, Any]]:
         return [event for event in self.heard if event["eval_id"] == eval_id]
