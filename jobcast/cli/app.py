@@ -15,8 +15,9 @@ from jobcast.cli.operators import dead, lag, replay
 from jobcast.cli.redis import Redis
 from jobcast.cli.usage import EvalId, Json, Prefix, RedisUrl, carry_out, end, wrong
 from jobcast.client.choice import Which
-from jobcast.client.follow import place
+from jobcast.client.group import END_OF_STREAM
 from jobcast.client.live import wanted
+from jobcast.client.since import when
 
 app = typer.Typer(
     name="jobcast",
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 
 
-@app.command(epilog="Example: jobcast watch --status failed --since 0")
+@app.command(epilog="Example: jobcast watch --status failed --since 2h")
 def watch(
     status: Annotated[
         list[str] | None, typer.Option("--status", help="Only events of this status; may be repeated")
@@ -36,7 +37,10 @@ def watch(
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="ID", help="From the stream, after this entry: 0 is all that is kept, $ what comes"
+            "--since",
+            metavar="WHEN",
+            help="From the stream: what was told since then (2h, 90s, 2026-11-20T10:00:00Z) or after this entry; 0 is all"
+            " that is kept, $ what comes",
         ),
     ] = None,
     json: Json = False,
@@ -56,12 +60,12 @@ def watch(
     except ValueError as error:
         raise wrong("--status", error) from None
     try:
-        since = place(since) if since is not None else None
+        begin = when(since) if since not in (None, END_OF_STREAM) else since
     except ValueError as error:
         raise wrong("--since", error) from None
     redis = Redis.of(redis_url, prefix)
     carry_out(
-        watch_.watch(redis, statuses, since, json, progress=not status), redis, interrupted=0
+        watch_.watch(redis, statuses, begin, json, progress=not status), redis, interrupted=0
     )  # Ctrl-C is how it ends
 
 

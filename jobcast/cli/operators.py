@@ -17,7 +17,7 @@ from jobcast.client.since import When, when
 dead = typer.Typer(help="Events that a handler gave up on: look at them, replay them, drop them.", no_args_is_help=True)
 
 _LETTER = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
-_SINCE = "How long ago (2h, 90s, 1d12h), a time (2026-11-20T10:00:00Z), or an entry's id; 0 is the first one kept"
+_SINCE = "How long ago (2h, 90s, 1d12h), a time (2026-11-20T10:00:00Z), or the id of an entry; 0 is the first one kept"
 
 Letters = Annotated[list[str] | None, typer.Argument(metavar="ID", help="As `jobcast dead list` shows them")]
 Handler = Annotated[str | None, typer.Option("--handler", metavar="NAME", help="Its full name, or the last part of it")]

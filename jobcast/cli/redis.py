@@ -39,8 +39,8 @@ class Redis:
     def client(self, trouble: Report = log_trouble) -> AsyncClient:
         return AsyncClient(self.url, self.prefix, trouble=trouble)
 
-    def operator(self) -> Operator:
-        return Operator(self.url, self.prefix)
+    def operator(self, trouble: Report = log_trouble) -> Operator:
+        return Operator(self.url, self.prefix, trouble=trouble)
 
     def tell_trouble(self, trouble: str | None) -> None:
         """For whoever looks on while a command waits for Redis."""

@@ -6,18 +6,21 @@ from jobcast.cli.output import complain, console, print_line, while_read, write_
 from jobcast.cli.redis import Redis
 from jobcast.cli.show import line, progress_line
 from jobcast.client import AsyncFeed
+from jobcast.client.since import When
 from jobcast.event import Event, Progress, Status
 
 Feed = AsyncFeed[Event | Progress] | AsyncFeed[Event]
 
 
-async def watch(redis: Redis, statuses: Sequence[Status], since: str | None, json: bool, *, progress: bool) -> int:
+async def watch(
+    redis: Redis, statuses: Sequence[Status], since: When | str | None, json: bool, *, progress: bool
+) -> int:
     """Shows them until it is interrupted, or nobody reads them any more. Raises ClientError, BrokenPipeError."""
-    async with redis.client(redis.tell_trouble) as jobcast:
+    async with redis.operator(redis.tell_trouble) as jobcast:
         await jobcast.ping()
         feed: Feed
         if since is not None:
-            feed = jobcast.follow(since)
+            feed = jobcast.follow(await jobcast.before(since) if isinstance(since, When) else since)
         else:
             feed = jobcast.events(*statuses, progress=True) if progress else jobcast.events(*statuses)
         try:

@@ -30,6 +30,10 @@ class Operator(AsyncClient):
         now = await self._run(asked(clock))
         return Span(stream, since.place(now), last if until is None else until.place(now))
 
+    async def before(self, since: When) -> str:
+        """Where to follow the stream from, to be given what was told since then, or after the entry that is named."""
+        return since.before(await self._run(asked(clock)))
+
     async def mark(self, stream: str) -> tuple[int, str | None]:
         """What is another one whenever something was added to a stream or taken from it."""
 

@@ -28,8 +28,15 @@ class When(NamedTuple):
 
         `now` is Unix seconds by Redis' own clock: it gave the entries their ids.
         """
-        seconds = now - self.seconds if self.is_ago else self.seconds
-        return self.entry or str(max(round(seconds * 1000), 0))
+        return self.entry or str(self._millis(now))
+
+    def before(self, now: float) -> str:
+        """After which entry to read on; behind the one that is named."""
+        millis = self._millis(now)
+        return self.entry or (f"{millis - 1}-{_MOST}" if millis else "0")
+
+    def _millis(self, now: float) -> int:
+        return max(round((now - self.seconds if self.is_ago else self.seconds) * 1000), 0)
 
 
 def when(text: str) -> When:

@@ -51,7 +51,7 @@ def test_a_wrong_prefix_is_code_2_and_names_its_setting(run: Run) -> None:
     ("arguments", "said"),
     [
         (["watch", "--status", "finished"], "--status: 'finished' is not a status; there are running,"),
-        (["watch", "--since", "yesterday"], "--since: 'yesterday' is not a place in the stream"),
+        (["watch", "--since", "yesterday"], "--since: 'yesterday' is not a moment; it must be"),
         (["wait", "42", "--timeout", "nan"], "--timeout: nan is not a number of seconds"),
         (["wait", "42", "--timeout", "-1"], "--timeout: -1 is not a number of seconds"),
     ],

@@ -15,6 +15,7 @@ from jobcast.event import Attempt
 from jobcast.wire import encode
 from testbed.valkey import ValkeyServer
 from tests.cli.conftest import JOBCAST, Process
+from tests.cli.operating import Stage, ago
 from tests.client.telling import BIRTH, Teller, event, progress
 from tests.conftest import eventually
 
@@ -92,6 +93,15 @@ async def test_since_shows_what_was_told_before_and_goes_on(start: Start, teller
     assert await lines(watch, 1) == [encode(event("completed")).decode() + "\n"]
     await teller.tell(event("failed", "43"))
     assert await lines(watch, 1) == [encode(event("failed", "43")).decode() + "\n"]
+
+
+async def test_since_may_be_a_time(start: Start, stage: Stage) -> None:
+    stage.tell(event("running", "old"), entry=ago(3 * 3600))
+    stage.tell(event("running", "new"), entry=ago(3600))
+    watch = start("watch", "--json", "--since", "2h")
+    assert await lines(watch, 1) == [encode(event("running", "new")).decode() + "\n"]
+    stage.tell(event("completed", "new"))
+    assert await lines(watch, 1) == [encode(event("completed", "new")).decode() + "\n"]
 
 
 @pytest.mark.parametrize("told", [1, 3], ids=["and nothing more is told", "and more is told"])

@@ -31,6 +31,12 @@ def test_a_moment_is_a_place_in_the_stream(text: str, place: str) -> None:
     assert when(text).place(NOW) == place
 
 
+def test_following_begins_with_the_first_entry_of_a_time_and_behind_one_that_is_named() -> None:
+    assert when("2h").before(NOW) == f"1795161599999-{2**64 - 1}"
+    assert when("999999999d").before(NOW) == "0"
+    assert when("1795168800000-3").before(NOW) == "1795168800000-3"
+
+
 @pytest.mark.parametrize(
     "text",
     [
