@@ -150,7 +150,7 @@ class _Replaying:
         if letter.event is None:
             self._fail(letter.letter_id, f"{NO_EVENT}, it cannot be replayed")
         elif letter.handler and letter.handler not in self._there:
-            # Workers pass over what is for a handler that none of them has: it would be lost without a word.
+            # It would be a dead letter again at once; and lost, if that was a route to another broker until today.
             self._fail(letter.letter_id, f"no worker has its handler {letter.handler} now")
         elif self._is_dry:
             if self._done < SHOWN:

@@ -56,7 +56,8 @@ async def replay(redis: Redis, wish: Wish) -> int:
 async def _aimed(operator: Operator, wish: Wish) -> Wish:
     """With the full name of the handler, and only the statuses that it wants. Raises ValueError when that is nobody.
 
-    Workers pass over what is for a handler that none of them has: it would be lost without a word.
+    What is for a handler that no worker has only ends as a dead letter; and as nothing, if it was a route to another
+    broker less than a day ago.
     """
     if wish.handler is None:
         return wish
