@@ -172,6 +172,7 @@ class Bridge:
             self._look_through()
         if self._unseen and self._flights.room:
             self._look_again()
+        self._announcer.announce()
         self._read()
         self._hand_out()
         self._app.redis.is_back()
@@ -293,7 +294,6 @@ class Bridge:
         for group, lag in self._group.lags().items():
             metrics.stream_lag.labels(group).set(lag)
         self._group.forget_the_dead()
-        self._announcer.announce()
 
     def _look_through(self) -> set[str]:
         """Keep alive what is ours, and return it. What is not in flight is looked at again."""

@@ -84,7 +84,11 @@ def test_it_is_said_again_after_a_while_and_not_before(client, monkeypatch) -> N
 
 def test_a_worker_announces_its_handlers_and_routes(valkey, client, tmp_path: Path) -> None:
     handler = "\n@on('failed')\ndef score(event):\n    pass\n"
-    with Worker(valkey.url, tmp_path, handler, KEY_PREFIX=KEYS.prefix, ROUTES="completed=shop.pay@bills"):
+    # Heartbeats of four hours: who is to name a handler cannot wait for the next.
+    options = {"KEY_PREFIX": KEYS.prefix, "ROUTES": "completed=shop.pay@bills", "TAKEOVER_SECONDS": "86400"}
+    with Worker(valkey.url, tmp_path, handler, **options):
+        until(lambda: known(client))
+        client.delete(KEYS.handlers)
         told = until(lambda: known(client))
     assert {name: said["statuses"] for name, said in told.items()} == {
         "my_handlers.score": ["failed"],
