@@ -136,3 +136,23 @@ def test_an_unknown_handlers_replay_is_left_to_another_group_that_knows_it(valke
         until(lambda: redis.client.xpending(redis.keys.replays, "worker")["pending"] == 0)
         assert redis.dead == []
         assert redis.client.xlen(redis.keys.replays) == 1
+
+
+def test_order_needs_no_heartbeat_where_workers_share_a_queue(valkey, tmp_path: Path) -> None:
+    handlers = SEEN.replace('@on("running")', '@on("running", queue="shared")').replace(
+        '@on("completed")', '@on("completed", queue="shared")'
+    )
+    env = {"KEY_PREFIX": "shared", "TAKEOVER_SECONDS": "86400"}
+    names = [f"e{n}" for n in range(25)]
+    with (
+        world(valkey.url, "shared") as redis,
+        Worker(valkey.url, tmp_path, handlers, name="one", **env) as one,
+        Worker(valkey.url, tmp_path, handlers, name="two", **env) as two,
+    ):
+        until(lambda: one.get("/readyz")[0] == two.get("/readyz")[0] == 200)
+        tell(valkey.url, "shared", *(running(name) for name in names), *(completed(name) for name in names))
+        until(lambda: is_done(redis))
+        seen = redis.client.lrange("seen", 0, -1)
+        assert len(seen) == 50
+        for name in names:
+            assert seen.index(f"{name} running") < seen.index(f"{name} completed")
