@@ -254,8 +254,14 @@ class Controller:
             died=lambda group: log.warning("consumer group is dead, the stream is trimmed without it", group=group),
             revived=lambda group: log.info("consumer group is not dead any more", group=group),
         )
+        refusal = ""
         while True:
-            await trimming.trim(self._ledger)
+            try:
+                await trimming.trim(self._ledger)
+            except LedgerError as error:
+                # A key that somebody wrote over: no restart would help, and nothing else is any the worse for it.
+                if refusal != (refusal := str(error)):
+                    log.warning("a stream cannot be trimmed", why=refusal)
             metrics.dead_groups.set(len(trimming.dead))
             await asyncio.sleep(TRIM_SECONDS)
 

@@ -9,6 +9,7 @@ import contextlib
 import math
 import os
 import random
+import secrets
 import socket
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -94,7 +95,7 @@ async def sweep_once(
             Ledger(
                 client,
                 Keys(settings.key_prefix),
-                identity=f"sweep {socket.gethostname()}/{os.getpid()}",
+                identity=f"sweep {socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
                 retention=settings.retention_seconds,
             )
         )

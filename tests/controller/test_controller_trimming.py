@@ -23,14 +23,35 @@ async def test_the_stream_is_trimmed_and_a_dead_group_is_told_once_and_counted(
     with capture_logs() as logs:
         async with world.controller(stream_max_seconds=3600) as replica:
             await eventually(lambda: _is_empty(world, events))
-            assert await replica.metric("jobcast_dead_groups") == 1
+
+            async def are_dead(count: int) -> bool:
+                return await replica.metric("jobcast_dead_groups") == count
+
+            await eventually(lambda: are_dead(1))
             await world.redis.xgroup_destroy(events, "left")
-
-            async def nobody() -> bool:
-                return await replica.metric("jobcast_dead_groups") == 0
-
-            await eventually(nobody)
+            await eventually(lambda: are_dead(0))
     assert [line["log_level"] for line in logs if line.get("group") == "left"] == ["warning", "info"]
+
+
+async def test_a_stream_that_somebody_wrote_over_is_said_once_and_costs_no_restart(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager, "TRIM_SECONDS", 0.01)
+    await world.redis.set(f"{{{world.prefix}}}:replays", "a stranger's")
+    with capture_logs() as logs:
+        async with world.controller() as replica:
+            await world.run("told")
+            await world.until("told", "completed")
+            await world.redis.config_resetstat()
+            await eventually(lambda: _is_trimmed_again_and_again(world))
+            assert await replica.metric("jobcast_task_restarts_total", task="trim") == 0
+            assert (await replica.get("/livez"))[0] == 200
+    assert len([line for line in logs if line["event"] == "a stream cannot be trimmed"]) == 1
+
+
+async def _is_trimmed_again_and_again(world: World) -> bool:
+    stats = await world.redis.info("commandstats")
+    return bool(stats.get("cmdstat_eval", {}).get("calls", 0) > 50)
 
 
 async def _is_empty(world: World, events: str) -> bool:
