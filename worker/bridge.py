@@ -160,6 +160,7 @@ class Bridge:
             self._forget()
         elif self._group.rewind():
             log.warning("the group stood beyond the end of the stream; reading the stream from its beginning")
+        self._behind = None
         # The beat finds what was read and never heard of because the answer was lost, or was read in a former life.
         self._next_beat = 0.0
 
