@@ -67,9 +67,7 @@ class HandlerTask(Task):  # type: ignore[type-arg]
             self.handler.call(wire.decode(body))
         except Ignore:
             pass
-        except (
-            BaseException
-        ) as error:  # what is no Exception would end the worker, or its thread and leave no end at all
+        except BaseException as error:  # one that is no Exception would end the worker, or leave the task no end
             if isinstance(error, Retry) and error.sig is not None:  # type: ignore[attr-defined] # the stubs lack it
                 raise  # Celery has sent the task again; it has not where a Retry was raised by hand
             reason = _told(error)
