@@ -210,6 +210,7 @@ EDGES = {
     "CELERY_RESULT_BACKEND": ["redis://h", "rpc://", "cache+memory://", "disabled"],
     "HANDLERS": ["", "a", "a.b_c,d"],
     "ROUTES": ["", "*=a.b", "completed|failed=a:b@{q}"],
+    "ROUTES_FILE": [str(Path(__file__).parents[2] / "examples/existing-celery-app/routes.yaml")],
 }
 """What is unusual and right, of the texts and lists."""
 
@@ -217,7 +218,7 @@ EDGES = {
 @pytest.mark.parametrize("setting", [one for one in SETTINGS if one.kind in (str, tuple)], ids=repr)
 def test_what_is_unusual_and_right_is_taken(setting: Setting) -> None:
     for value in EDGES[setting.name]:
-        with Given(**{setting.name: value}):
+        with Given(**{setting.name: value, "SHOP_BROKER_URL": "redis://shop"}):  # the routes name it
             read(setting.model)
 
 
