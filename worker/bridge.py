@@ -256,23 +256,27 @@ class Bridge:
         if flight is None:
             # Another worker handed it out, but it is ours since it began; and if it has ended, the next one is.
             self._is_unsure = True
+        elif target not in flight.left:
+            return  # said twice, or of a task that was given up before
         elif lost:
-            self._flights.again(flight)
-        elif target in flight.left:
+            self._flights.again(flight, target)
+        else:
             self._dispatcher.moved.add(flight.eval_id)
             flight.left.remove(target)
-            if not flight.left:
+            if self._flights.is_over(entry):
                 self._flights.ended(entry)
 
     def _again_all_but(self, running: frozenset[Handed], since: float) -> None:
         kept = {(task[1], target) for task, target in self._dispatcher.of_task.items() if task in running}
         lost = [
-            flight
+            (flight, target)
             for flight in self._flights.aloft
-            if flight.departed_at <= since and any((flight.entry, target) not in kept for target in flight.left)
+            if flight.departed_at <= since
+            for target in flight.left
+            if (flight.entry, target) not in kept
         ]
-        for flight in lost:
-            self._flights.again(flight)
+        for flight, target in lost:
+            self._flights.again(flight, target)
         if lost:
             log.warning("tasks were lost with the broker, handing them out again", extra={"count": len(lost)})
 

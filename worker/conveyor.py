@@ -94,6 +94,7 @@ class Message:
         self._app = app
         self.headers = {**headers, "id": task_id, "root_id": task_id, "argsrepr": argsrepr}
         self._handed: Handed = task_id, args[0]
+        self._is_rejected = False
         self.payload = {"args": args, "kwargs": {}}
         # A retry goes by the broker, to this queue.
         self.delivery_info = {"exchange": "", "routing_key": queue}
@@ -103,8 +104,9 @@ class Message:
         """There is nobody to tell."""
 
     def reject(self, _logger: Any, _errors: Any, requeue: bool) -> None:
-        """The task's process died, or it asked for it."""
-        if requeue:
+        """The task's process died, or it asked for it. Celery may say so twice, when the task is on its way again."""
+        if requeue and not self._is_rejected:
+            self._is_rejected = True
             self._app.on_lost(self._handed)
 
 

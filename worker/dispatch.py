@@ -162,10 +162,11 @@ class Dispatcher:
         return {flight.entry: left for flight, (left, _) in zip(flights, opened, strict=True)}
 
     def _hand(self, flight: Flight[Target], left: list[str] | None, producer: Any) -> set[str]:
-        """Hand it to those who have not ended; returns whose end is to be waited for."""
-        waiting_for = set()
+        """Hand it to those who have not ended and do not have it; returns whose end is to be waited for."""
+        if left is not None:
+            flight.left.intersection_update(left)
         for target in flight.targets:
-            if left is not None and target.name not in left:
+            if target.name in flight.left or (left is not None and target.name not in left):
                 continue
             try:
                 task_id = target.hand(flight, producer)
@@ -175,7 +176,8 @@ class Dispatcher:
                 continue
             if target.ends_with_its_task:
                 self.of_task[task_id, flight.entry] = target.name
-                waiting_for.add(target.name)
+                # At once: a broker that is away may keep the next one waiting.
+                flight.left.add(target.name)
             else:
                 self._end(flight.entry, target.name, flight.eval_id)
-        return waiting_for
+        return flight.left

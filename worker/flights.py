@@ -82,10 +82,10 @@ class Flights(Generic[T]):
         flight.left = targets
         flight.departed_at = now
 
-    def again(self, flight: Flight[T]) -> None:
-        """Hand it out once more: its tasks are lost."""
+    def again(self, flight: Flight[T], target: str | None = None) -> None:
+        """Hand it out once more: the task of this target is lost, or those of all. Who is `left` has it still."""
         flight.is_again = True
-        flight.left = set()
+        flight.left = flight.left - {target} if target else set()
         self._ready.setdefault(flight.entry, flight)
 
     def ended(self, entry: str) -> None:

@@ -7,6 +7,7 @@ parent, with what the task returned and how long it took.
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined] # the stubs lack it
 from billiard.exceptions import Terminated, WorkerLostError
 from celery.worker.request import Request
 
@@ -59,7 +60,10 @@ class OutcomeRequest(Request):
         result = super().on_failure(exc_info, send_failed_event, return_ok)
         # `return_ok`: the task itself raised, a Retry for example. A lost process is given to the next one by the broker
         # (reject_on_worker_lost), and a revoked task is told by its own signal. What is left ran out of time.
-        if not return_ok and not isinstance(exc_info.exception, WorkerLostError | Terminated):
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if not return_ok and not isinstance(error, WorkerLostError | Terminated):
             app: Any = self.task.app
             app.on_lost(handed(self))
         return result

@@ -88,6 +88,34 @@ def score(event):
         assert "died" in letter["reason"]
 
 
+@pytest.mark.must_survive(30)
+def test_a_handler_whose_process_dies_does_not_repeat_another_one_of_the_event_that_runs(
+    valkey, tmp_path: Path
+) -> None:
+    handlers = """
+@on("completed")
+def slow(event):
+    call("slow", event)
+    wait_for("gate")
+
+@on("completed")
+def dying(event):
+    while b"slow a completed" not in calls.lrange("calls", 0, -1):
+        time.sleep(0.01)
+    call("dying", event)
+    if calls.set("once", 1, nx=True): os.kill(os.getpid(), 9)
+"""
+    with world(valkey.url, "evaluation") as redis:
+        with Worker(valkey.url, tmp_path, handlers, "-P", "prefork", "-c", "4"):
+            tell(valkey.url, "evaluation", completed("a"))
+            until(lambda: redis.calls.count("dying a completed") == 2)
+            until(lambda: redis.client.hget(redis.keys.todo(redis.pending[0]), "my_handlers.dying") == "ended")
+            redis.open_gate("gate")
+            until(lambda: redis.is_done)
+        assert redis.calls.count("slow a completed") == 1
+        assert not redis.dead
+
+
 def test_a_handler_that_runs_out_of_time_is_tried_again_and_given_up(valkey, tmp_path: Path) -> None:
     handlers = """
 @on("completed", max_retries=1, time_limit=1)
