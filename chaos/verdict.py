@@ -174,8 +174,7 @@ def _judge_life(life: Sequence[Told], by_uid: Mapping[str, Truth], observed: Obs
             ended.add(told.uid)
         rank = ranks.get(told.id)
         if rank is None:
-            # An end that Redis forgot, of a Job that is gone: what it still knows of it is that it was open.
-            if not (truth and told.status == "cancelled" and _is_excused(truth, observed)):
+            if not (truth and _is_all_that_is_known(told, truth) and _is_excused(truth, observed)):
                 verdict.add("invented", told.uid)
             continue
         if rank < highest.get(told.uid, -1):
@@ -217,6 +216,15 @@ def _judge_lost(truth: Truth, told: set[str], observed: Observed, verdict: Verdi
         verdict.forgotten += 1
     else:
         verdict.add("lost", truth.uid)
+
+
+def _is_all_that_is_known(told: Told, truth: Truth) -> bool:
+    """Of a Job that went: that it was open, when Redis forgot its end; or that it failed, when it forgot that after the Job's Pods
+    had gone, which alone could say that it never ran."""
+    if told.status == "running":
+        never_ran = all(fact.status != "running" for fact in truth.facts)
+        return never_ran and truth.gone is not None and told.at > truth.gone
+    return told.status == "cancelled"
 
 
 def _is_excused(truth: Truth, observed: Observed) -> bool:

@@ -133,6 +133,21 @@ def test_an_end_that_redis_forgot_with_its_job_is_said_and_not_counted_as_lost()
     assert verdict(truth, stream(truth, 0), [], forgettings=[Forgetting(115.0, 116.0)]).counts == {"lost": 1}
 
 
+def test_a_failed_job_whose_pods_went_while_redis_forgot_may_be_taken_to_have_run_and_no_other():
+    truth = a_truth("failed", gone=16.0)
+    end = stream(truth, 0)
+    running = Told("8-0", "of nobody", "running", truth.uid, at=16.5)
+
+    def found(running: Told, *forgettings: Forgetting) -> dict[str, int]:
+        again = [running, replace(end[0], entry="9-0", at=16.5)]
+        return dict(verdict(truth, end, again, forgettings=list(forgettings)).counts)
+
+    assert found(running, Forgetting(15.0, 16.0)) == {}
+    assert found(replace(running, at=15.5), Forgetting(15.0, 16.0)) == {"invented": 1}  # its Pods could be asked for
+    assert found(running, Forgetting(200.0, 201.0)) == {"invented": 1}
+    assert found(replace(running, status="suspended"), Forgetting(15.0, 16.0)) == {"invented": 1}
+
+
 def test_a_job_that_went_before_anybody_knew_it_is_promised_nothing():
     truth = a_truth("running", "cancelled", gone=11.0, promised=False)
     assert verdict(truth, []).is_green

@@ -58,7 +58,7 @@ def test_a_worker_that_was_stopped_for_longer_than_a_takeover_loses_nothing_that
         os.kill(first.process.pid, signal.SIGSTOP)
         with Worker(valkey.url, tmp_path, GATED, *ONE_AT_A_TIME, name="second", **env) as second:
             # The second one takes both over, in either order, and is at one of them.
-            until(lambda: len(redis.calls) == 2)
+            until(lambda: len(redis.calls) == 2 and redis.holders == {"second@test"})
             os.kill(first.process.pid, signal.SIGCONT)
             until(lambda: redis.holders == {"second@test"} and first.get("/readyz")[0] == 200)
             assert len(redis.pending) == 2  # the awakened one has acknowledged nothing
