@@ -83,7 +83,8 @@ def test_it_is_said_again_after_a_while_and_not_before(client, monkeypatch) -> N
 
 
 def test_a_worker_announces_its_handlers_and_routes(valkey, client, tmp_path: Path) -> None:
-    handler = "\n@on('failed')\ndef score(event):\n    pass\n"
+    soon = "import worker.announce\nworker.announce.EVERY_SECONDS = 0.2\n"
+    handler = soon + "@on('failed')\ndef score(event):\n    pass\n"
     # Heartbeats of four hours: who is to name a handler cannot wait for the next.
     options = {"KEY_PREFIX": KEYS.prefix, "ROUTES": "completed=shop.pay@bills", "TAKEOVER_SECONDS": "86400"}
     with Worker(valkey.url, tmp_path, handler, **options):

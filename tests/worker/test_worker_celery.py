@@ -1,10 +1,6 @@
 """Celery's sharp edges: its own signals, limits, events and commands, with tasks that no broker has carried."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +8,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from workers import ROOT, Worker, completed, tell, until, world
+from workers import Worker, completed, tell, until, world
 
 PREFORK = ("-P", "prefork", "-c", "2")
 HANDLER = '@on("completed")\ndef score(event): call("score", event)\n'
@@ -23,13 +19,6 @@ def score(event):
     wait_for("gate")
     call("ended", event)
 """
-
-
-def celery(url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """The command line of Celery, on our app."""
-    environment = {**os.environ, "REDIS_URL": url, "HANDLERS": ""}
-    command = [sys.executable, "-m", "celery", "-A", "worker", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("option", ["--max-tasks-per-child=3", "--max-memory-per-child=1"])
@@ -124,16 +113,18 @@ def test_celerys_events_tell_of_every_task_as_they_always_do(valkey, tmp_path: P
 
 
 def test_celerys_commands_see_and_end_its_tasks(valkey, tmp_path: Path) -> None:
-    with world(valkey.url, "evaluation") as redis, Worker(valkey.url, tmp_path, WAITING, *PREFORK):
+    with (
+        world(valkey.url, "evaluation") as redis,
+        Celery(broker=valkey.url, set_as_current=False) as app,
+        Worker(valkey.url, tmp_path, WAITING, *PREFORK),
+    ):
         tell(valkey.url, "evaluation", completed("a"), completed("b"))
         until(lambda: len(redis.calls) == 2)
-        assert "pong" in celery(valkey.url, "inspect", "ping").stdout
-        active = json.loads(celery(valkey.url, "inspect", "active", "--json").stdout)["one@test"]
+        control = app.control
+        assert control.inspect().ping() == {"one@test": {"ok": "pong"}}
+        active = (control.inspect().active() or {})["one@test"]
         assert {task["name"] for task in active} == {"my_handlers.score"}
-        asked = celery(valkey.url, "control", "revoke", active[0]["id"])
-        assert asked.returncode == 0, asked.stderr
-        terminated = celery(valkey.url, "control", "terminate", "KILL", active[0]["id"])
-        assert terminated.returncode == 0, terminated.stderr
+        control.revoke(active[0]["id"], terminate=True, signal="KILL")
         until(lambda: len(redis.dead) == 1)
         assert redis.dead[0]["reason"] == "its task was revoked"
         redis.open_gate("gate")

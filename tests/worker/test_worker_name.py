@@ -122,7 +122,8 @@ def test_a_second_worker_of_a_name_ends_with_code_2_and_says_what_to_do(valkey, 
     with world(valkey.url, "twice") as redis, Worker(valkey.url, tmp_path, KEY_PREFIX="twice") as first:
         until(lambda: redis.client.exists(redis.keys.worker("one@test")))
         (tmp_path / "second").mkdir()
-        second = Worker(valkey.url, tmp_path / "second", KEY_PREFIX="twice").start()
+        hasty = "import worker.name\nworker.name.LIFETIME_SECONDS = 1.0\n@on()\ndef note(event): ...\n"
+        second = Worker(valkey.url, tmp_path / "second", hasty, KEY_PREFIX="twice").start()
         assert second.process is not None
         assert second.process.wait(60) == 2
         (line,) = [line for line in second.log.splitlines() if "another worker" in line]
