@@ -171,8 +171,9 @@ class World:
             if kind is None:
                 await self.check()
         finally:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+            while not self._listening.done():  # redis-py may take a cancellation for the end of its wait
+                self._listening.cancel()
+                await asyncio.wait([self._listening], timeout=1)
             await self.redis.aclose()
             await self.http.close()
 
