@@ -88,7 +88,8 @@ class FaultProxy:
                 end.transport.abort()
             for pump in pumps:
                 pump.cancel()
-            await asyncio.gather(*pumps, *(end.wait_closed() for end in ends), return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):  # which asyncio would print
+                await asyncio.gather(*pumps, *(end.wait_closed() for end in ends), return_exceptions=True)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event, *, is_request: bool
