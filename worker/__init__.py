@@ -26,6 +26,8 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     tasks      the Celery task around a handler
     outcome    how the parent process learns how a task ended
     targets    whom an event is handed to
+    conveyor   tasks into Celery's loop without the broker
+    echo       whether Celery still reads its own queue
     routes     which events go to which existing Celery app
     outlets    the way there: other brokers, and the messages
     consumer   Celery's own consumer, which no answer of its broker ends
@@ -36,5 +38,6 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     claim      which worker it is that sweeps
     queues     the names of our Celery queues              pure
     http       /livez, /readyz and /metrics
+    multiprocess  what handlers count in processes of the pool
     metrics · log
 """
