@@ -32,7 +32,8 @@ class Part:
         """Exit codes with which it ended by itself."""
         self.process: subprocess.Popen[bytes] | None = None
         setting = "HTTP_PORT" if self.is_controller else "WORKER_HTTP_PORT"
-        self._environment = {**os.environ, **environment, "HTTP_HOST": "127.0.0.1", setting: str(self.port)}
+        own = {"HTTP_HOST": "127.0.0.1", "TMPDIR": str(folder), setting: str(self.port)}
+        self._environment = {**os.environ, **environment, **own}
 
     @property
     def is_controller(self) -> bool:

@@ -74,7 +74,7 @@ class Parts:
     """Starts parts with a common environment, and ends all of them."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
-        self.environment = {**environment, "HTTP_HOST": "127.0.0.1"}
+        self.environment = {**environment, "HTTP_HOST": "127.0.0.1", "TMPDIR": str(folder)}
         self._folder = folder
         self._parts: list[Part] = []
 

@@ -135,7 +135,7 @@ class Dispatcher:
                     self.moved.add(flight.eval_id)
                     continue
                 try:
-                    waiting_for = self._hand(flight, names, producer)
+                    self._hand(flight, names, producer)
                 except Unreachable:
                     flight.is_again = True  # it stays the next, and some of its targets may have it
                     return  # its outlet knows when to try again
@@ -147,7 +147,7 @@ class Dispatcher:
                     self._set_aside(flight.entry, flight.eval_id, flight.body, reason)
                     self._flights.ended(flight.entry)
                     continue
-                self._flights.departed(flight, waiting_for, time.monotonic())
+                self._flights.departed(flight, time.monotonic())
                 yield
 
     def _left_of(self, flights: list[Flight[Target]]) -> dict[str, list[str]]:
@@ -161,8 +161,8 @@ class Dispatcher:
                 self._set_aside(flight.entry, flight.eval_id, flight.body, reason, stranger)
         return {flight.entry: left for flight, (left, _) in zip(flights, opened, strict=True)}
 
-    def _hand(self, flight: Flight[Target], left: list[str] | None, producer: Any) -> set[str]:
-        """Hand it to those who have not ended and do not have it; returns whose end is to be waited for."""
+    def _hand(self, flight: Flight[Target], left: list[str] | None, producer: Any) -> None:
+        """Hand it to those who have not ended and do not have it; whose end is to be waited for is `left` of it."""
         if left is not None:
             flight.left.intersection_update(left)
         for target in flight.targets:
@@ -180,4 +180,3 @@ class Dispatcher:
                 flight.left.add(target.name)
             else:
                 self._end(flight.entry, target.name, flight.eval_id)
-        return flight.left

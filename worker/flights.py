@@ -76,10 +76,9 @@ class Flights(Generic[T]):
         """To be handed out, in this order; they stay until `departed` or `ended` is said of them."""
         return list(self._ready.values())
 
-    def departed(self, flight: Flight[T], targets: set[str], now: float) -> None:
-        """It was handed to these."""
+    def departed(self, flight: Flight[T], now: float) -> None:
+        """It was handed to all who are `left`."""
         self._ready.pop(flight.entry, None)
-        flight.left = targets
         flight.departed_at = now
 
     def again(self, flight: Flight[T], target: str | None = None) -> None:

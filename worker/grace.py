@@ -10,12 +10,13 @@ import signal
 import threading
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from billiard import active_children, pool
 from celery import signals
 
 from jobcast.settings import EXIT_FAILED
+from worker import multiprocess
 from worker.supervisor import Supervised
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,12 @@ def shorten_last_words() -> None:
     """Before the pool is forked."""
     looks = LAST_WORDS_SECONDS / pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
     pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = int(looks)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End the process whatever its threads do, and leave no files behind."""
+    multiprocess.end()
+    os._exit(code)
 
 
 class Grace:
@@ -71,4 +78,4 @@ class Grace:
             if child.pid is not None:
                 with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
                     os.kill(child.pid, signal.SIGKILL)
-        os._exit(EXIT_FAILED)
+        end_at_once(EXIT_FAILED)

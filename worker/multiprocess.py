@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+_ours: tuple[int, str] | None = None
+"""The process that made the folder, and the folder."""
 
 
 def begin() -> None:
@@ -22,14 +24,16 @@ def begin() -> None:
         folder = tempfile.mkdtemp(prefix="jobcast-metrics-")
     except OSError:
         return
+    global _ours
     os.environ[FOLDER] = folder
-    owner = os.getpid()
+    _ours = (os.getpid(), folder)
+    atexit.register(end)
 
-    def remove() -> None:
-        if os.getpid() == owner:
-            shutil.rmtree(folder, ignore_errors=True)
 
-    atexit.register(remove)
+def end() -> None:
+    """Remove the folder, if it was made by this very process. For who ends it without Python's own ceremony."""
+    if _ours is not None and _ours[0] == os.getpid():
+        shutil.rmtree(_ours[1], ignore_errors=True)
 
 
 def exposition() -> bytes:

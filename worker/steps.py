@@ -5,7 +5,6 @@ Pool, so that its processes are forked before a thread of ours runs.
 """
 
 import logging
-import os
 import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from jobcast.keys import GROUP
 from jobcast.settings import EXIT_WRONG_SETTINGS
 from worker import sweep
 from worker.bridge import Bridge
-from worker.grace import Grace, shorten_last_words
+from worker.grace import Grace, end_at_once, shorten_last_words
 from worker.handlers import HandlerError, check_pool, refuse
 from worker.http import PortTaken, Probe
 from worker.name import Name, NameTaken
@@ -60,7 +59,7 @@ class HttpStep(bootsteps.StartStopStep):
         except PortTaken as error:
             print(f"WORKER_HTTP_PORT: {error}", file=sys.stderr)  # noqa: T201 - as every other wrong setting is told
             parent.pool.terminate()
-            os._exit(EXIT_WRONG_SETTINGS)  # a SystemExit would be taken for a wish to stop in good order
+            end_at_once(EXIT_WRONG_SETTINGS)  # a SystemExit would be taken for a wish to stop in good order
         parent.app.probe = self._probe
         self._probe.watch("consumer", parent.app.echo.ailment)
         self._probe.need(parent.app.redis)
@@ -87,7 +86,7 @@ class NameStep(bootsteps.StartStopStep):
         def refuse(error: NameTaken) -> None:
             print(f"-n {parent.hostname}: {error}", file=sys.stderr)  # noqa: T201 - as every other wrong setting is told
             parent.pool.terminate()
-            os._exit(EXIT_WRONG_SETTINGS)
+            end_at_once(EXIT_WRONG_SETTINGS)
 
         self._name = Name(parent.app.jobcast, parent.hostname, refuse)
         self._name.take(glance=maybe_shutdown)

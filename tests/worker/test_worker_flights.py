@@ -16,7 +16,8 @@ def ready(flights: Flights[str]) -> list[str]:
 
 def depart(flights: Flights[str], *targets: str) -> None:
     for flight in flights.ready():
-        flights.departed(flight, set(targets), 1.0)
+        flight.left = set(targets)
+        flights.departed(flight, 1.0)
 
 
 def test_what_came_first_departs_first() -> None:

@@ -63,6 +63,19 @@ def test_it_leaves_no_files_behind(valkey, tmp_path: Path) -> None:
     assert not list(places.glob("jobcast-metrics-*"))
 
 
+def test_a_worker_that_gives_up_what_still_runs_leaves_no_files_behind_either(valkey, tmp_path: Path) -> None:
+    places = tmp_path / "tmp"
+    places.mkdir()
+    waiting = '@on("completed")\ndef score(event):\n    call("begun", event)\n    wait_for("gate")\n'
+    with world(valkey.url, "evaluation") as redis:
+        worker = Worker(valkey.url, tmp_path, waiting, *PREFORK, TMPDIR=str(places), GRACE_SECONDS="0.5").start()
+        tell(valkey.url, "evaluation", completed("a"))
+        until(lambda: redis.calls == ["begun a completed"])
+        assert list(places.glob("jobcast-metrics-*"))
+        assert worker.stop() == 1
+    assert not list(places.glob("jobcast-metrics-*"))
+
+
 def test_without_a_place_for_files_each_process_counts_for_itself(monkeypatch) -> None:
     monkeypatch.delenv(multiprocess.FOLDER, raising=False)
 

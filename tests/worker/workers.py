@@ -145,6 +145,7 @@ class Worker:
             "CALLS_URL": url,
             "HANDLERS": self._module.stem if handlers else "",
             "PYTHONPATH": str(folder),
+            "TMPDIR": str(folder),
             "WORKER_HTTP_PORT": str(self.port),
             "HTTP_HOST": "127.0.0.1",
             "SWEEP_SECONDS": "0",
