@@ -22,7 +22,7 @@ from worker.dispatch import Dispatcher
 from worker.entries import Entries
 from worker.flights import Flights
 from worker.group import Group, Places, is_gone
-from worker.outcome import Handed
+from worker.outcome import Handed, entries_here
 from worker.presence import AWAY
 from worker.queues import own_queue
 from worker.scripts import run
@@ -228,11 +228,16 @@ class Bridge:
             self._is_unsure = True
 
     def _look_again(self) -> None:
-        """Whether the turn of entries has come that are ours and not in flight."""
+        """Whether the turn of entries has come that are ours and not in flight.
+
+        Where workers share a queue, some of them are ours because their tasks began here: those are not lost. They are looked
+        at again when such a task ends.
+        """
         looked_at = self._unseen[:LOOKED_AT]
         entries, count = self._group.turns(looked_at, self._flights.room)
         del self._unseen[:count]
-        self._dispatcher.take(entries, again=looked_at)
+        here = entries_here()
+        self._dispatcher.take([entry for entry in entries if entry[0] not in here], again=looked_at)
 
     def _hand_out(self) -> None:
         for _ in self._dispatcher.hand_out():

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined] # the stubs lack it
 from billiard.exceptions import Terminated, WorkerLostError
+from celery.worker import state
 from celery.worker.request import Request
 
 from worker import metrics
@@ -35,6 +36,15 @@ def handed(request: Any) -> Handed:
     """Of a request of ours; of anybody else's, one that nobody waits for."""
     entry = request.args[0] if request.args else ""
     return request.id, entry if isinstance(entry, str) else ""
+
+
+def entries_here() -> set[str]:
+    """The entries of all tasks that this worker was given and has not ended, whoever handed them out. From any thread."""
+    while True:
+        try:
+            return {handed(request)[1] for request in (*state.reserved_requests, *state.active_requests)}
+        except RuntimeError:  # Celery's own thread has changed them meanwhile
+            continue
 
 
 class OutcomeRequest(Request):

@@ -156,3 +156,45 @@ def test_order_needs_no_heartbeat_where_workers_share_a_queue(valkey, tmp_path: 
         assert len(seen) == 50
         for name in names:
             assert seen.index(f"{name} running") < seen.index(f"{name} completed")
+
+
+def wait_for_a_beat_of_both(redis: World) -> None:
+    """Until every entry that is pending was said to be alive once more."""
+    before: dict[str, int] = {}
+    beaten: set[str] = set()
+
+    def all_beaten() -> bool:
+        pending = redis.client.xpending_range(redis.keys.events, "worker", "-", "+", 1000)
+        for item in pending:
+            name, idle = item["message_id"], item["time_since_delivered"]
+            if idle < before.get(name, 0):
+                beaten.add(name)
+            before[name] = idle
+        return len(beaten) == len(pending)
+
+    until(all_beaten)
+
+
+def test_a_task_that_another_worker_took_from_a_shared_queue_is_not_handed_out_again_while_it_runs(
+    valkey, tmp_path: Path
+) -> None:
+    handlers = """
+@on("completed", queue="shared")
+def score(event):
+    call("score", event)
+    wait_for("gate")
+"""
+    env = {"KEY_PREFIX": "long", "TAKEOVER_SECONDS": "1"}
+    with (
+        world(valkey.url, "long") as redis,
+        Worker(valkey.url, tmp_path, handlers, "-P", "threads", "-c", "8", name="one", **env) as one,
+        Worker(valkey.url, tmp_path, handlers, "-P", "threads", "-c", "8", name="two", **env) as two,
+    ):
+        until(lambda: one.get("/readyz")[0] == two.get("/readyz")[0] == 200)
+        tell(valkey.url, "long", *(completed(name) for name in "abcd"))
+        until(lambda: len(redis.calls) == 4)
+        for _ in range(4):
+            wait_for_a_beat_of_both(redis)
+        redis.open_gate("gate")
+        until(lambda: is_done(redis))
+        assert sorted(redis.calls) == [f"score {name} completed" for name in "abcd"]
