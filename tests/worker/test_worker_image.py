@@ -45,7 +45,7 @@ def started(root: Path, url: str, **env: str) -> Iterator["subprocess.Popen[byte
     folder, variables = image(root)
     (container,) = next(
         part["spec"]["template"]["spec"]["containers"]
-        for part in yaml.safe_load_all((ROOT / "k8s" / "worker.yaml").read_text())
+        for part in yaml.safe_load_all((ROOT / "k8s" / "base" / "worker.yaml").read_text())
     )
     port = str(free_port())
     env = {
