@@ -1,10 +1,11 @@
 """`/livez`, `/readyz`, `/metrics` and `/statusz` over HTTP.
 
-Alive: a restart would not help. Ready: the stores are filled and Redis answers, so what happens now is told now.
+Alive: a restart would not help. Ready: the stores are filled and Redis answers, so what happens now is told now. What is wrong
+beside that follows the `ok`, a line each.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -24,11 +25,21 @@ class PortTaken(Exception):
 class Health:
     """The server. Use as an async context manager; `port` is the one it got."""
 
-    def __init__(self, host: str, port: int, *, alive: Check, ready: Check, status: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        alive: Check,
+        ready: Check,
+        warnings: Callable[[], list[str]],
+        status: Callable[[], Any],
+    ) -> None:
         self.port = port
         self._host = host
         self._alive = alive
         self._ready = ready
+        self._warnings = warnings
         self._status = status
 
     async def __aenter__(self) -> "Health":
@@ -56,15 +67,16 @@ class Health:
         return _answer(self._alive())
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        return _answer(self._ready())
+        return _answer(self._ready(), self._warnings())
 
     async def _statusz(self, _request: web.Request) -> web.Response:
         body = msgspec.json.format(msgspec.json.encode(self._status(), enc_hook=str), indent=2)
         return web.Response(body=body + b"\n", content_type="application/json")
 
 
-def _answer(why_not: str | None) -> web.Response:
-    return web.Response(text="ok\n" if why_not is None else f"{why_not}\n", status=200 if why_not is None else 503)
+def _answer(why_not: str | None, warnings: Sequence[str] = ()) -> web.Response:
+    lines = ["ok" if why_not is None else why_not, *(f"warning: {one}" for one in warnings)]
+    return web.Response(text="\n".join(lines) + "\n", status=200 if why_not is None else 503)
 
 
 async def _metrics(_request: web.Request) -> web.Response:

@@ -25,9 +25,11 @@ from controller.finalizers import Finalizers
 from controller.health import Health
 from controller.hearing import Hearing
 from controller.lifecycle import Grace, Part, running
+from controller.neighbourhood import Neighbourhood, ourselves
 from controller.pulse import Pulse
 from controller.report import Report
 from controller.scope import Scope
+from controller.selection import Selection
 from controller.settings import ControllerSettings
 from controller.store import Store
 from controller.supervisor import Supervisor
@@ -118,7 +120,12 @@ class Controller:
     async def _probes(self) -> AsyncIterator[None]:
         settings, report = self._settings, self._report
         async with Health(
-            settings.http_host, settings.http_port, alive=report.alive, ready=report.ready, status=report.status
+            settings.http_host,
+            settings.http_port,
+            alive=report.alive,
+            ready=report.ready,
+            warnings=report.warnings,
+            status=report.status,
         ) as self.health:
             yield
 
@@ -215,6 +222,9 @@ class Controller:
     async def _upkeep(self) -> AsyncIterator[None]:
         hearing = Hearing(lambda: [one for scope in self._scopes for one in scope.reflectors], self._api.version)
         self._report.hearing = hearing
+        neighbourhood = Neighbourhood(self._ledger, ourselves(self._settings, self._access, self._ledger.identity))
+        selection = Selection(self._api, self._store, self._scopes, self._settings.label_selector)
+        self._report.neighbours, self._report.selection = neighbourhood.neighbours, selection
         tasks = {
             "redis": self._ledger.watch_epoch,
             "finalizers": self._finalizers.run,
@@ -222,9 +232,12 @@ class Controller:
             "trim": self._trim,
             "hearing": hearing.run,
             "pulse": Pulse(self._store, self._queue, self._scopes).run,
+            "neighbourhood": neighbourhood.run,
+            "selection": selection.run,
         }
         async with self._supervisor.running(tasks):
             yield
+        await neighbourhood.leave()
 
     async def _look_for_vanished(self, scope: Scope) -> None:
         """After each list: the Jobs that the ledger holds open and that are not in it went while nobody looked."""

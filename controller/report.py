@@ -7,11 +7,14 @@ from typing import Any
 
 from controller.hearing import Hearing
 from controller.scope import Scope
+from controller.selection import Selection
 from controller.store import Store
 from controller.supervisor import Supervisor
 from controller.workqueue import Workqueue
+from jobcast import __version__
 from jobcast.connection import masked
 from jobcast.ledger import Ledger
+from jobcast.parts import Neighbours
 
 
 class Report:
@@ -30,6 +33,8 @@ class Report:
     ) -> None:
         self.ledger: Ledger | None = None
         self.hearing: Hearing | None = None
+        self.neighbours = Neighbours()
+        self.selection: Selection | None = None
         self._stopping = stopping
         self._supervisor = supervisor
         self._scopes = scopes
@@ -59,11 +64,19 @@ class Report:
                     return f"{reflector.resource.name} in {where}: {reflector.trouble or 'not listed yet'}"
         return None if self._scopes else "not started yet"
 
+    def warnings(self) -> list[str]:
+        """What is wrong around us. We do our work all the same, so that it makes nothing unready."""
+        warning = self.selection.warning if self.selection else None
+        return [*self.neighbours.misfits, *([warning] if warning else [])]
+
     def status(self) -> dict[str, Any]:
         """For people."""
         return {
             "ready": self.ready() or "yes",
             "alive": self.alive() or "yes",
+            "warnings": self.warnings(),
+            "version": __version__,
+            "parts": self.neighbours.shown(),
             "redis": {
                 "url": self._redis,
                 "trouble": self.ledger.trouble if self.ledger else None,

@@ -19,6 +19,7 @@ All keys share the hash tag `{prefix}`, so that one script may touch them all, a
 | `{prefix}:replays` | stream: events that are to be handled once more, see `replays` | until every group has ended them |
 | `{prefix}:handlers` | hash: of each handler and route, by name, which statuses it wants, its group, and when it was last seen | a day |
 | `{prefix}:worker:<name>` | string: the process that has this name, and whether it is leaving | seconds |
+| `{prefix}:parts` | hash: of each controller and worker, its version, what it watches, and when it was last there, see `parts` | a day |
 | `{prefix}:todo:<entry>` | hash: of each handler of an entry how often it was started, or `ended` | until all have |
 | `{prefix}:lanes` | hash: of each evaluation the entries that workers hold, in their order | with the entries |
 
@@ -107,6 +108,11 @@ class Keys:
     def handlers(self) -> str:
         """Values are JSON: `statuses` (a list), `group`, `seen` (Unix seconds, by Redis' clock)."""
         return self._key("handlers")
+
+    @property
+    def parts(self) -> str:
+        """Fields are `<kind>:<name>`, values are JSON: see jobcast/parts.py."""
+        return self._key("parts")
 
     def todo(self, entry: str, group: str = GROUP) -> str:
         return self._key(f"todo:{_of(group)}{entry}")

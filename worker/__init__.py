@@ -15,6 +15,7 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     handlers   the modules named by HANDLERS, loaded and checked
     steps      what Celery starts and stops with the worker, and in which order
     name       a worker's name, of which there is one at a time
+    neighbourhood  who else works under our prefix
     bridge     one thread: reads the stream, hands out, keeps alive what is in flight
     arrivals   waits for entries and for whoever wakes it
     dispatch   from an entry to its targets
@@ -37,7 +38,7 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     sweep      a thread that polls
     claim      which worker it is that sweeps
     queues     the names of our Celery queues              pure
-    http       /livez, /readyz and /metrics
+    http       /livez, /readyz, /metrics and /statusz
     multiprocess  what handlers count in processes of the pool
     metrics · log
 """

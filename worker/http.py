@@ -2,19 +2,21 @@
 
 `/livez` says whether the bridge still comes round and the sweep is not overdue, not whether Redis or the cluster answer:
 a restart would heal neither. `/readyz` says in addition whether Redis and the broker take what they are told, and if not,
-why. `/metrics` is Prometheus' text.
+why; what is wrong beside that follows, a line each. `/metrics` is Prometheus' text, `/statusz` JSON for people.
 """
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeAlias
 
+import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from jobcast import __version__
+from jobcast.parts import Neighbours
 from worker.multiprocess import exposition
-from worker.presence import Presence
 from worker.supervisor import Supervised
 
 Ailment: TypeAlias = Callable[[], str | None]
@@ -31,9 +33,10 @@ class Probe:
     def __init__(self, host: str, port: int) -> None:
         self._ailments: dict[str, Ailment] = {}
         self._needs: dict[str, Ailment] = {}
-        paths = {"/livez": (self._ailments,), "/readyz": (self._ailments, self._needs)}
+        self.neighbours = Neighbours()
+        """Set anew by whoever hears of the others."""
         try:
-            self._server = _Server((host, port), _handler(paths))
+            self._server = _Server((host, port), _handler(self))
         except OSError as error:
             raise PortTaken(f"{port}: cannot listen on {host}: {error.strerror}; choose another port") from error
         self.port: int = self._server.server_address[1]
@@ -44,9 +47,27 @@ class Probe:
         """Have `/livez` ask it too."""
         self._ailments[name] = ailment
 
-    def need(self, presence: Presence) -> None:
+    def need(self, name: str, ailment: Ailment) -> None:
         """Have `/readyz` ask it too."""
-        self._needs[presence.system] = lambda: presence.trouble
+        self._needs[name] = ailment
+
+    def alive(self) -> list[str]:
+        """What a restart may mend."""
+        return _wrong(self._ailments)
+
+    def ready(self) -> list[str]:
+        """Why it cannot do its work, or not all of it."""
+        return _wrong(self._ailments) + _wrong(self._needs)
+
+    def status(self) -> dict[str, Any]:
+        """For people."""
+        return {
+            "ready": self.ready() or "yes",
+            "alive": self.alive() or "yes",
+            "warnings": self.neighbours.misfits,
+            "version": __version__,
+            "parts": self.neighbours.shown(),
+        }
 
     def start(self) -> None:
         self._thread.start()
@@ -68,19 +89,31 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 16
 
 
-def _handler(paths: dict[str, tuple[dict[str, Ailment], ...]]) -> type[BaseHTTPRequestHandler]:
+def _wrong(asked: dict[str, Ailment]) -> list[str]:
+    return [f"{name}: {text}" for name, ask in list(asked.items()) if (text := ask()) is not None]
+
+
+def _handler(probe: Probe) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 5  # a client that says nothing must not keep a thread
 
         def do_GET(self) -> None:
-            if self.path == "/metrics":
-                self._answer(200, exposition(), CONTENT_TYPE_LATEST)
-            elif self.path in paths:
-                asked = [item for group in paths[self.path] for item in list(group.items())]
-                wrong = [f"{name}: {text}" for name, ask in asked if (text := ask()) is not None]
-                self._answer(503 if wrong else 200, ("\n".join(wrong) or "ok").encode() + b"\n", "text/plain")
-            else:
-                self._answer(404, b"there are /livez, /readyz and /metrics\n", "text/plain")
+            match self.path:
+                case "/metrics":
+                    self._answer(200, exposition(), CONTENT_TYPE_LATEST)
+                case "/livez":
+                    self._say(probe.alive())
+                case "/readyz":
+                    self._say(probe.ready(), probe.neighbours.misfits)
+                case "/statusz":
+                    body = msgspec.json.format(msgspec.json.encode(probe.status()), indent=2)
+                    self._answer(200, body + b"\n", "application/json")
+                case _:
+                    self._answer(404, b"there are /livez, /readyz, /metrics and /statusz\n", "text/plain")
+
+        def _say(self, wrong: list[str], warnings: Sequence[str] = ()) -> None:
+            lines = [*(wrong or ["ok"]), *(f"warning: {one}" for one in warnings)]
+            self._answer(503 if wrong else 200, "\n".join(lines).encode() + b"\n", "text/plain")
 
         def _answer(self, code: int, body: bytes, kind: str) -> None:
             self.send_response(code)

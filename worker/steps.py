@@ -6,6 +6,7 @@ Pool, so that its processes are forked before a thread of ours runs.
 
 import logging
 import sys
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from worker.grace import Grace, end_at_once, shorten_last_words
 from worker.handlers import HandlerError, check_pool, refuse
 from worker.http import PortTaken, Probe
 from worker.name import Name, NameTaken
+from worker.neighbourhood import Neighbourhood
 from worker.outcome import Handed, handed
 from worker.outlets import route_targets
 from worker.queues import own_queue
@@ -62,8 +64,8 @@ class HttpStep(bootsteps.StartStopStep):
             end_at_once(EXIT_WRONG_SETTINGS)  # a SystemExit would be taken for a wish to stop in good order
         parent.app.probe = self._probe
         self._probe.watch("consumer", parent.app.echo.ailment)
-        self._probe.need(parent.app.redis)
-        self._probe.need(parent.app.broker)
+        for system in (parent.app.redis, parent.app.broker):
+            self._probe.need(system.system, partial(getattr, system, "trouble"))
         # Held here: Celery's signals keep no receiver alive.
         self._grace = Grace(settings.grace_seconds)
         self._grace.install()
@@ -98,6 +100,21 @@ class NameStep(bootsteps.StartStopStep):
 
     def close(self, parent: Any) -> None:
         self._name.leave()
+
+
+class NeighbourhoodStep(bootsteps.StartStopStep):
+    """Once the name is ours: who else works under our prefix."""
+
+    def start(self, parent: Any) -> None:
+        self._neighbourhood = Neighbourhood(parent.app.jobcast, parent.hostname)
+        parent.app.probe.neighbours = self._neighbourhood.neighbours
+        self._neighbourhood.start()
+
+    def stop(self, parent: Any) -> None:
+        self._neighbourhood.stop()
+
+    def terminate(self, parent: Any) -> None:
+        self.stop(parent)
 
 
 class BridgeStep(bootsteps.StartStopStep):
@@ -142,6 +159,7 @@ class SweepStep(bootsteps.StartStopStep):
         self._sweep = sweep.of(parent.app.jobcast, parent.hostname)
         if self._sweep is not None:
             parent.app.probe.watch("sweep", self._sweep.ailment)
+            parent.app.probe.need("sweep", self._sweep.refusal)
             self._sweep.start()
 
     def close(self, parent: Any) -> None:
@@ -156,7 +174,7 @@ class SweepStep(bootsteps.StartStopStep):
         self.stop(parent)
 
 
-ORDER: tuple[Any, ...] = (HttpStep, NameStep, BridgeStep, SweepStep)
+ORDER: tuple[Any, ...] = (HttpStep, NameStep, NeighbourhoodStep, BridgeStep, SweepStep)
 """In which they start. They stop the other way round: the probes answer until the last."""
 for _earlier, _later in pairwise(("celery.worker.components:Pool", *ORDER)):
     _later.requires = (_earlier,)

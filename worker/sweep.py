@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from jobcast.connection import ERRORS, connect, explain
 from jobcast.keys import Keys
-from jobcast.kube import KubeError, NoCluster
+from jobcast.kube import Forbidden, KubeError, NoCluster, Unauthorized
 from jobcast.link import LedgerError
 from jobcast.sweeping import sweep_once
 from jobcast.trimming import Trimming
@@ -37,6 +37,8 @@ OVERDUE = 3
 """Intervals without an attempt, after which the thread counts as stuck."""
 LONGEST_ROUND = 600.0
 """Seconds, beside LOG_WAIT_SECONDS. 100,000 Jobs take a minute of them; a round that takes more is hung, and is given up."""
+REFUSALS = (Forbidden, Unauthorized, NoCluster)
+"""What somebody has to mend."""
 RELEASE_SECONDS = 1.0
 """For giving back the claim, which lapses anyway; a stop waits for it."""
 
@@ -71,6 +73,7 @@ class Sweep:
         self._lock = threading.Lock()
         self._thread = Supervised("sweep", self._run, self._stop)
         self._last_attempt = time.monotonic()
+        self._refused: str | None = None
 
     def start(self) -> None:
         self._thread.start()
@@ -97,6 +100,11 @@ class Sweep:
         age = time.monotonic() - self._last_attempt
         return f"no attempt for {age:.0f} s" if age > OVERDUE * self._every + self._longest else self._thread.ailment()
 
+    def refusal(self) -> str | None:
+        """Why the cluster lets us look at nothing, or None: a permission is missing, or there is no way to it. An answer that
+        is late is no refusal."""
+        return self._refused
+
     def _run(self) -> None:
         # The first one soon: a worker that starts may be all there is.
         pause = min(1.0, self._every) * random.random()  # noqa: S311 - no secret
@@ -111,6 +119,8 @@ class Sweep:
             except ERRORS as error:
                 log.warning("sweep put off, redis is away", extra={"error": explain(error)})
             except self._refusals as error:
+                if isinstance(error, REFUSALS):
+                    self._refused = str(error)
                 log.warning(
                     "sweep failed, the next one tries again", extra={"error": f"{type(error).__name__}: {error}"}
                 )
@@ -129,6 +139,7 @@ class Sweep:
                 claim = SweepClaim(client, self._key, self._identity)
                 if await claim.take():
                     await self._sweep_with(claim)
+                self._refused = None  # or another worker sweeps, which will do
 
     async def _sweep_with(self, claim: SweepClaim) -> None:
         began = time.monotonic()

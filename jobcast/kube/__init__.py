@@ -8,7 +8,7 @@
 Nothing here retries: a watch is retried by its reflector, a Job by the workqueue, a log by its reader.
 """
 
-from jobcast.kube.access import Access, NoCluster
+from jobcast.kube.access import Access, NoCluster, own_namespace
 from jobcast.kube.api import Api
 from jobcast.kube.decode import JOBS, PODS, Change, Page, Resource
 from jobcast.kube.errors import Expired, Forbidden, Invalid, KubeError, NotFound, Throttled, Unauthorized, Unreachable
@@ -30,4 +30,5 @@ __all__ = [
     "Throttled",
     "Unauthorized",
     "Unreachable",
+    "own_namespace",
 ]

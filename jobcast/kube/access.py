@@ -6,6 +6,7 @@ and 55 MB for generated models that nobody here uses (docs/adr/0002), so only it
 
 import asyncio
 import functools
+import hashlib
 import importlib
 import importlib.util
 import logging
@@ -65,6 +66,15 @@ class Access:
         """Read the credentials anew, as after a 401. Raises NoCluster."""
         await self._reload()
 
+    @property
+    def cluster(self) -> str:
+        """The same for all who talk to this cluster, by whatever address: told by its certificates, which needs no permission."""
+        try:
+            mark = Path(self._configuration.ssl_ca_cert or "").read_bytes().strip()
+        except OSError:
+            mark = self.host.encode()
+        return hashlib.sha256(mark).hexdigest()[:12]
+
     def ssl(self) -> ssl.SSLContext | bool:
         """What to trust and to show; costs 18 ms, so make one and keep it. Raises NoCluster."""
         if self.host.startswith("http://"):
@@ -82,15 +92,21 @@ class Access:
         return context
 
 
+def own_namespace() -> str | None:
+    """That of the Pod that this process runs in; None where it runs in none."""
+    is_pod = os.environ.get("KUBERNETES_SERVICE_HOST") and NAMESPACE_FILE.exists()
+    return NAMESPACE_FILE.read_text().strip() if is_pod else None
+
+
 async def _load(library: types.SimpleNamespace, configuration: Any) -> str:
     """Fill the configuration; returns the namespace to use by default."""
     # Small files on a local disk, read once or after a 401: not worth a thread.
-    if os.environ.get("KUBERNETES_SERVICE_HOST") and NAMESPACE_FILE.exists():
+    if (own := own_namespace()) is not None:
         try:
             library.incluster_config.load_incluster_config(client_configuration=configuration)
         except library.config_exception.ConfigException as error:
             raise NoCluster(f"service account: {error}") from error
-        return NAMESPACE_FILE.read_text().strip()
+        return own
     path = os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
     if not any(os.path.isfile(os.path.expanduser(part)) for part in path.split(os.pathsep) if part):
         raise NoCluster(f"no kubeconfig at {path} (KUBECONFIG), and this is not a Pod with a service account")

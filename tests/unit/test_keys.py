@@ -21,6 +21,7 @@ ALL = [
     KEYS.todo("1-0"),
     KEYS.todo("1-0", "worker:shop"),
     KEYS.lanes(),
+    KEYS.parts,
     KEYS.lanes("worker:shop"),
 ]
 

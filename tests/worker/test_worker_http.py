@@ -51,7 +51,7 @@ def test_livez_names_what_is_wrong(probe) -> None:
 def test_readyz_says_what_a_system_that_is_away_says_and_livez_does_not_mind(probe, caplog) -> None:
     caplog.set_level(logging.INFO)
     presence = Presence("broker", metrics.broker_up)
-    probe.need(presence)
+    probe.need("broker", lambda: presence.trouble)
     assert get(probe, "/readyz") == (503, "broker: not reached yet\n")
     presence.is_back()
     assert get(probe, "/readyz") == (200, "ok\n")

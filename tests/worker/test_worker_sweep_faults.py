@@ -42,8 +42,11 @@ async def test_a_sweep_that_is_refused_says_so_tries_again_and_tells_what_was_mi
             assert {message.partition(",")[0] for message in caplog.messages} <= {"sweep failed", "sweep given up"}
             assert not any(record.exc_info for record in caplog.records)
             assert sweeping.ailment() is None
+            # Only what somebody has to mend makes the worker unready.
+            assert (sweeping.refusal() is not None) == (refusal in ("401", "403")), sweeping.refusal()
             cluster.faults.clear()
             with redis.Redis.from_url(valkey.url) as stream:
                 await eventually(lambda: "'completed'" in str(stream.xrange("{swept}:events")))
+            await eventually(lambda: sweeping.refusal() is None)
         finally:
             sweeping.stop()

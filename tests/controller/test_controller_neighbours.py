@@ -1,0 +1,94 @@
+"""What a controller notices of who works beside it, and of Jobs that its selector leaves out: it says so, and works on."""
+
+import json
+
+import pytest
+from structlog.testing import capture_logs
+
+from jobcast import __version__
+from jobcast.keys import Keys
+from jobcast.parts import SCRIPT, Part, announcing, leaving
+from tests.conftest import eventually
+from tests.controller.world import Replica, World
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controller.neighbourhood.EVERY_SECONDS", 0.02)
+    monkeypatch.setattr("controller.selection.LOOK_SECONDS", 0.02)
+
+
+async def parts_of(replica: Replica) -> list[str]:
+    return [one["part"] for one in json.loads((await replica.get("/statusz"))[1])["parts"]]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"selector": "app=other"}, "two installations share this prefix: controller"),
+        ({"version": "99.0.0"}, f"an older controller ({__version__}, "),
+        ({"version": "0.0.1"}, "an older worker (0.0.1, w) runs beside a newer controller"),
+    ],
+)
+async def test_a_part_that_does_not_fit_is_said_everywhere_and_makes_nobody_unready(
+    world: World, other: dict[str, str], said: str
+) -> None:
+    key = Keys(world.prefix).parts
+    part = Part(
+        **{"kind": "worker", "name": "w", "version": __version__, "namespaces": (world.namespace,), **other}
+        | {"selector": other.get("selector", "app=evaluation")}
+    )
+
+    with capture_logs() as logs:
+        async with world.controller() as replica:
+            await eventually(lambda: parts_of(replica))
+            assert await replica.get("/readyz") == (200, "ok\n")
+            await world.redis.eval(SCRIPT, 1, key, *announcing(part))
+
+            async def is_said() -> bool:
+                status, text = await replica.get("/readyz")
+                warnings = json.loads((await replica.get("/statusz"))[1])["warnings"]
+                return (status, text[:12]) == (200, "ok\nwarning: ") and said in text and said in warnings[0]
+
+            await eventually(is_said)
+            await world.redis.eval(SCRIPT, 1, key, *leaving(part))
+
+            async def is_well() -> bool:
+                return await replica.get("/readyz") == (200, "ok\n")
+
+            await eventually(is_well)
+    found = [line for line in logs if line["event"].startswith("parts ")]
+    assert [line["event"] for line in found] == ["parts do not fit together", "parts fit together again"]
+    assert said in found[0]["why"]
+
+
+async def test_who_stops_says_so_and_nothing_of_it_is_left(world: World) -> None:
+    key = Keys(world.prefix).parts
+    async with world.controller() as one, world.controller():
+
+        async def are_both() -> bool:
+            return len(await parts_of(one)) == 2
+
+        await eventually(are_both)
+        assert 0 < await world.redis.ttl(key) <= 86_400
+    assert not await world.redis.exists(key)
+
+
+async def test_a_selector_that_leaves_out_every_job_is_said(world: World) -> None:
+    with capture_logs() as logs:
+        async with world.controller(label_selector="app=nothing") as replica:
+            await world.run("left-out", "sleep 60")
+
+            async def is_said() -> bool:
+                status, text = await replica.get("/readyz")
+                return status == 200 and "LABEL_SELECTOR app=nothing selects no Job" in text and "/left-out" in text
+
+            await eventually(is_said)
+            await world.run("chosen", "sleep 60", labels={"app": "nothing"})
+
+            async def is_well() -> bool:
+                return await replica.get("/readyz") == (200, "ok\n")
+
+            await eventually(is_well)
+    found = [line["event"] for line in logs if line["event"].startswith("the selector")]
+    assert found == ["the selector selects nothing", "the selector selects something"]
