@@ -8,7 +8,7 @@ import ipaddress
 import os
 import re
 import sys
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -183,10 +183,10 @@ def watched_namespaces(settings: CoreSettings, own: str) -> tuple[str, ...] | No
     return None if ALL_NAMESPACES in namespaces else namespaces
 
 
-def read(kind: type[S]) -> S:
-    """The settings from the environment. Ends the process with code 2 when one is wrong."""
+def read(kind: type[S], **given: Any) -> S:
+    """The settings: those given, the others from the environment. Ends the process with code 2 when one is wrong."""
     try:
-        return kind()
+        return kind(**given)
     except ValidationError as error:
         for line in complaints(error):
             print(line, file=sys.stderr)  # noqa: T201 - before there is a log to write to

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from jobcast.cli import demo as demo_
-from jobcast.cli import finalizers as finalizers_
 from jobcast.cli import get as get_
 from jobcast.cli import logs as logs_
 from jobcast.cli import wait as wait_
 from jobcast.cli import watch as watch_
+from jobcast.cli.jobs import finalizers, submit
 from jobcast.cli.operators import dead, lag, replay
 from jobcast.cli.redis import Redis
-from jobcast.cli.usage import EvalId, Json, Prefix, RedisUrl, carry_out, end, wrong
+from jobcast.cli.usage import EvalId, Json, Prefix, RedisUrl, carry_out, wrong
 from jobcast.client.choice import Which
 from jobcast.client.group import END_OF_STREAM
 from jobcast.client.live import wanted
@@ -131,32 +131,17 @@ def wait(
     carry_out(wait_.wait(redis, eval_id, timeout, json), redis)
 
 
-@app.command(epilog="Example: jobcast finalizers --namespace evals --remove")
-def finalizers(
-    namespace: Annotated[
-        str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Default: that of the kubeconfig's context")
-    ] = None,
-    everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Look in all of them")] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Take the finalizer off each")] = False,
-) -> None:
-    """List the Jobs that Jobcast's finalizer holds until their end is told.
-
-    With --remove they are let go, whatever their labels: after the setting
-    FINALIZER was switched off, or Jobcast was removed. Needs the cluster, as
-    kubectl finds it, and the extra jobcast[controller]. Exit code 1 when some
-    could not be released.
-    """
-    if everywhere and namespace is not None:
-        raise wrong("--namespace", ValueError("it excludes --all-namespaces"))
-    end(finalizers_.finalizers(namespace, everywhere, remove))
-
-
 @app.command(epilog="Example: jobcast demo")
 def demo() -> None:
     """Run a handful of evaluation Jobs on this machine and tell of them. Needs a checkout of Jobcast."""
     raise typer.Exit(demo_.run())
 
 
+app.command(
+    epilog="Example: jobcast submit --image busybox --eval-id eval-42 -- sh -c 'echo hi'",
+    context_settings={"allow_interspersed_args": False},  # what follows the command is the command's
+)(submit)
+app.command(epilog="Example: jobcast finalizers --namespace evals --remove")(finalizers)
 app.command(epilog="Example: jobcast replay --since 2h --status failed --handler score --dry-run")(replay)
 app.command(epilog="Example: jobcast lag --max 1000 || echo somebody is behind")(lag)
 app.add_typer(dead, name="dead")

@@ -7,43 +7,29 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from jobcast.cli.cluster import EXIT_FAILED, in_cluster
 from jobcast.cli.output import complain, console, harmless, print_line
 from jobcast.job import FINALIZER, Job
 
 if TYPE_CHECKING:
     from jobcast.kube import Api
 
-EXIT_FAILED = 1
-EXIT_WRONG_SETTINGS = 2
 AT_ONCE = 8
 """Releases under way at the same time: thousands take seconds, and an API server takes it for one busy client."""
 
 
 async def finalizers(namespace: str | None, everywhere: bool, remove: bool) -> int:
     """Lists them, of the context's namespace where none is given; with `remove` takes the finalizer off each."""
-    try:
-        from jobcast.kube import Access, Api, KubeError, NoCluster
 
-        access = await Access.find()
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "jobcast":
-            raise
-        complain(f"{error.name or error} is missing; reaching a cluster needs: pip install 'jobcast[controller]'")
-        return EXIT_WRONG_SETTINGS
-    except NoCluster as error:
-        complain(f"KUBECONFIG: {error}")
-        return EXIT_WRONG_SETTINGS
-    where = None if everywhere else namespace or access.namespace
-    try:
-        async with Api(access) as api:
-            held = await _held(api, where)
-            failed = await _release(api, held) if remove else 0
-    except (KubeError, NoCluster) as error:
-        complain(f"cluster at {access.host}: {error}")
-        return EXIT_FAILED
-    scope = "all namespaces" if where is None else f"namespace {where}"
-    complain(f"{_jobs(len(held))} held by {FINALIZER} in {scope}" + _how_released(len(held), failed, remove))
-    return EXIT_FAILED if failed else 0
+    async def carried_out(api: "Api") -> int:
+        where = None if everywhere else namespace or api.access.namespace
+        held = await _held(api, where)
+        failed = await _release(api, held) if remove else 0
+        scope = "all namespaces" if where is None else f"namespace {where}"
+        complain(f"{_jobs(len(held))} held by {FINALIZER} in {scope}" + _how_released(len(held), failed, remove))
+        return EXIT_FAILED if failed else 0
+
+    return await in_cluster(carried_out)
 
 
 async def _held(api: "Api", namespace: str | None) -> list[Job]:

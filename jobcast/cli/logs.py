@@ -1,9 +1,8 @@
 """`jobcast logs`: the exact bytes of a log, or as much of it as there is."""
 
-import sys
-
-from jobcast.cli.output import HarmlessLog, complain
+from jobcast.cli.output import complain
 from jobcast.cli.redis import Redis
+from jobcast.cli.screen import Exact, output
 from jobcast.client import AsyncClient, ClientError, NotKept
 from jobcast.client.choice import Which
 from jobcast.client.log import MEANINGS
@@ -16,7 +15,7 @@ EXIT_INCOMPLETE = 1
 
 async def logs(redis: Redis, eval_id: str, which: Which, raw: bool) -> int:
     """Writes it. Raises ClientError when Redis does not answer, BrokenPipeError."""
-    out = _Shown() if sys.stdout.isatty() and not raw else _Exact()
+    out = output(raw)
     async with redis.client() as jobcast:
         feed = jobcast.log(eval_id, **which._asdict())
         try:
@@ -40,46 +39,7 @@ async def logs(redis: Redis, eval_id: str, which: Which, raw: bool) -> int:
     return 0
 
 
-class _Exact:
-    """Standard output for programs: the bytes as they are."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        """Bytes written."""
-
-    def write(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        sys.stdout.buffer.write(chunk)
-
-    def close(self) -> None:
-        sys.stdout.buffer.flush()
-
-
-class _Shown(_Exact):
-    """For people: nothing in it moves their terminal, and their prompt begins at a line's start."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # one that knows ASCII alone
-        self._log = HarmlessLog()
-        self._last = "\n"
-
-    def write(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        self._show(self._log.feed(chunk))
-
-    def close(self) -> None:
-        self._show(self._log.feed(b"", is_last=True))
-        if self._last != "\n":
-            self._show("\n")
-        sys.stdout.flush()
-
-    def _show(self, text: str) -> None:
-        self._last = text[-1:] or self._last
-        sys.stdout.write(text)
-
-
-async def _write_excerpt(jobcast: AsyncClient, eval_id: str, error: NotKept, out: _Exact) -> None:
+async def _write_excerpt(jobcast: AsyncClient, eval_id: str, error: NotKept, out: Exact) -> None:
     """What the event has of the log instead, where it is this log's."""
     record = await jobcast.get(eval_id) if error.log is not None else None
     event = record.event if record is not None else None

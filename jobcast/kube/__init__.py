@@ -1,4 +1,4 @@
-"""The only door to the API server: list, watch, get, log, review, patch of a finalizer, over raw bytes.
+"""The only door to the API server: list, watch, get, log, review, create, patch of a finalizer, over raw bytes.
 
     access     where the cluster is and who we are (kubernetes-asyncio reads kubeconfig and service account)
     api        the requests

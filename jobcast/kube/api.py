@@ -1,4 +1,4 @@
-"""The requests: list, watch, get, log, access review and the one write, a finalizer; each over raw bytes.
+"""The requests: list, watch, get, log, access review, and two writes, a finalizer and a new Job; each over raw bytes.
 
 Every method raises KubeError and nothing else of the network's. None of them retries.
 """
@@ -138,6 +138,19 @@ class Api:
     async def pods_of(self, namespace: str, selector: str) -> list[Pod]:
         """All Pods of the selector, straight from the API server."""
         return [pod async for page in self.pages(PODS, namespace, selector) for pod in page.items]
+
+    async def create(self, namespace: str, job: dict[str, Any]) -> tuple[Job, list[str]]:
+        """Make the Job, which names itself; it as it is now, and what the server warns of. Asks for unknown fields to be
+        refused. Raises KubeError with code 409 where one of that name exists, Invalid, Forbidden, NotFound for the namespace.
+
+        Unreachable leaves open whether it was made.
+        """
+        body = msgspec.json.encode(job)
+        async with self._open(_path(JOBS, namespace), {"fieldValidation": "Strict"}, body=body) as response:
+            with _as_unreachable():
+                answer = await response.read()
+            warnings = [_warning(value) for value in response.headers.getall("Warning", ())]
+        return self._one(JOBS, answer), warnings
 
     async def hold(self, namespace: str, name: str, uid: str) -> None:
         """Put our finalizer on the Job. Does nothing where the Job is gone, another one by now, or being deleted."""
@@ -308,6 +321,12 @@ def _segment(name: str) -> str:
     if name in ("", ".", "..") or "/" in name or "%" in name:  # the API server has nothing of such a name
         raise NotFound(f"{name!r} is not the name of anything", code=404)
     return quote(name, safe="")
+
+
+def _warning(header: str) -> str:
+    """The text of `299 - "text"` (RFC 9111, section 5.5)."""
+    _, quoted, text = header.partition('"')
+    return text.rpartition('"')[0].replace('\\"', '"') if quoted else header
 
 
 async def _beginning(content: aiohttp.StreamReader) -> bytes:

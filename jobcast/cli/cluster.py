@@ -1,0 +1,46 @@
+"""The cluster, for the commands that need it: found as kubectl finds it, and what it does to them is a line."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from jobcast.cli.output import complain
+
+if TYPE_CHECKING:
+    from jobcast.kube import Api
+    from jobcast.reading import Reading
+
+EXIT_FAILED = 1
+EXIT_WRONG_SETTINGS = 2
+
+
+async def in_cluster(command: Callable[["Api"], Awaitable[int]], reading: "Reading | None" = None) -> int:
+    """The command's exit code; 2 where no cluster is set up, 1 where it refuses or does not answer."""
+    with extra():
+        from jobcast.kube import Access, Api, KubeError, NoCluster
+    try:
+        with extra():
+            access = await Access.find()
+    except NoCluster as error:
+        complain(f"KUBECONFIG: {error}")
+        return EXIT_WRONG_SETTINGS
+    try:
+        async with Api(access, reading) as api:
+            return await command(api)
+    except (KubeError, NoCluster) as error:
+        complain(f"cluster at {access.host}: {error}")
+        return EXIT_FAILED
+
+
+@contextmanager
+def extra() -> Iterator[None]:
+    """What is imported within comes with jobcast[controller]: ends the command with code 2 and a line where that is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "jobcast":
+            raise
+        complain(f"{error.name or error} is missing; reaching a cluster needs: pip install 'jobcast[controller]'")
+        raise typer.Exit(EXIT_WRONG_SETTINGS) from None

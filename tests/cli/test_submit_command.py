@@ -1,0 +1,204 @@
+"""jobcast submit, against an API server; the test plays the controller's part."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from devcluster import DevCluster, Fault
+from testbed.ports import free_port
+from tests.api import Api, client, make_job
+from tests.cli.cluster import Told, in_background
+from tests.client.telling import Teller, event
+
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DevCluster]:
+    async with DevCluster() as cluster:
+        cluster.write_kubeconfig(tmp_path / "kubeconfig")
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        yield cluster
+
+
+@pytest.fixture
+async def api(cluster: DevCluster) -> AsyncIterator[Api]:
+    async with client(cluster.url, None, {}, cluster) as api:
+        yield api
+
+
+@pytest.fixture
+def told(api: Api, teller: Teller) -> Told:
+    return Told(api, teller)
+
+
+async def test_it_shows_the_log_as_it_is_and_ends_as_the_evaluation_does(call: Call, told: Told) -> None:
+    running = in_background(call, "submit", "-n", told.api.namespace, "--image", "busybox", "--eval-id", "a-1",
+                            "--env", "WORD=hi there", "--", "sh", "-c", 'echo "$WORD"; echo é; printf end')  # fmt: skip
+    await told.pod()
+    await told.tell("completed", "a-1")
+    result = await running
+    assert (result.stdout, result.returncode) == ("hi there\né\nend", 0)
+    created, end = result.stderr.splitlines()
+    assert created == f"jobcast: created Job {told.api.namespace}/a-1 for evaluation 'a-1'"
+    assert "completed  a-1" in end
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+async def test_its_exit_code_says_that_it_did_not_complete(call: Call, told: Told, end: str) -> None:
+    running = in_background(call, "submit", "-n", told.api.namespace, "--image", "x", "--name", "a", "--", "true")
+    await told.pod()
+    await told.tell(end, "a", **({} if end == "cancelled" else {"output": ""}))
+    result = await running
+    assert (result.stdout, result.returncode) == ("", 1)
+    assert f"{end}  " in result.stderr
+
+
+async def test_the_end_of_an_earlier_job_of_the_evaluation_is_not_taken_for_this_ones(call: Call, told: Told) -> None:
+    await told.teller.tell(event("failed", "a", uid="before"))
+    running = in_background(
+        call, "submit", "-n", told.api.namespace, "--image", "x", "--eval-id", "a", "--json", "--", "true"
+    )
+    await told.pod()
+    await told.teller.tell(event("failed", "a", uid="another"))
+    await told.tell("completed", "a")
+    result = await running
+    meta = (await told.job())["metadata"]
+    assert f'"uid":"{meta["uid"]}"' in result.stdout
+    assert (result.stdout.count("\n"), result.returncode) == (1, 0)
+
+
+async def test_the_job_has_the_labels_that_are_watched_and_what_a_restricted_namespace_wants(
+    call: Call, told: Told
+) -> None:
+    result = await in_background(
+        call, "submit", "-n", told.api.namespace, "--image", "registry.example/team/scorer:1", "--eval-id", "Run 7/b",
+        "--timeout", "60", "--ttl", "5", "--retries", "2", "--cpu", "500m", "--memory", "1Gi", "--detach", "--", "true",
+    )  # fmt: skip
+    assert (result.stdout, result.stderr, result.returncode) == ("Run 7/b\n", "", 0)
+    job = await told.job()
+    assert job["metadata"]["labels"]["app"] == "evaluation"
+    assert job["metadata"]["annotations"]["eval-id"] == "Run 7/b", "it can be no label's value"
+    assert job["metadata"]["name"].startswith("run-7-b-")
+    spec, pod = job["spec"], job["spec"]["template"]["spec"]
+    assert job["spec"]["template"]["metadata"]["labels"]["app"] == "evaluation"
+    assert (spec["activeDeadlineSeconds"], spec["ttlSecondsAfterFinished"], spec["backoffLimit"]) == (60, 5, 2)
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert container["resources"] == {amount: {"cpu": "500m", "memory": "1Gi"} for amount in ("requests", "limits")}
+    assert (container["name"], container["command"]) == ("evaluation", ["true"])
+
+
+async def test_labels_are_those_of_the_installation(call: Call, told: Told) -> None:
+    settings = {"LABEL_SELECTOR": "kind = scoring,team==a", "EVAL_ID_LABEL": "example.org/id"}
+    arguments = ("submit", "-n", told.api.namespace, "--image", "x", "--name", "one", "--detach", "--json")
+    result = await asyncio.to_thread(call, *arguments, **settings)
+    job = await told.job()
+    assert job["metadata"]["labels"].items() >= {"kind": "scoring", "team": "a", "example.org/id": "one"}.items()
+    assert yaml.safe_load(result.stdout) == {
+        "eval_id": "one",
+        "namespace": told.api.namespace,
+        "name": "one",
+        "uid": job["metadata"]["uid"],
+    }
+
+
+async def test_a_job_in_yaml_stays_as_it_is_but_for_labels(call: Call, told: Told, tmp_path: Path) -> None:
+    own = make_job("mine", "echo hello", meta={"labels": {"team": "a"}}, backoffLimit=3)
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(own))
+    running = in_background(call, "submit", "-n", told.api.namespace, "-f", str(path), "--eval-id", "b")
+    await told.pod()
+    await told.tell("completed", "b")
+    result = await running
+    assert (result.stdout, result.returncode) == ("hello\n", 0)
+    job = await told.job()
+    assert job["metadata"]["labels"].items() >= {"team": "a", "app": "evaluation", "eval-id": "b"}.items()
+    assert job["spec"]["backoffLimit"] == 3
+    assert "securityContext" not in job["spec"]["template"]["spec"]["containers"][0]
+
+
+async def test_a_job_that_cannot_be_made_is_code_1_and_a_line(call: Call, told: Told) -> None:
+    arguments = ("submit", "--image", "x", "--name", "a", "--detach", "-n")
+    assert (await in_background(call, *arguments, told.api.namespace)).returncode == 0
+    again = await in_background(call, *arguments, told.api.namespace)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr.endswith(
+        f": there is a Job {told.api.namespace}/a already; choose another --name, or delete it\n"
+    )
+    nowhere = await in_background(call, *arguments, "nowhere")
+    assert (nowhere.returncode, nowhere.stderr.count("\n")) == (1, 1)
+    assert 'namespaces "nowhere" not found' in nowhere.stderr
+    cluster = told.api.devcluster
+    assert cluster is not None
+    cluster.faults.add(Fault(kind="status", verb="create", resource="jobs", code=403))
+    forbidden = await in_background(call, *arguments, told.api.namespace)
+    assert (forbidden.returncode, forbidden.stderr.count("\n")) == (1, 1)
+    assert "forbidden" in forbidden.stderr.lower()
+
+
+async def test_no_job_is_made_where_nobody_could_hear_of_its_end(call: Call, told: Told) -> None:
+    url = f"redis://127.0.0.1:{free_port()}"
+    result = await asyncio.to_thread(
+        call, "submit", "-n", told.api.namespace, "--image", "x", "--name", "a", REDIS_URL=url
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("jobcast: Redis at 127.0.0.1:")
+    assert (await told.api.get(told.api.jobs))["items"] == []
+
+
+JOB = yaml.safe_dump(make_job("a"))
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ("kind: [", "--file: it is no YAML: "),
+        ("", "--file: it must be one Job; there are no documents in it"),
+        (f"{JOB}---\n{JOB}", "--file: it must be one Job; there are 2 documents in it"),
+        ("apiVersion: v1\nkind: Pod", "--file: it must be a Job of batch/v1, and is v1 Pod"),
+        ("- 1", "--file: it must be a Job of batch/v1, and is no object at all"),
+        (JOB.replace("name: a\n", "name: a\n  labels: {n: 1}\n", 1), "--file: metadata.labels must be strings"),
+        (JOB.replace("name: a\n", "name: a\n  labels: {app: web}\n", 1), "metadata.labels: app is 'web', and"),
+        (JOB.replace("name: a\n", "name: 1\n", 1), "--file: metadata.name"),
+        ("apiVersion: batch/v1\nkind: Job\nspec: 1", "--file: spec is no object"),
+    ],
+)
+def test_what_is_no_job_in_yaml_is_code_2_and_a_line(call: Call, tmp_path: Path, document: str, said: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(document)
+    result = call("submit", "-f", str(path))
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(f"jobcast: {said}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--image: it must say what to run"),
+        (["-f", "missing"], "--file: missing: No such file or directory"),
+        (["-f", "x", "--image", "y"], "--file: a Job in YAML says itself what runs"),
+        (["-f", "x", "--", "true"], "--file: a Job in YAML says itself what runs"),
+        (["--image", "x", "--name", "No Name"], "--name: 'No Name' is no name"),
+        (["--image", "x", "--eval-id", ""], "--eval-id: it must be"),
+        (["--image", "x", "--env", "A"], "--env: 'A' is not NAME=VALUE"),
+        (["--image", "x", "--memory", "much"], "--memory: 'much' is no quantity"),
+    ],
+)
+def test_what_cannot_be_meant_is_code_2_and_a_line(call: Call, arguments: list[str], said: str) -> None:
+    result = call("submit", *arguments)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(f"jobcast: {said}")
+
+
+def test_a_selector_that_is_no_label_is_said(call: Call) -> None:
+    result = call("submit", "--image", "x", LABEL_SELECTOR="app=evaluation,team in (a,b)")
+    assert result.returncode == 2
+    assert "'app=evaluation,team in (a,b)' cannot be turned into labels" in result.stderr
+    assert "name=value" in result.stderr
