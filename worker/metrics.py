@@ -1,9 +1,10 @@
 """The worker's metrics, all counted in the parent process. Bounded label sets: handlers and groups, never an evaluation."""
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from jobcast import __version__
 
 stream_lag = Gauge(
     "jobcast_stream_lag", "Entries that a group has not acknowledged", ["group"], multiprocess_mode="mostrecent"
@@ -47,7 +48,4 @@ def _of(handler: str) -> Histogram:
     return handled.labels(handler)
 
 
-try:
-    build_info.labels(version("jobcast")).set(1)
-except PackageNotFoundError:  # a checkout that was never installed
-    build_info.labels("unknown").set(1)
+build_info.labels(__version__).set(1)
