@@ -87,6 +87,8 @@ lock: setup
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
 		--custom-compile-command "make lock" --constraint $(LOCK) \
 		--extra controller --extra worker --extra cli pyproject.toml --output-file requirements-image.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
+		--custom-compile-command "make lock" --group docs --output-file requirements-docs.lock
 
 clean:
 	rm -rf $(VENV) $(FUZZ) .pytest_cache .mypy_cache .ruff_cache .hypothesis .demo

@@ -18,6 +18,7 @@ import redis.asyncio
 
 from testbed.ports import free_port
 from tests.conftest import eventually
+from tests.published import complaints_of_hash
 
 ROOT = Path(__file__).parents[1]
 TERMINAL = {"completed", "failed", "cancelled"}
@@ -141,7 +142,11 @@ class Told:
         return [msgspec.json.decode(fields[b"event"]) for _, fields in entries]
 
     async def dead_letters(self) -> list[dict[bytes, bytes]]:
-        return [letter for _, letter in await self._client.xrange("{evaluation}:dead")]
+        letters = [letter for _, letter in await self._client.xrange("{evaluation}:dead")]
+        for letter in letters:
+            fields = {name.decode(): value.decode(errors="replace") for name, value in letter.items()}
+            assert complaints_of_hash("dead-letter", fields) == []
+        return letters
 
     def of(self, eval_id: str) -> list[dict[str, Any]]:
         return [event for event in self.heard if event["eval_id"] == eval_id]

@@ -20,6 +20,7 @@ from devcluster import DevCluster, Fault
 from devcluster.server import Server
 from jobcast.kube import Access
 from tests.conftest import eventually
+from tests.published import complaints
 
 Obj = dict[str, Any]
 MERGE = "application/merge-patch+json"
@@ -274,6 +275,10 @@ class World:
         await eventually(lambda: len(self.heard) >= len(events), 5)
         assert [event for _, event in self.heard] == events, "the channels and the stream say different things"
         assert all(channel == f"{self.prefix}:{event['status']}" for channel, event in self.heard)
+        kinds = {event.get("kind", event["status"]): event for event in (*events, *self.progress)}
+        assert [
+            line for one in kinds.values() for line in complaints(one)
+        ] == []  # of each kind one: there may be thousands
 
     async def _listen(self) -> None:
         while True:

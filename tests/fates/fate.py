@@ -21,6 +21,7 @@ from tests.api import Api, Obj, container
 from tests.conftest import eventually
 from tests.fates.stage import Stage
 from tests.parts import TERMINAL, Told
+from tests.published import complaints, complaints_of_hash
 
 
 @dataclass(frozen=True)
@@ -160,11 +161,10 @@ class Fate:
 
     async def record(self, job: Job) -> dict[str, Any]:
         """The evaluation's record, its JSON decoded."""
-        found = await self.redis.hgetall(f"{{evaluation}}:eval:{job.eval_id}")
-        return {
-            key.decode(): json.loads(value) if value[:1] in (b"{", b"[") else value.decode()
-            for key, value in found.items()
-        }
+        said = await self.redis.hgetall(f"{{evaluation}}:eval:{job.eval_id}")
+        found = {key.decode(): value.decode() for key, value in said.items()}
+        assert not found or complaints_of_hash("record", found) == []
+        return {key: json.loads(value) if value[:1] in ("{", "[") else value for key, value in found.items()}
 
     async def says(self, job: Job, name: str, check: Any = bool) -> Any:
         """That field of the record, once it fulfils `check`."""
@@ -207,6 +207,7 @@ class Fate:
         """What holds of all that is told of any Job."""
         everything = [event for event in self.told.everything if event["job"]["uid"] == job.uid]
         assert self.told.mistakes == []
+        assert [line for event in everything for line in complaints(event)] == []
         assert everything[-1]["status"] in TERMINAL, "something was told after the end"
         assert len({event["id"] for event in everything}) == len(everything), "an id was used twice"
         assert {event["eval_id"] for event in everything} == {job.eval_id}

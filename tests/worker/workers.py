@@ -21,6 +21,7 @@ from jobcast.event import Completed, Event, JobRef, Log, Running, event_id
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger, Step, Telling
 from testbed.ports import free_port
+from tests.published import complaints_of_hash
 
 ROOT = Path(__file__).parents[2]
 R = TypeVar("R")
@@ -240,7 +241,9 @@ class World:
 
     @property
     def dead(self) -> list[dict[str, str]]:
-        return [fields for _, fields in self.client.xrange(self.keys.dead)]
+        letters = [fields for _, fields in self.client.xrange(self.keys.dead)]
+        assert [line for letter in letters for line in complaints_of_hash("dead-letter", letter)] == []
+        return letters
 
     def open_gate(self, name: str) -> None:
         self.client.set(name, 1)
