@@ -95,6 +95,10 @@ def logs(
     job: Annotated[
         str | None, typer.Option("--job", metavar="NAME|UID", help="One of the evaluation's Jobs. Default: the newest")
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="While it is printed, from the latest attempt on, to the evaluation's end"),
+    ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="The bytes as they are, at a terminal too")] = False,
     redis_url: RedisUrl = None,
     prefix: Prefix = None,
@@ -104,10 +108,17 @@ def logs(
     At a terminal, what would move it is taken out or shown as escapes. Exit
     code 0 when all of it was written; 1, with a line that says why, when it
     is kept in part or not at all: then the event's excerpt stands in for it.
+
+    With --follow it is read from the cluster, as kubectl finds it, while the
+    container runs (needs the extra jobcast\\[controller]), then the next
+    attempt's, and what is missing in the end from the log store. One that
+    nobody knows yet is waited for.
     """
     which = Which(attempt, container, instance, job)
+    if follow and which != Which():
+        raise wrong("--follow", ValueError("it shows every attempt from the latest on, and cannot be told which"))
     redis = Redis.of(redis_url, prefix)
-    carry_out(logs_.logs(redis, eval_id, which, raw), redis)
+    carry_out(logs_.follow(redis, eval_id, raw) if follow else logs_.logs(redis, eval_id, which, raw), redis)
 
 
 @app.command(epilog="Example: jobcast wait eval-42 --timeout 600 && echo passed")

@@ -17,7 +17,7 @@ EXIT_WRONG_SETTINGS = 2
 
 
 async def in_cluster(command: Callable[["Api"], Awaitable[int]], reading: "Reading | None" = None) -> int:
-    """The command's exit code; 2 where no cluster is set up, 1 where it refuses or does not answer."""
+    """The command's exit code; 1 where the cluster refuses or does not answer. Where none is set up, typer.Exit with code 2."""
     with extra():
         from jobcast.kube import Access, Api, KubeError, NoCluster
     try:
@@ -25,7 +25,7 @@ async def in_cluster(command: Callable[["Api"], Awaitable[int]], reading: "Readi
             access = await Access.find()
     except NoCluster as error:
         complain(f"KUBECONFIG: {error}")
-        return EXIT_WRONG_SETTINGS
+        raise typer.Exit(EXIT_WRONG_SETTINGS) from None
     try:
         async with Api(access, reading) as api:
             return await command(api)

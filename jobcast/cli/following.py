@@ -12,8 +12,10 @@ import contextlib
 from typing import Protocol
 
 from jobcast.cli.instances import Continued, Differs, Instance, Key, instances
+from jobcast.cli.output import complain
 from jobcast.cli.stored import logs_of, rest
-from jobcast.client import AsyncClient
+from jobcast.client import AsyncClient, AsyncFeed, Unavailable
+from jobcast.event import TERMINAL, Event
 from jobcast.job import JOB_UID_LABEL, Job, Pod
 from jobcast.kube import Api, Forbidden, KubeError, NotFound
 from jobcast.logs import GONE_MARK
@@ -140,14 +142,19 @@ class Following:
             is_cut = False
             try:
                 await self._read_once(instance, log)
-            except (NotFound, Differs):
+            except NotFound:
                 return False
+            except Differs:
+                if instance.is_over:
+                    return False
+                self._begin_anew(instance, log)
+                continue
             except Forbidden:
                 raise
             except KubeError:
                 is_cut = True
                 await asyncio.sleep(LOOK_SECONDS)
-            now = await self._state_of(instance)
+            now = await self._state_of(instance, 0.0 if is_cut else STATE_SECONDS)
             if now is None:
                 return False
             if now.is_over and not is_cut:
@@ -172,13 +179,19 @@ class Following:
                 log.feed(chunk)
                 self._screen.flush()
 
-    async def _state_of(self, instance: Instance) -> Instance | None:
-        """The instance once its end is reported, or as it is after some time; None when its log can be read no more."""
-        late = asyncio.get_running_loop().time() + STATE_SECONDS
+    def _begin_anew(self, instance: Instance, log: Continued) -> None:
+        """The kubelet rotated the log while the link was cut: there is no telling what of it has been shown."""
+        self.is_whole = False
+        log.forget()
+        self._screen.say(f"the log of {instance.source} was rotated: some of it may be missing, or shown twice")
+
+    async def _state_of(self, instance: Instance, patience: float) -> Instance | None:
+        """The instance once its end is reported, or as it is after `patience`; None when its log can be read no more."""
+        late = asyncio.get_running_loop().time() + patience
         while True:
             found = instances(self.job, await self._look())
             now = next((one for one in found if one.key == instance.key), None)
-            if now is None or now.is_over or asyncio.get_running_loop().time() > late:
+            if now is None or now.is_over or asyncio.get_running_loop().time() >= late:
                 return now
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -242,3 +255,37 @@ class Following:
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._is_ended.wait(), LOOK_SECONDS)
+
+
+async def to_the_end(following: Following, told: AsyncFeed[Event]) -> Event:
+    """Shows the log until the Job's end is told, and all of it. Raises ClientError, BrokenPipeError."""
+    telling = asyncio.create_task(_end_of(told, following.job.uid), name="end")
+    showing = asyncio.create_task(_show(following), name="log")
+    try:
+        await asyncio.wait({telling, showing}, return_when=asyncio.FIRST_COMPLETED)
+        if showing.done():
+            showing.result()
+        end = await telling
+        following.end()
+        await showing
+        return end
+    finally:
+        for task in (telling, showing):
+            task.cancel()
+        await asyncio.wait({telling, showing})
+
+
+async def _end_of(told: AsyncFeed[Event], uid: str) -> Event:
+    """Raises Refused."""
+    async for event in told:
+        if event.job.uid == uid and event.status in TERMINAL:
+            return event
+    raise Unavailable("the connection was closed")
+
+
+async def _show(following: Following) -> None:
+    """Raises ClientError, BrokenPipeError."""
+    try:
+        await following.run()
+    except Forbidden as error:
+        complain(f"the log cannot be followed: {error}")

@@ -64,6 +64,11 @@ class Continued:
         self._at = 0
         self._passed = hashlib.sha256()
 
+    def forget(self) -> None:
+        """What is fed next is another log."""
+        self.size = 0
+        self._written = hashlib.sha256()
+
     def begin(self) -> None:
         """What is fed next is the log from its beginning."""
         self._at = 0

@@ -16,13 +16,12 @@ from jobcast.cli.redis import Redis
 from jobcast.cli.screen import LiveScreen, output
 from jobcast.cli.show import line
 from jobcast.cli.wait import EXIT_NOT_COMPLETED
-from jobcast.client import AsyncClient, AsyncFeed, Unavailable
+from jobcast.client import AsyncClient, AsyncFeed
 from jobcast.client.choice import Which
-from jobcast.event import TERMINAL, Ended, Event, Status
+from jobcast.event import Ended, Event, Status
 from jobcast.job import Job
 
 if TYPE_CHECKING:
-    from jobcast.cli.following import Following
     from jobcast.kube import Api
     from jobcast.reading import Reading
 
@@ -151,46 +150,18 @@ async def _see_through(
     api: "Api", jobcast: AsyncClient, redis: Redis, job: Job, told: AsyncFeed[Event], json: bool
 ) -> int:
     """Shows its log, or with `json` its end alone. Raises ClientError, BrokenPipeError."""
-    from jobcast.cli.following import Following
+    from jobcast.cli.following import Following, to_the_end
 
     screen = LiveScreen(output())
     following = Following(api, jobcast, job, screen, wants_log=not json)
-    telling = asyncio.create_task(_end_of(told, job.uid), name="end")
-    showing = asyncio.create_task(_show(following), name="log")
     try:
-        await asyncio.wait({telling, showing}, return_when=asyncio.FIRST_COMPLETED)
-        if showing.done():
-            showing.result()
-        end = await telling
-        following.end()
-        await showing
+        end = await to_the_end(following, told)
     finally:
-        for task in (telling, showing):
-            task.cancel()
-        await asyncio.wait({telling, showing})
         screen.close()
     if json:
         write_json(told.raw)
     else:
         if not following.has_written and isinstance(end, Ended) and end.output:
-            await logs.logs(redis, job.eval_id, Which(None, None, None, job.uid), raw=False)
+            await logs.logs(redis, job.eval_id, Which(job=job.uid), raw=False)
         print_line(Console(stderr=True, highlight=False, markup=False, emoji=False), line(end))
     return 0 if end.status is Status.COMPLETED else EXIT_NOT_COMPLETED
-
-
-async def _end_of(told: AsyncFeed[Event], uid: str) -> Event:
-    """Raises Refused."""
-    async for event in told:
-        if event.job.uid == uid and event.status in TERMINAL:
-            return event
-    raise Unavailable("the connection was closed")
-
-
-async def _show(following: "Following") -> None:
-    """Raises ClientError, BrokenPipeError."""
-    from jobcast.kube import Forbidden
-
-    try:
-        await following.run()
-    except Forbidden as error:
-        complain(f"its log cannot be followed: {error}")

@@ -13,10 +13,13 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
+from devcluster import DevCluster
 from jobcast.cli.app import app
 from jobcast.connection import connect
 from jobcast.keys import Keys
 from testbed.valkey import ValkeyServer
+from tests.api import Api, client
+from tests.cli.cluster import Told
 from tests.cli.operating import Stage
 from tests.client.telling import Teller, telling_to
 
@@ -106,6 +109,25 @@ async def is_listening(valkey: ValkeyServer, prefix: str) -> AsyncIterator[Calla
 
     yield is_listening
     await client.aclose()
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DevCluster]:
+    async with DevCluster() as cluster:
+        cluster.write_kubeconfig(tmp_path / "kubeconfig")
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        yield cluster
+
+
+@pytest.fixture
+async def api(cluster: DevCluster) -> AsyncIterator[Api]:
+    async with client(cluster.url, None, {}, cluster) as api:
+        yield api
+
+
+@pytest.fixture
+def told(api: Api, teller: Teller) -> Told:
+    return Told(api, teller)
 
 
 async def at_a_terminal(environment: dict[str, str], *arguments: str) -> tuple[bytes, int]:

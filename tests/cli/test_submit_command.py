@@ -2,38 +2,19 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from devcluster import DevCluster, Fault
+from devcluster import Fault
 from testbed.ports import free_port
-from tests.api import Api, client, make_job
+from tests.api import make_job
 from tests.cli.cluster import Told, in_background
-from tests.client.telling import Teller, event
+from tests.client.telling import event
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DevCluster]:
-    async with DevCluster() as cluster:
-        cluster.write_kubeconfig(tmp_path / "kubeconfig")
-        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-        yield cluster
-
-
-@pytest.fixture
-async def api(cluster: DevCluster) -> AsyncIterator[Api]:
-    async with client(cluster.url, None, {}, cluster) as api:
-        yield api
-
-
-@pytest.fixture
-def told(api: Api, teller: Teller) -> Told:
-    return Told(api, teller)
 
 
 async def test_it_shows_the_log_as_it_is_and_ends_as_the_evaluation_does(call: Call, told: Told) -> None:
