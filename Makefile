@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
 
-.PHONY: setup demo test check e2e bench chaos sabotages fuzz docs lock format clean
+.PHONY: setup demo test check e2e bench chaos sabotages fuzz docs dist lock format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -75,6 +75,12 @@ $(FUZZ)/.ready: $(LOCK)
 docs: setup
 	$(BIN)/python docs/generate.py
 
+# Wheel, sdist and the image's bill of materials, for a release.
+dist: setup
+	rm -rf dist
+	$(BIN)/python -m hatchling build --directory dist
+	$(BIN)/python -m release.sbom > dist/jobcast.cdx.json
+
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -91,4 +97,4 @@ lock: setup
 		--custom-compile-command "make lock" --group docs --output-file requirements-docs.lock
 
 clean:
-	rm -rf $(VENV) $(FUZZ) .pytest_cache .mypy_cache .ruff_cache .hypothesis .demo
+	rm -rf $(VENV) $(FUZZ) .pytest_cache .mypy_cache .ruff_cache .hypothesis .demo dist

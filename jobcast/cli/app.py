@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from jobcast import __version__
 from jobcast.cli import demo as demo_
 from jobcast.cli import get as get_
 from jobcast.cli import logs as logs_
@@ -27,6 +28,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they show locals, and locals hold passwords
     rich_markup_mode="rich",
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"jobcast {__version__}")  # noqa: T201 - the answer
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command(epilog="Example: jobcast watch --status failed --since 2h")

@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+from typer.testing import CliRunner
+
 from jobcast import __version__
+from jobcast.cli.app import app
 
 NOT_INSTALLED = """
 import importlib.metadata
@@ -20,3 +23,8 @@ def test_the_worker_tells_the_version_of_a_jobcast_that_is_not_installed() -> No
     code = f"{NOT_INSTALLED}\nimport worker.metrics, prometheus_client\nprint(prometheus_client.generate_latest().decode())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert f'jobcast_build_info{{version="{__version__}"}} 1.0' in said
+
+
+def test_the_command_says_its_version() -> None:
+    said = CliRunner().invoke(app, ["--version"])
+    assert (said.exit_code, said.output) == (0, f"jobcast {__version__}\n")
