@@ -12,7 +12,7 @@ from jobcast import wire
 from jobcast.keys import GROUP
 from worker import metrics
 from worker.announce import Announcer
-from worker.entries import Entries
+from worker.entries import Entries, Opened
 from worker.flights import Flight, Flights
 from worker.group import REPLAY, Entry
 from worker.outcome import Handed
@@ -129,13 +129,14 @@ class Dispatcher:
         left = self._left_of([flight for flight in ready if flight.is_again or len(flight.targets) > 1])
         with producing(self._app) as producer:
             for flight in ready:
-                names = left.get(flight.entry)
-                if names == []:
+                opened = left.get(flight.entry)
+                if opened is not None and not opened.left:
                     self._flights.ended(flight.entry)
-                    self.moved.add(flight.eval_id)
+                    if not opened.waiting:  # else a heartbeat finds it again
+                        self.moved.add(flight.eval_id)
                     continue
                 try:
-                    self._hand(flight, names, producer)
+                    self._hand(flight, opened.left if opened else None, producer)
                 except Unreachable:
                     flight.is_again = True  # it stays the next, and some of its targets may have it
                     return  # its outlet knows when to try again
@@ -150,16 +151,16 @@ class Dispatcher:
                 self._flights.departed(flight, time.monotonic())
                 yield
 
-    def _left_of(self, flights: list[Flight[Target]]) -> dict[str, list[str]]:
-        """Which targets of each have not ended."""
+    def _left_of(self, flights: list[Flight[Target]]) -> dict[str, Opened]:
+        """Which targets of each have not ended. Strangers end here."""
         opened = self._entries.open_all(
             [(flight.entry, [target.name for target in flight.targets]) for flight in flights]
         )
-        for flight, (_, strangers) in zip(flights, opened, strict=True):
-            for stranger in strangers:
+        for flight, its in zip(flights, opened, strict=True):
+            for stranger in its.strangers:
                 reason = "its handler is not registered any more"
                 self._set_aside(flight.entry, flight.eval_id, flight.body, reason, stranger)
-        return {flight.entry: left for flight, (left, _) in zip(flights, opened, strict=True)}
+        return {flight.entry: its for flight, its in zip(flights, opened, strict=True)}
 
     def _hand(self, flight: Flight[Target], left: list[str] | None, producer: Any) -> None:
         """Hand it to those who have not ended and do not have it; whose end is to be waited for is `left` of it."""

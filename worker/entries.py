@@ -1,7 +1,7 @@
 """One stream entry from the start of its handlers to its acknowledgement, each step one atomic script."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -13,6 +13,17 @@ LONGEST_TRACEBACK = 16_384
 """Bytes of a traceback that a dead letter keeps, its end: enough for dozens of frames, too little to fill Redis."""
 
 
+class Opened(NamedTuple):
+    """Where an entry stands among those who want it."""
+
+    left: list[str]
+    """Who have not ended, and do not wait to be tried again."""
+    strangers: list[str]
+    """Who have not ended, and are not known here."""
+    waiting: int
+    """How many are to be tried again later: somebody has arranged for it."""
+
+
 class Entries:
     """What has ended and what has not, kept in Redis so that every process may ask. Raises redis errors as they come."""
 
@@ -22,18 +33,18 @@ class Entries:
         self.keys = keys
         self._max_age = int(max_age)
 
-    def open(self, entry: str, wanting: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Of those who want the entry, the ones who have not ended; and others who have not, and are not known here.
+    def open(self, entry: str, wanting: Sequence[str]) -> Opened:
+        """What is left of the entry for those who want it. With nobody left it is acknowledged."""
+        (opened,) = self.open_all([(entry, wanting)])
+        return opened
 
-        With nobody left the entry is acknowledged.
-        """
-        ((left, strangers),) = self.open_all([(entry, wanting)])
-        return left, strangers
-
-    def open_all(self, entries: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[list[str], list[str]]]:
+    def open_all(self, entries: Sequence[tuple[str, Sequence[str]]]) -> list[Opened]:
         """The same for many, in one round trip."""
         calls = [self._call(entry, "open", self._max_age, *wanting) for entry, wanting in entries]
-        return [([*map(_text, left)], [*map(_text, strangers)]) for left, strangers in run(self.client, *calls)]
+        return [
+            Opened([*map(_text, left)], [*map(_text, strangers)], waiting)
+            for left, strangers, waiting in run(self.client, *calls)
+        ]
 
     def start(self, entry: str, handler: str, consumer: str, attempt: str) -> int:
         """Which start of this handler this is, from 1; 0 when it has ended already. The entry is `consumer`'s now.
@@ -41,6 +52,12 @@ class Entries:
         `attempt` is unique to it: asked again, because the reply was lost, it is the same start.
         """
         return int(self._run(entry, "start", self._max_age, handler, consumer, attempt))
+
+    def pause(self, entry: str, handler: str, seconds: float) -> bool:
+        """The handler failed, and is tried again in so many seconds: until then the entry is not handed out to it again.
+        Returns True."""
+        self._run(entry, "pause", handler, int(seconds * 1000))
+        return True
 
     def finish(self, entry: str, handler: str) -> bool:
         """The handler has ended; true when the entry is thereby acknowledged. Harmless when called again."""

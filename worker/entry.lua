@@ -1,17 +1,18 @@
 -- One entry of the group, from its first start to its acknowledgement. `todo` is a hash: of each handler how often it was
--- started, the attempt that was the last to do so and whose it was, or `ended`. Every operation may be called again, by a twin
--- as well. With the acknowledgement the entry leaves its lane (lanes.lua), and the next one of the lane becomes the worker's
+-- started, the attempt that was the last to do so and whose it was, or `ended`; where it failed and will be tried again, the
+-- attempt is followed by @ and until when nobody else shall. Every operation may be called again, by a twin as well. With the acknowledgement the entry leaves its lane (lanes.lua), and the next one of the lane becomes the worker's
 -- where the last handler has ended: it hears of that end anyway, and hands out what follows at once. A replay that no group
 -- needs any more is deleted.
 --
 -- KEYS  … of lanes.lua · todo · dead · what precedes the name of a worker that is there
 -- ARGV  1 group   2 operation   3 entry   then
 --   open    4 how long todo may live (s)   5… those who want it
---           Returns those of them who have not ended, and those who have not and do not want it any more.
---           With nobody left the entry is acknowledged.
+--           Returns those of them who have not ended and do not wait to be tried again, those who have not ended and do not
+--           want it any more, and how many wait. With nobody left the entry is acknowledged.
 --   start   4 todo's life (s)   5 handler   6 consumer   7 attempt
 --           Returns which start of the handler this is, 0 when it has ended. The same attempt is the same start, however often
 --           it asks because its reply was lost. The entry is that consumer's from now on.
+--   pause   4 handler   5 for how long it is tried again by nobody but whoever has arranged for it (ms)
 --   finish  4 handler, or '' for all of them
 --           Returns 1 when with it the entry was acknowledged.
 --   bury    4 handler   5 longest age of a dead letter (s)   6… fields of the dead letter
@@ -76,9 +77,14 @@ local function finish(handler)
   return leave(heir)
 end
 
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
 if operation == 'open' then
-  if not owner(entry) then return { {}, {} } end
-  local left, strangers, wanted = {}, {}, {}
+  if not owner(entry) then return { {}, {}, 0 } end
+  local left, strangers, wanted, waiting = {}, {}, {}, 0
   for i = 5, #ARGV do
     wanted[ARGV[i]] = true
     redis.call('HSETNX', todo, ARGV[i], 0)
@@ -86,13 +92,16 @@ if operation == 'open' then
   redis.call('EXPIRE', todo, ARGV[4])
   local states = redis.call('HGETALL', todo)
   for i = 1, #states, 2 do
-    if states[i + 1] ~= 'ended' then
+    local until_when = string.match(states[i + 1], '^%d+ %S+@(%d+) ')
+    if wanted[states[i]] and until_when and tonumber(until_when) > now() then
+      waiting = waiting + 1
+    elseif states[i + 1] ~= 'ended' then
       local list = wanted[states[i]] and left or strangers
       list[#list + 1] = states[i]
     end
   end
-  if #left == 0 and #strangers == 0 then finish('') end
-  return { left, strangers }
+  if #left == 0 and #strangers == 0 and waiting == 0 then finish('') end
+  return { left, strangers, waiting }
 elseif operation == 'start' then
   if has_ended(ARGV[5]) then return 0 end
   local start, attempt = string.match(redis.call('HGET', todo, ARGV[5]) or '', '^(%d+) ?(%S*)')
@@ -104,6 +113,12 @@ elseif operation == 'start' then
   redis.call('EXPIRE', todo, ARGV[4])
   if owner(entry) then give(entry, ARGV[6], 'JUSTID') end
   return start
+elseif operation == 'pause' then
+  local start, attempt, consumer = string.match(redis.call('HGET', todo, ARGV[4]) or '', '^(%d+) ([^ @]+)%S* (.+)$')
+  if start then
+    redis.call('HSET', todo, ARGV[4], string.format('%s %s@%.0f %s', start, attempt, now() + ARGV[5], consumer))
+  end
+  return 0
 elseif operation == 'finish' then
   return finish(ARGV[4])
 elseif operation == 'bury' then

@@ -4,6 +4,7 @@ With prefork the task ends in a child, and what the child counts or notes is gon
 parent, with what the task returned and how long it took.
 """
 
+import time
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -57,7 +58,10 @@ class OutcomeRequest(Request):
 
         def on_success(self: Any, failed__retval__runtime: Any, **kwargs: Any) -> Any:
             failed, returned, seconds = failed__retval__runtime
-            metrics.handler_seconds(self.name, seconds)
+            if seconds is None and self.time_start:  # Celery does not say how long one took that raised
+                seconds = time.time() - self.time_start
+            if seconds is not None:
+                metrics.handler_seconds(self.name, seconds)
             result = inner(self, failed__retval__runtime, **kwargs)
             if not failed:
                 # The pool hands over the repr of what the task returned.

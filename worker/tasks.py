@@ -32,6 +32,9 @@ MAX_RETRIES = 3
 BACKOFF_SECONDS = 1.0
 """Before the first retry; doubled for each further one."""
 BACKOFF_MAX_SECONDS = 600.0
+PATIENCE_SECONDS = 60.0
+"""So much later than planned may a retry begin that any worker of a handler's own queue may have taken: it is not taken for
+lost before. One that no other worker can have taken is lost with its worker, and needs no patience."""
 REDIS_PAUSES = (0.05, 0.5)
 """First and longest pause while Redis is away."""
 REDIS_PATIENCE = 30.0
@@ -78,6 +81,8 @@ class HandlerTask(Task):  # type: ignore[type-arg]
                 "handler failed, will be tried again",
                 extra={"handler": name, "entry": entry, "tries": tries, "error": reason, "seconds": round(pause, 1)},
             )
+            held = pause + (PATIENCE_SECONDS if "queue" in self.handler.options else 0.0)
+            _insist(lambda: self.entries().pause(entry, name, held))
             raise self.retry(countdown=pause, max_retries=limit) from None
         ended = _insist(lambda: self.entries().finish(entry, name))
         return Outcome.UNTOLD if ended is None else Outcome.DONE

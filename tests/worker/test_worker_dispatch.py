@@ -9,6 +9,7 @@ from workers import completed
 
 from jobcast import wire
 from worker.dispatch import Dispatcher
+from worker.entries import Opened
 from worker.flights import Flight, Flights
 
 
@@ -40,8 +41,8 @@ class Entries:
     def __init__(self) -> None:
         self.ended: set[str] = set()
 
-    def open_all(self, wanting: list[tuple[str, list[str]]]) -> list[tuple[list[str], list[str]]]:
-        return [([name for name in names if name not in self.ended], []) for _, names in wanting]
+    def open_all(self, wanting: list[tuple[str, list[str]]]) -> list[Opened]:
+        return [Opened([name for name in names if name not in self.ended], [], 0) for _, names in wanting]
 
 
 @pytest.fixture

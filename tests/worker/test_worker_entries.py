@@ -49,7 +49,7 @@ def is_pending(client, entry: str) -> bool:
 
 
 def test_the_last_handler_to_end_acknowledges(client, entries, entry) -> None:
-    assert entries.open(entry, ["a", "b"]) == (["a", "b"], [])
+    assert entries.open(entry, ["a", "b"]) == (["a", "b"], [], 0)
     assert not entries.finish(entry, "a")
     assert is_pending(client, entry)
     assert entries.finish(entry, "b")
@@ -70,7 +70,7 @@ def test_ending_twice_is_harmless(client, entries, entry) -> None:
 def test_a_redelivery_is_for_those_who_have_not_ended(entries, entry) -> None:
     entries.open(entry, ["a", "b"])
     entries.finish(entry, "a")
-    assert entries.open(entry, ["a", "b"]) == (["b"], [])
+    assert entries.open(entry, ["a", "b"]) == (["b"], [], 0)
     assert entries.start(entry, "a", "me", "try 1") == 0
     assert entries.start(entry, "b", "me", "try 2") == 1
     assert entries.start(entry, "b", "me", "try 3") == 2
@@ -87,7 +87,7 @@ def test_a_twin_of_an_ended_task_does_not_start(client, entries, entry) -> None:
     assert entries.start(entry, "a", "me", "try 4") == 1
     assert entries.finish(entry, "a")
     assert entries.start(entry, "a", "me", "try 5") == 0
-    assert entries.open(entry, ["a"]) == ([], [])
+    assert entries.open(entry, ["a"]) == ([], [], 0)
     assert not client.exists(KEYS.todo(entry))
 
 
@@ -106,7 +106,7 @@ def test_an_entry_that_was_trimmed_before_its_task_began_is_run_all_the_same(cli
 
 def test_a_handler_that_was_renamed_still_gets_the_event_and_its_old_name_is_told(client, entries, entry) -> None:
     entries.start(entry, "old", "me", "try 8")
-    assert entries.open(entry, ["new"]) == (["new"], ["old"])
+    assert entries.open(entry, ["new"]) == (["new"], ["old"], 0)
     assert entries.bury(entry, "old", event="{}", reason="not registered any more")
     assert is_pending(client, entry)
     entries.finish(entry, "new")
@@ -190,3 +190,18 @@ def test_a_group_beyond_the_end_of_its_stream_begins_anew_and_any_other_stays_wh
 def test_consumers_that_hold_nothing_are_forgotten_only_after_a_day(client, group, entry) -> None:
     group.forget_the_dead()
     assert [consumer["name"] for consumer in client.xinfo_consumers(KEYS.events, GROUP)] == ["me"]
+
+
+def test_a_handler_that_waits_to_be_tried_again_is_not_left_until_then(entries, entry) -> None:
+    entries.open(entry, ["a", "b"])
+    entries.start(entry, "a", "one", "x")
+    entries.pause(entry, "a", 3600)
+    assert entries.open(entry, ["a", "b"]) == (["b"], [], 1)
+    assert entries.start(entry, "a", "two", "y") == 2
+    assert entries.open(entry, ["a", "b"]) == (["a", "b"], [], 0)
+    entries.pause(entry, "a", 3600)
+    entries.finish(entry, "b")
+    assert entries.open(entry, ["a", "b"]) == ([], [], 1)
+    entries.pause(entry, "a", 0)
+    assert entries.open(entry, ["a", "b"]) == (["a"], [], 0)
+    assert entries.finish(entry, "a")

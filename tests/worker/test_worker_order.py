@@ -198,3 +198,24 @@ def score(event):
         redis.open_gate("gate")
         until(lambda: is_done(redis))
         assert sorted(redis.calls) == [f"score {name} completed" for name in "abcd"]
+
+
+def test_a_retry_that_another_worker_may_have_taken_is_waited_for(valkey, tmp_path: Path) -> None:
+    handlers = """
+@on("completed", queue="shared", retry_backoff=600, retry_jitter=False)
+def score(event):
+    call("score", event)
+    raise OSError("not now")
+"""
+    env = {"KEY_PREFIX": "retry", "TAKEOVER_SECONDS": "1"}
+    with (
+        world(valkey.url, "retry") as redis,
+        Worker(valkey.url, tmp_path, handlers, name="one", **env) as one,
+        Worker(valkey.url, tmp_path, handlers, name="two", **env) as two,
+    ):
+        until(lambda: one.get("/readyz")[0] == two.get("/readyz")[0] == 200)
+        tell(valkey.url, "retry", *(completed(name) for name in "abcdefgh"))
+        until(lambda: len(redis.calls) == 8)
+        for _ in range(4):
+            wait_for_a_beat_of_both(redis)
+        assert sorted(redis.calls) == [f"score {name} completed" for name in "abcdefgh"]
