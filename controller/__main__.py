@@ -5,13 +5,12 @@ import os
 import signal
 import sys
 
-from controller import memory, metrics
+from controller import memory
 from controller.check import check
 from controller.health import PortTaken
 from controller.log import configure
 from controller.manager import Controller
 from controller.settings import ControllerSettings
-from jobcast import __version__
 from jobcast.kube import Access, NoCluster
 from jobcast.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, read
 
@@ -22,7 +21,6 @@ def main() -> int:
         return _complain(f"unknown arguments: {' '.join(arguments)}; usage: python -m controller [--check]")
     settings = read(ControllerSettings)
     configure(settings)
-    metrics.build.labels(__version__).set(1)
     return asyncio.run(check(settings) if arguments else _run(settings))
 
 

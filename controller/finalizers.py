@@ -8,6 +8,7 @@ every reconcile waits for it, and so does every list. So this task looks by itse
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import structlog
 
@@ -164,7 +165,14 @@ class Finalizers:
             why=self._trouble() or "its end is still being worked out",
         )
 
-    def _complain(self, what: str, place: _Place, error: KubeError) -> None:
+    def _complain(
+        self,
+        what: Literal[
+            "the finalizer cannot be put on", "the finalizer cannot be taken off", "held jobs cannot be listed"
+        ],
+        place: _Place,
+        error: KubeError,
+    ) -> None:
         now = self._clock()
         key = (what, place[0])
         said, unsaid = self._complaints.get(key, (-SILENCE_SECONDS, 0))

@@ -36,7 +36,6 @@ from controller.supervisor import Supervisor
 from controller.workers import Workers
 from controller.workqueue import Workqueue
 from jobcast.connection import connect, masked
-from jobcast.event import Log
 from jobcast.keys import Keys
 from jobcast.kube import Access, Api
 from jobcast.ledger import CLAIM_SECONDS, Ledger
@@ -156,7 +155,7 @@ class Controller:
     async def _log_reads(self) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             self._logs = await open_reads(
-                stack, self._settings, self._api, self._ledger, done=self._queue.add, seen=_count_log
+                stack, self._settings, self._api, self._ledger, done=self._queue.add, seen=metrics.log_was_read
             )
             yield
 
@@ -299,8 +298,3 @@ class Controller:
 def identity() -> str:
     """Who we are in claims. Two containers on one host network have the same name and, both, pid 1: hence the rest."""
     return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
-
-
-def _count_log(read: Log) -> None:
-    metrics.log_reads.labels(read.state).inc()
-    metrics.log_bytes.inc(read.bytes)

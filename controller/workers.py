@@ -1,14 +1,13 @@
 """Reconciles: so many at a time, each key's outcome translated into when it is due again."""
 
 import asyncio
-from typing import Any
 
 import structlog
 
 from controller import metrics
 from controller.store import Store
 from controller.workqueue import Workqueue
-from jobcast.event import Event, Status
+from jobcast.event import Event, logged
 from jobcast.kube import KubeError
 from jobcast.link import LedgerError
 from jobcast.reconcile import Reconciler
@@ -77,14 +76,4 @@ def _note(event: Event) -> None:
         log.warning(
             "the Job is not as it says", job=f"{event.job.namespace}/{event.job.name}", warnings=list(event.warnings)
         )
-    fields: dict[str, Any] = {}
-    if event.status in (Status.COMPLETED, Status.FAILED):
-        fields = {"exit_code": getattr(event, "exit_code", None), "reason": getattr(event, "reason", None)}
-    log.info(
-        "told",
-        status=event.status.value,
-        job=f"{event.job.namespace}/{event.job.name}",
-        uid=event.job.uid,
-        eval_id=event.eval_id,
-        **fields,
-    )
+    log.info("told", **logged(event))

@@ -208,3 +208,16 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Event: TypeAlias = Running | Suspended | Cancelled | Completed | Failed
+
+
+def logged(event: Event) -> dict[str, str | int | None]:
+    """What the one line of the log says of a Job's change of state."""
+    said: dict[str, str | int | None] = {
+        "status": event.status.value,
+        "job": f"{event.job.namespace}/{event.job.name}",
+        "uid": event.job.uid,
+        "eval_id": event.eval_id,
+    }
+    if isinstance(event, Ended):
+        said |= {"exit_code": event.exit_code, "reason": event.reason}
+    return said

@@ -133,6 +133,13 @@ class Bridge:
         age = time.monotonic() - self.last_round
         return f"no round for {age:.0f} s" if age > OVERDUE_SECONDS else self._thread.ailment()
 
+    def status(self) -> dict[str, float]:
+        """For people."""
+        return {
+            "events_in_hand": len(self._flights),
+            "seconds_since_last_round": round(time.monotonic() - self.last_round, 1),
+        }
+
     # -- the thread --
 
     def _run(self) -> None:
@@ -301,8 +308,7 @@ class Bridge:
             self._unseen += [entry for entry in stale if entry not in self._flights]
             for flight in filter(None, map(self._flights.get, stale)):
                 self._flights.again(flight)
-        for group, lag in self._group.lags().items():
-            metrics.stream_lag.labels(group).set(lag)
+        metrics.stream_lag.set(self._group.lags())
         self._group.forget_the_dead()
 
     def _look_through(self) -> set[str]:

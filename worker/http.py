@@ -21,6 +21,8 @@ from worker.supervisor import Supervised
 
 Ailment: TypeAlias = Callable[[], str | None]
 """What is wrong, or None."""
+Ask: TypeAlias = Callable[[], object]
+"""How it fares: anything that JSON can say."""
 
 
 class PortTaken(Exception):
@@ -33,6 +35,7 @@ class Probe:
     def __init__(self, host: str, port: int) -> None:
         self._ailments: dict[str, Ailment] = {}
         self._needs: dict[str, Ailment] = {}
+        self._asks: dict[str, Ask] = {}
         self.neighbours = Neighbours()
         """Set anew by whoever hears of the others."""
         try:
@@ -67,7 +70,12 @@ class Probe:
             "warnings": self.neighbours.misfits,
             "version": __version__,
             "parts": self.neighbours.shown(),
+            **{name: ask() for name, ask in list(self._asks.items())},
         }
+
+    def show(self, name: str, ask: Ask) -> None:
+        """Have `/statusz` ask it too."""
+        self._asks[name] = ask
 
     def start(self) -> None:
         self._thread.start()

@@ -41,6 +41,8 @@ def exposition() -> bytes:
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+    from worker import metrics
+
     folder = os.environ.get(FOLDER)
     if not folder:
         return generate_latest()
@@ -51,5 +53,6 @@ def exposition() -> bytes:
             mark_process_dead(int(pid))  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(metrics.stream_lag)
     ProcessCollector(registry=registry)
     return generate_latest(registry)

@@ -33,7 +33,9 @@ class Presence:
         if trouble != self.trouble:
             self.trouble = trouble
             self._has_been_away = True
-            log.warning("%s is away, will be tried again", self.system, extra={"error": trouble})
+            log.warning(
+                "an outside system is away, will be tried again", extra={"system": self.system, "error": trouble}
+            )
 
     def is_back(self) -> None:
         """It did what it was asked to. Cheap: may be said at every turn."""
@@ -43,4 +45,4 @@ class Presence:
         self._up.set(1)
         if self._has_been_away:
             self._has_been_away = False
-            log.info("%s is back", self.system)
+            log.info("an outside system is back", extra={"system": self.system})

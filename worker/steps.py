@@ -15,9 +15,11 @@ from celery.worker import state
 from celery.worker.state import maybe_shutdown
 from kombu import Queue
 
+from jobcast import __version__
+from jobcast.connection import masked
 from jobcast.keys import GROUP
 from jobcast.settings import EXIT_WRONG_SETTINGS
-from worker import sweep
+from worker import metrics, sweep
 from worker.bridge import Bridge
 from worker.grace import Grace, end_at_once, shorten_last_words
 from worker.handlers import HandlerError, check_pool, refuse
@@ -43,6 +45,7 @@ def install(app: "WorkerApp") -> None:
     # Weak references to local functions would be gone at once.
     signals.celeryd_after_setup.connect(_check_pool, weak=False)
     signals.celeryd_after_setup.connect(_take_own_queue, weak=False)
+    signals.celeryd_after_setup.connect(_introduce, weak=False)
     signals.worker_process_init.connect(app.after_fork, weak=False)
     signals.task_revoked.connect(_tell_revoked, weak=False)
 
@@ -63,6 +66,7 @@ class HttpStep(bootsteps.StartStopStep):
             parent.pool.terminate()
             end_at_once(EXIT_WRONG_SETTINGS)  # a SystemExit would be taken for a wish to stop in good order
         parent.app.probe = self._probe
+        self._show(parent.app, self._probe)
         self._probe.watch("consumer", parent.app.echo.ailment)
         for system in (parent.app.redis, parent.app.broker):
             self._probe.need(system.system, partial(getattr, system, "trouble"))
@@ -72,6 +76,14 @@ class HttpStep(bootsteps.StartStopStep):
         # A process that is forked later must not keep the port.
         signals.worker_process_init.connect(self._probe.close_inherited, weak=False)
         self._probe.start()
+
+    @staticmethod
+    def _show(app: "WorkerApp", probe: Probe) -> None:
+        settings = app.jobcast
+        probe.show("redis", lambda: {"url": masked(settings.redis_url), "trouble": app.redis.trouble})
+        probe.show("broker", lambda: {"trouble": app.broker.trouble})
+        probe.show("handlers", lambda: [task.name for task in app.tasks_of_handlers])
+        probe.show("lag", lambda: metrics.stream_lag.now)
 
     def stop(self, parent: Any) -> None:
         if self._probe is not None:
@@ -137,7 +149,9 @@ class BridgeStep(bootsteps.StartStopStep):
             self._bridges.append(bridge)
             if group == GROUP:
                 app.bridge = bridge
-            app.probe.watch("bridge" if group == GROUP else f"bridge {group}", bridge.ailment)
+            name = "bridge" if group == GROUP else f"bridge {group}"
+            app.probe.watch(name, bridge.ailment)
+            app.probe.show(name, bridge.status)
             bridge.start()
 
     def close(self, parent: Any) -> None:
@@ -160,6 +174,7 @@ class SweepStep(bootsteps.StartStopStep):
         if self._sweep is not None:
             parent.app.probe.watch("sweep", self._sweep.ailment)
             parent.app.probe.need("sweep", self._sweep.refusal)
+            parent.app.probe.show("sweep", self._sweep.status)
             self._sweep.start()
 
     def close(self, parent: Any) -> None:
@@ -211,6 +226,26 @@ def _check_pool(instance: Any, **_: Any) -> None:
 def _take_own_queue(sender: str, instance: Any, **_: Any) -> None:
     name = own_queue(instance.app.jobcast.key_prefix, sender)
     instance.app.amqp.queues.select_add(Queue(name, routing_key=name))
+
+
+def _introduce(sender: str, instance: Any, **_: Any) -> None:
+    """What a banner says."""
+    app: WorkerApp = instance.app
+    log.info(
+        "worker starting",
+        extra={
+            "version": __version__,
+            "worker": sender,
+            "pool": instance.pool_cls.__module__.rpartition(".")[2],
+            "concurrency": instance.concurrency,
+            "queues": sorted(app.amqp.queues.consume_from),
+            "handlers": [task.name for task in app.tasks_of_handlers],
+            "routes": [route.task for route in app.jobcast.every_route],
+            "redis": masked(app.jobcast.redis_url),
+            "broker": app.connection().as_uri(),
+            "http": app.jobcast.worker_http_port,
+        },
+    )
 
 
 def _tell_revoked(sender: Any, request: Any, **_: Any) -> None:

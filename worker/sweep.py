@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import TypeAlias
 
 from jobcast.connection import ERRORS, connect, explain
+from jobcast.event import Event, logged
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden, KubeError, NoCluster, Unauthorized
 from jobcast.link import LedgerError
@@ -74,6 +75,9 @@ class Sweep:
         self._thread = Supervised("sweep", self._run, self._stop)
         self._last_attempt = time.monotonic()
         self._refused: str | None = None
+        self._trouble: str | None = None
+        self._last_round: tuple[float, float, int] | None = None
+        """When it ended on the monotonic clock, how many seconds it took, and what it found."""
 
     def start(self) -> None:
         self._thread.start()
@@ -105,6 +109,17 @@ class Sweep:
         is late is no refusal."""
         return self._refused
 
+    def status(self) -> dict[str, object]:
+        """For people. Rounds of other workers are theirs to tell of."""
+        now = time.monotonic()
+        last = self._last_round
+        return {
+            "every_seconds": self._every,
+            "seconds_since_last_attempt": round(now - self._last_attempt, 1),
+            "last_round": last and {"seconds_ago": round(now - last[0], 1), "seconds": last[1], "found": last[2]},
+            "trouble": self._trouble,
+        }
+
     def _run(self) -> None:
         # The first one soon: a worker that starts may be all there is.
         pause = min(1.0, self._every) * random.random()  # noqa: S311 - no secret
@@ -112,18 +127,20 @@ class Sweep:
             self._last_attempt = time.monotonic()
             try:
                 asyncio.run(self._attempt())
+                self._trouble = None
             except asyncio.CancelledError:
                 return
             except GivenUp as error:
-                log.warning("sweep given up", extra={"error": str(error)})
+                self._trouble = str(error)
+                log.warning("sweep given up", extra={"error": self._trouble})
             except ERRORS as error:
-                log.warning("sweep put off, redis is away", extra={"error": explain(error)})
+                self._trouble = explain(error)
+                log.warning("sweep put off, redis is away", extra={"error": self._trouble})
             except self._refusals as error:
                 if isinstance(error, REFUSALS):
                     self._refused = str(error)
-                log.warning(
-                    "sweep failed, the next one tries again", extra={"error": f"{type(error).__name__}: {error}"}
-                )
+                self._trouble = f"{type(error).__name__}: {error}"
+                log.warning("sweep failed, the next one tries again", extra={"error": self._trouble})
             self._thread.is_well()
             pause = self._pause()
 
@@ -167,6 +184,7 @@ class Sweep:
             await asyncio.gather(sweeping, keeping, return_exceptions=True)
         seconds = time.monotonic() - began
         metrics.sweep_seconds.observe(seconds)
+        self._last_round = (time.monotonic(), round(seconds, 3), found)
         if found:
             log.info("the sweep told what had been missed", extra={"count": found, "seconds": round(seconds, 3)})
 
@@ -184,6 +202,12 @@ class Sweep:
                 self._loop = self._task = None
 
 
+def _note(event: Event) -> None:
+    metrics.sweep_found.inc()
+    metrics.events_by_status[event.status].inc()
+    log.info("told", extra=logged(event))
+
+
 def of(settings: WorkerSettings, identity: str) -> Sweep | None:
     """The sweep of this worker; None when it is switched off."""
     if not settings.sweep_seconds:
@@ -199,7 +223,7 @@ def of(settings: WorkerSettings, identity: str) -> Sweep | None:
 
     async def one_round() -> int:
         try:
-            return await sweep_once(settings, trimming, told=lambda event: metrics.sweep_found.inc())
+            return await sweep_once(settings, trimming, told=_note)
         finally:
             metrics.dead_groups.set(len(trimming.dead))
 

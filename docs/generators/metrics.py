@@ -2,7 +2,8 @@
 
 from types import ModuleType
 
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
 
 from controller import metrics as controller
 from worker import metrics as worker
@@ -22,12 +23,18 @@ def page() -> str:
 
 
 def _rows(module: ModuleType) -> list[str]:
-    metrics = [one for one in vars(module).values() if isinstance(one, MetricWrapperBase)]
-    return [_row(one) for one in metrics if not one._labelvalues]  # else the child of one of them
+    metrics = [one for one in vars(module).values() if isinstance(one, Collector)]
+    return [_row(one) for one in metrics if not getattr(one, "_labelvalues", ())]  # else the child of one of them
 
 
-def _row(metric: MetricWrapperBase) -> str:
-    (family,) = metric.describe()
+def _row(metric: Collector) -> str:
+    (family,) = metric.describe()  # type: ignore[attr-defined] # all of ours have it
     name = family.name + ("_total" if family.type == "counter" else "")
-    labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+    labels = ", ".join(f"`{label}`" for label in _labels(metric, family))
     return f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
+
+
+def _labels(metric: Collector, family: Metric) -> tuple[str, ...]:
+    """A metric of the library's knows them itself; of our own collectors, what they collect."""
+    names: tuple[str, ...] = getattr(metric, "_labelnames", None) or getattr(family, "_labelnames", ())
+    return names

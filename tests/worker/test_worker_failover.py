@@ -44,8 +44,8 @@ def test_behind_sentinels_the_worker_goes_on_with_the_new_primary(
         watched.fail_over(kill=kill)
         tell(stream, "evaluation", completed("after"))
         until(lambda: "score after completed" in calls.calls and redis.is_done)
-        until(lambda: "broker is back" in worker.log and worker.get("/readyz")[0] == 200)
-        assert worker.log.count("broker is away, will be tried again") <= 3
+        until(lambda: worker.said("an outside system is back", system="broker") and worker.get("/readyz")[0] == 200)
+        assert len(worker.said("an outside system is away, will be tried again", system="broker")) <= 3
         assert "Connected to redis-sentinel://worker:" in worker.log
         for never in ("Traceback", "Unrecoverable", "ss;word", "ss%3Bword", "s3cret"):
             assert never not in worker.log

@@ -64,7 +64,10 @@ def test_readyz_says_what_a_system_that_is_away_says_and_livez_does_not_mind(pro
     assert get(probe, "/livez") == (200, "ok\n")
     presence.is_back()
     assert metrics.broker_up._value.get() == 1
-    assert [record.message for record in caplog.records] == ["broker is away, will be tried again", "broker is back"]
+    assert [(record.message, record.__dict__["system"]) for record in caplog.records] == [
+        ("an outside system is away, will be tried again", "broker"),
+        ("an outside system is back", "broker"),
+    ]
 
 
 def test_an_ailment_makes_a_worker_not_ready_either(probe) -> None:

@@ -47,7 +47,7 @@ def test_a_connection_that_is_reset_in_the_middle_of_a_task_costs_no_event_and_n
         in_the_middle(valkey, own_valkey, tmp_path, by=proxy.url) as (worker, calls, redis),
     ):
         proxy.cut()
-        until(lambda: "broker is back" in worker.log)
+        until(lambda: worker.said("an outside system is back", system="broker"))
         calls.open_gate("gate")
         until(lambda: all_are_handled(calls, redis))
         assert Counter(calls.calls).most_common(1)[0][1] == 1
@@ -83,11 +83,14 @@ def test_a_redis_that_is_killed_again_and_again_does_not_end_the_worker(
         until(lambda: calls.calls == ["score a completed"])
         # One task runs and another is waited for: which connection hears first that Redis is gone is left to chance.
         for _ in range(4):
-            before = worker.log.count("broker is back")
+            before = len(worker.said("an outside system is back", system="broker"))
             persistent_valkey.stop(kill=True)
             persistent_valkey.start()
             until(
-                lambda before=before: worker.log.count("broker is back") > before or worker.process.poll() is not None
+                lambda before=before: (
+                    len(worker.said("an outside system is back", system="broker")) > before
+                    or worker.process.poll() is not None
+                )
             )
         calls.open_gate("gate")
         until(lambda: redis.is_done)

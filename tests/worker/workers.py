@@ -1,6 +1,7 @@
 """Workers as real processes, and events told through the real Ledger. No conftest: its name would hide the root's."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -177,6 +178,11 @@ class Worker:
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    def said(self, event: str, **fields: object) -> list[dict[str, object]]:
+        """The lines of its log with this text and these fields."""
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith('{"time"')]
+        return [line for line in lines if line["event"] == event and fields.items() <= line.items()]
 
     def get(self, path: str) -> tuple[int, str]:
         """What it answers over HTTP; code 0 while it does not."""

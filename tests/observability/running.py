@@ -1,0 +1,138 @@
+"""Controller and worker as the processes that operators run, on devcluster and a real Valkey, and Jobs with different ends."""
+
+import json
+import os
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from demo.jobs import Cluster, Evaluation
+from jobcast.client import Client
+from testbed.valkey import valkey
+from tests.fates.stage import devcluster
+from tests.parts import Part, Parts
+
+R = TypeVar("R")
+
+HANDLERS = """
+from jobcast import on
+
+@on("completed")
+def score(event):
+    pass
+
+@on("failed", max_retries=0)
+def explain(event):
+    raise ValueError("no idea")
+"""
+EVALUATIONS = (
+    Evaluation("life-succeeds", "echo 42", "exits 0", "completed"),
+    Evaluation("life-fails-twice", "echo no; exit 3", "fails, is tried again, fails", "failed", {"backoffLimit": 1}),
+    Evaluation("life-is-deleted", "sleep 600", "is deleted while it runs", "cancelled"),
+)
+TOLD = {
+    "life-succeeds": ["running", "completed"],
+    "life-fails-twice": ["running", "failed"],
+    "life-is-deleted": ["running", "cancelled"],
+}
+
+
+def until(condition: Callable[[], R], timeout: float = 60.0) -> R:
+    """Wait until it is true; returns what it returned."""
+    deadline = time.monotonic() + timeout
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s; last: {result!r}"
+        time.sleep(0.02)
+    return result
+
+
+@dataclass
+class Running:
+    """The parts, and what they say of themselves."""
+
+    controller: Part
+    worker: Part
+    parts: Parts
+    redis_url: str
+
+    @staticmethod
+    def get(part: Part, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{part.port}{path}", timeout=5) as reply:
+            text: str = reply.read().decode()
+        return text
+
+    def status(self, part: Part) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(self.get(part, "/statusz"))
+        return said
+
+    @staticmethod
+    def lines(part: Part) -> list[str]:
+        """Everything that it wrote on stdout and stderr."""
+        return part.log.read_text().splitlines()
+
+    def records(self, part: Part) -> list[dict[str, Any]]:
+        """Its log. Fails on a line that is no JSON."""
+        return [json.loads(line) for line in self.lines(part)]
+
+
+@contextmanager
+def running(folder: Path, *, jobs: bool = True, **settings: str) -> Iterator[Running]:
+    """Both parts, ready; with `jobs`, after the EVALUATIONS have ended and were handled."""
+    (folder / "life_handlers.py").write_text(HANDLERS)
+    with valkey() as redis, devcluster(folder) as kubeconfig:
+        parts = Parts(
+            {
+                "REDIS_URL": redis.url,
+                "NAMESPACES": "default",
+                "KUBECONFIG": str(kubeconfig),
+                "LOG_FORMAT": "json",
+                "HANDLERS": "life_handlers",
+                "PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+                "SWEEP_SECONDS": "0.5",
+                "PYTHONWARNINGS": "ignore",  # that root should not run it
+                **settings,
+            },
+            folder,
+        )
+        try:
+            controller = parts.start_controller()
+            worker = parts.start_worker("--pool", "prefork", "--concurrency", "2")
+            controller.wait()
+            worker.wait()
+            made = Running(controller, worker, parts, redis.url)
+            if jobs:
+                run_all(made, kubeconfig)
+            yield made
+        finally:
+            parts.stop()
+
+
+def run_all(made: Running, kubeconfig: Path) -> None:
+    """Drive the EVALUATIONS to their ends, and wait until the worker has seen to them."""
+    cluster = Cluster(_server(kubeconfig))
+    with Client(made.redis_url) as jobcast, jobcast.follow("0") as feed:
+        for evaluation in EVALUATIONS:
+            cluster.create(evaluation, {})
+        ends: dict[str, str] = {}
+        for event in feed:
+            if event.eval_id == "life-is-deleted" and event.status == "running":
+                cluster.delete("life-is-deleted")
+            if event.status.is_terminal:
+                ends[event.eval_id] = event.status
+            if len(ends) == len(EVALUATIONS):
+                break
+    assert ends == {evaluation.name: evaluation.expected for evaluation in EVALUATIONS}
+    until(lambda: "jobcast_dead_letters_total 1.0" in made.get(made.worker, "/metrics"))
+    until(
+        lambda: 'jobcast_handler_seconds_count{handler="life_handlers.score"} 1.0' in made.get(made.worker, "/metrics")
+    )
+
+
+def _server(kubeconfig: Path) -> str:
+    config = json.loads(kubeconfig.read_text())
+    server: str = config["clusters"][0]["cluster"]["server"]
+    return server
