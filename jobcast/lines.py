@@ -27,6 +27,9 @@ class Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+        text = record.getMessage()
+        if record.name == "py.warnings":  # as logging.captureWarnings hands them on: several lines, with a path
+            text, fields["warning"] = "python warns", text.strip()
         time = stamp(datetime.fromtimestamp(record.created, UTC))
         trace = self.formatException(record.exc_info) if record.exc_info else None
         level = record.levelname.lower()
@@ -34,14 +37,12 @@ class Formatter(logging.Formatter):
             if trace:
                 fields["traceback"] = trace
             line = json.dumps(
-                {"time": time, "level": level, "event": record.getMessage(), "logger": record.name, **fields},
+                {"time": time, "level": level, "event": text, "logger": record.name, **fields},
                 default=str,
                 ensure_ascii=False,
             )
         else:
-            line = " ".join(
-                (f"{time} {level:<7} {record.getMessage()}", *(f"{name}={value}" for name, value in fields.items()))
-            )
+            line = " ".join((f"{time} {level:<7} {text}", *(f"{name}={value}" for name, value in fields.items())))
             line += f"\n{trace}" if trace else ""
         for secret in self._secrets:
             line = line.replace(secret, "***")

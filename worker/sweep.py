@@ -202,7 +202,8 @@ class Sweep:
                 self._loop = self._task = None
 
 
-def _note(event: Event) -> None:
+def note(event: Event) -> None:
+    """Of an event that the sweep told: counts it and says so, as the controller does of its own."""
     metrics.sweep_found.inc()
     metrics.events_by_status[event.status].inc()
     log.info("told", extra=logged(event))
@@ -223,7 +224,7 @@ def of(settings: WorkerSettings, identity: str) -> Sweep | None:
 
     async def one_round() -> int:
         try:
-            return await sweep_once(settings, trimming, told=_note)
+            return await sweep_once(settings, trimming, told=note)
         finally:
             metrics.dead_groups.set(len(trimming.dead))
 

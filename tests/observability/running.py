@@ -70,13 +70,10 @@ class Running:
         return said
 
     @staticmethod
-    def lines(part: Part) -> list[str]:
-        """Everything that it wrote on stdout and stderr."""
-        return part.log.read_text().splitlines()
-
-    def records(self, part: Part) -> list[dict[str, Any]]:
-        """Its log. Fails on a line that is no JSON."""
-        return [json.loads(line) for line in self.lines(part)]
+    def records(part: Part) -> list[dict[str, Any]]:
+        """All that it has written on stdout and stderr. Fails on a line that is no JSON."""
+        whole = part.log.read_text().split("\n")[:-1]  # what is being written just now is not
+        return [json.loads(line) for line in whole]
 
 
 @contextmanager
@@ -93,6 +90,7 @@ def running(folder: Path, *, jobs: bool = True, **settings: str) -> Iterator[Run
                 "HANDLERS": "life_handlers",
                 "PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
                 "SWEEP_SECONDS": "0.5",
+                "TAKEOVER_SECONDS": "1.5",  # six times in it the lag is looked at
                 "PYTHONWARNINGS": "ignore",  # that root should not run it
                 **settings,
             },
@@ -126,10 +124,10 @@ def run_all(made: Running, kubeconfig: Path) -> None:
             if len(ends) == len(EVALUATIONS):
                 break
     assert ends == {evaluation.name: evaluation.expected for evaluation in EVALUATIONS}
-    until(lambda: "jobcast_dead_letters_total 1.0" in made.get(made.worker, "/metrics"))
-    until(
-        lambda: 'jobcast_handler_seconds_count{handler="life_handlers.score"} 1.0' in made.get(made.worker, "/metrics")
-    )
+    handled = 'jobcast_handler_seconds_count{handler="life_handlers.score"} 1.0'
+    for line in ("jobcast_dead_letters_total 1.0", handled, 'jobcast_stream_lag{group="worker"} 0.0'):
+        until(lambda line=line: line in made.get(made.worker, "/metrics"))  # type: ignore[misc]
+    until(lambda: made.status(made.controller)["jobs"]["open"] == 0)
 
 
 def _server(kubeconfig: Path) -> str:

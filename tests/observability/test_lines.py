@@ -1,12 +1,20 @@
 """The logs of both parts: JSON lines of constant text, and one for each change of state of a Job."""
 
 import ast
+import json
+import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from jobcast.event import logged
+from jobcast.lines import Formatter
+from jobcast.wire import decode
 from tests.observability.running import TOLD, Running
+from worker import metrics, sweep
 
 ROOT = Path(__file__).parents[2]
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
@@ -78,6 +86,49 @@ def test_every_line_is_json_of_time_level_and_text_without_a_name_in_it(parts: R
             assert line["time"].endswith("Z")
             assert line["level"] in LEVELS
             assert not [name for name in TOLD if name in line["event"]]
+
+
+def test_what_python_warns_of_is_a_field_and_not_the_text() -> None:
+    record = logging.makeLogRecord(
+        {"name": "py.warnings", "levelname": "WARNING", "msg": "/a/b.py:1: UserWarning: odd\n"}
+    )
+    line = json.loads(Formatter(as_json=True).format(record))
+    assert (line["event"], line["warning"]) == ("python warns", "/a/b.py:1: UserWarning: odd")
+
+
+def test_a_library_that_complains_within_the_controller_does_so_in_json_and_shows_no_secret() -> None:
+    code = """
+import logging, warnings
+from controller.log import configure
+from controller.settings import ControllerSettings
+configure(ControllerSettings(log_format="json", redis_url="redis://:s3cr3t@here:1/0"))
+logging.getLogger("asyncio").error("task %s was lost: s3cr3t", "a", extra={"seconds": 3})
+logging.getLogger("jobcast.archive.folder").info("logs removed", extra={"count": 2})
+logging.getLogger("aiohttp").info("not worth a line")
+warnings.warn("odd")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=ROOT)
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [(line["level"], line["logger"]) for line in lines] == [
+        ("error", "asyncio"),
+        ("info", "jobcast.archive.folder"),
+        ("warning", "py.warnings"),
+    ]
+    assert (lines[0]["event"], lines[0]["seconds"], lines[1]["count"]) == ("task a was lost: ***", 3, 2)
+
+
+def test_what_the_sweep_tells_is_the_same_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    event = decode((ROOT / "tests" / "golden" / "failed.json").read_bytes())
+    before = metrics.sweep_found._value.get(), metrics.events_by_status[event.status]._value.get()
+    sweep.note(event)
+    (record,) = caplog.records
+    line = json.loads(Formatter(as_json=True).format(record))
+    assert (line["level"], line["event"]) == ("info", "told")
+    assert {key: line[key] for key in logged(event)} == logged(event)
+    assert {"job", "uid", "status"} <= logged(event).keys()
+    after = metrics.sweep_found._value.get(), metrics.events_by_status[event.status]._value.get()
+    assert [late - early for late, early in zip(after, before, strict=True)] == [1, 1]
 
 
 def test_the_worker_introduces_itself_in_a_line_and_not_with_a_banner(parts: Running) -> None:

@@ -47,7 +47,7 @@ def test_a_connection_that_is_reset_in_the_middle_of_a_task_costs_no_event_and_n
         in_the_middle(valkey, own_valkey, tmp_path, by=proxy.url) as (worker, calls, redis),
     ):
         proxy.cut()
-        until(lambda: worker.said("an outside system is back", system="broker"))
+        until(lambda: worker.back("broker"))
         calls.open_gate("gate")
         until(lambda: all_are_handled(calls, redis))
         assert Counter(calls.calls).most_common(1)[0][1] == 1
@@ -83,15 +83,10 @@ def test_a_redis_that_is_killed_again_and_again_does_not_end_the_worker(
         until(lambda: calls.calls == ["score a completed"])
         # One task runs and another is waited for: which connection hears first that Redis is gone is left to chance.
         for _ in range(4):
-            before = len(worker.said("an outside system is back", system="broker"))
+            before = worker.back("broker")
             persistent_valkey.stop(kill=True)
             persistent_valkey.start()
-            until(
-                lambda before=before: (
-                    len(worker.said("an outside system is back", system="broker")) > before
-                    or worker.process.poll() is not None
-                )
-            )
+            until(lambda before=before: worker.back("broker") > before or worker.process.poll() is not None)
         calls.open_gate("gate")
         until(lambda: redis.is_done)
         assert calls.calls == ["score a completed"]
@@ -105,7 +100,7 @@ def test_a_task_that_ends_while_redis_is_down_is_acknowledged_when_it_is_back(
     with in_the_middle(valkey, persistent_valkey, tmp_path) as (worker, calls, redis):
         persistent_valkey.stop(kill=True)
         calls.open_gate("gate")
-        until(lambda: "broker is away" in worker.log and "redis is away" in worker.log)
+        until(lambda: worker.away("broker") and worker.away("redis"))
         persistent_valkey.start()
         until(lambda: all_are_handled(calls, redis))
         assert calls.calls.count("score a completed") == 1

@@ -181,8 +181,16 @@ class Worker:
 
     def said(self, event: str, **fields: object) -> list[dict[str, object]]:
         """The lines of its log with this text and these fields."""
-        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith('{"time"')]
+        whole = self.log.split("\n")[:-1]  # what is being written just now is not
+        lines = [json.loads(line) for line in whole if line.startswith('{"time"')]
         return [line for line in lines if line["event"] == event and fields.items() <= line.items()]
+
+    def away(self, system: str) -> int:
+        """How often it said that this one is away."""
+        return len(self.said("an outside system is away, will be tried again", system=system))
+
+    def back(self, system: str) -> int:
+        return len(self.said("an outside system is back", system=system))
 
     def get(self, path: str) -> tuple[int, str]:
         """What it answers over HTTP; code 0 while it does not."""
