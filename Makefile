@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
 
-.PHONY: setup demo test check e2e bench chaos sabotages fuzz docs dist lock format clean
+.PHONY: setup demo test check e2e observability bench chaos sabotages fuzz docs dist lock format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make check   format, lint, types, import contracts"
 	@echo "make e2e     the end-to-end tests against the current kubeconfig context"
 	@echo "make bench   the benchmark table"
+	@echo "make observability: dashboard and alerts against a real Prometheus"
 	@echo "make fuzz    coverage-guided fuzzing of every decoder; SECONDS=600 altogether"
 	@echo "make chaos   the fault run against the current kubeconfig context; JOBS=500 FAULTS=40 SEED=1"
 	@echo "make sabotages: whether the fault run finds five mistakes that were made on purpose"
@@ -33,7 +34,7 @@ demo: setup
 
 # More processes than most machines have cores: tests wait more than they compute.
 test: setup
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not cluster and not chaos"
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not cluster and not chaos and not prometheus"
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -44,6 +45,11 @@ check: setup
 
 e2e: setup
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m cluster
+
+# Wants Debian's package `prometheus`, which brings promtool; a service of it need not run.
+observability: setup
+	@command -v promtool && command -v prometheus || { echo "Debian's package prometheus is needed"; exit 1; }
+	$(BIN)/python -m pytest -m prometheus tests/observability
 
 bench: setup
 	@$(BIN)/python -m benchmarks

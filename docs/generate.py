@@ -8,20 +8,21 @@ import json
 import sys
 from pathlib import Path
 
-from generators import asyncapi, commands, metrics, schemas, settings, survival
+from generators import alerts, asyncapi, commands, metrics, schemas, settings, survival
 
 DOCS = Path(__file__).resolve().parent
 SCHEMAS = Path("reference/schemas")
 
 
 def files() -> dict[Path, str]:
-    """By the place in docs, what is to stand there."""
+    """By the place as seen from docs, what is to stand there."""
     pages = {
         Path("settings.md"): settings.page(),
         Path("must-survive.md"): survival.page(),
         Path("reference/metrics.md"): metrics.page(),
         Path("reference/commands.md"): commands.page(),
         Path("reference/asyncapi.yaml"): asyncapi.document(),
+        Path("../k8s/components/prometheus/prometheusrule.yaml"): alerts.rule(),
     }
     for name, schema in schemas.files().items():
         pages[SCHEMAS / f"{name}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

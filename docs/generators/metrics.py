@@ -3,7 +3,7 @@
 from types import ModuleType
 
 from prometheus_client import Metric
-from prometheus_client.registry import Collector
+from prometheus_client.metrics import MetricWrapperBase
 
 from controller import metrics as controller
 from worker import metrics as worker
@@ -23,18 +23,18 @@ def page() -> str:
 
 
 def _rows(module: ModuleType) -> list[str]:
-    metrics = [one for one in vars(module).values() if isinstance(one, Collector)]
+    metrics = [one for one in vars(module).values() if isinstance(one, MetricWrapperBase | worker.Lags)]
     return [_row(one) for one in metrics if not getattr(one, "_labelvalues", ())]  # else the child of one of them
 
 
-def _row(metric: Collector) -> str:
-    (family,) = metric.describe()  # type: ignore[attr-defined] # all of ours have it
+def _row(metric: MetricWrapperBase | worker.Lags) -> str:
+    (family,) = metric.describe()
     name = family.name + ("_total" if family.type == "counter" else "")
     labels = ", ".join(f"`{label}`" for label in _labels(metric, family))
     return f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
 
 
-def _labels(metric: Collector, family: Metric) -> tuple[str, ...]:
-    """A metric of the library's knows them itself; of our own collectors, what they collect."""
+def _labels(metric: MetricWrapperBase | worker.Lags, family: Metric) -> tuple[str, ...]:
+    """A metric of the library's knows them itself; of a collector of ours, what it collects."""
     names: tuple[str, ...] = getattr(metric, "_labelnames", None) or getattr(family, "_labelnames", ())
     return names
