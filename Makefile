@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
 
-.PHONY: setup demo test check e2e observability bench chaos sabotages fuzz docs dist lock format clean
+.PHONY: setup demo test check e2e observability bench chaos sabotages fuzz docs site dist lock format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    six evaluation Jobs, told live, on this machine alone"
 	@echo "make test    every test that needs no cluster"
-	@echo "make check   format, lint, types, import contracts"
+	@echo "make check   format, lint, types, import contracts, documentation"
+	@echo "make site    the documentation, in site/"
 	@echo "make e2e     the end-to-end tests against the current kubeconfig context"
 	@echo "make bench   the benchmark table"
 	@echo "make observability: dashboard and alerts against a real Prometheus"
@@ -42,6 +43,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/generate.py --check
+	@$(MAKE) --no-print-directory site
 
 e2e: setup
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m cluster
@@ -81,6 +83,16 @@ $(FUZZ)/.ready: $(LOCK)
 docs: setup
 	$(BIN)/python docs/generate.py
 
+# The documentation as a site, in site/. MkDocs and its theme have an environment of their own: nobody else needs them.
+SITE := .venv-docs
+site: $(SITE)/.ready
+	@NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict --quiet
+
+$(SITE)/.ready: requirements-docs.lock
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
+	@touch $@
+
 # Wheel, sdist and the image's bill of materials, for a release.
 dist: setup
 	rm -rf dist
@@ -103,4 +115,4 @@ lock: setup
 		--custom-compile-command "make lock" --group docs --output-file requirements-docs.lock
 
 clean:
-	rm -rf $(VENV) $(FUZZ) .pytest_cache .mypy_cache .ruff_cache .hypothesis .demo dist
+	rm -rf $(VENV) $(FUZZ) $(SITE) site .pytest_cache .mypy_cache .ruff_cache .hypothesis .demo dist
