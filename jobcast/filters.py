@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from jobcast.event import Event, Status
+from jobcast.event import Event, Progress, Status
 
 OneOrMore: TypeAlias = str | Collection[str]
 PIPELINE_LABEL = "pipeline"
@@ -23,10 +23,12 @@ class Filter:
     """Empty is any."""
 
     def wants(self, event: Event) -> bool:
-        return (
-            event.status in self.statuses
-            and (not self.namespaces or event.job.namespace in self.namespaces)
-            and all(event.metadata.get(label) in values for label, values in self.labels.items())
+        return event.status in self.statuses and self.is_about(event)
+
+    def is_about(self, told: Event | Progress) -> bool:
+        """Whether it is of a Job that is meant, whatever its status."""
+        return (not self.namespaces or told.job.namespace in self.namespaces) and all(
+            told.metadata.get(label) in values for label, values in self.labels.items()
         )
 
     def unknown_labels(self, known: Collection[str]) -> list[str]:

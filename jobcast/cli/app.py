@@ -19,12 +19,12 @@ from jobcast.client.choice import Which
 from jobcast.client.group import END_OF_STREAM
 from jobcast.client.live import wanted
 from jobcast.client.since import when
+from jobcast.filters import Filter, filter_of
 
 app = typer.Typer(
     name="jobcast",
     help="What happens to evaluation Jobs on Kubernetes, as Jobcast tells it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # they show locals, and locals hold passwords
     rich_markup_mode="rich",
 )
@@ -45,10 +45,22 @@ def _common(
     pass
 
 
-@app.command(epilog="Example: jobcast watch --status failed --since 2h")
+@app.command(epilog="Example: jobcast watch --status failed --label pipeline=nightly --since 2h")
 def watch(
     status: Annotated[
         list[str] | None, typer.Option("--status", help="Only events of this status; may be repeated")
+    ] = None,
+    namespace: Annotated[
+        list[str] | None, typer.Option("--namespace", "-n", metavar="NAME", help="Only of Jobs there; may be repeated")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            "-l",
+            metavar="NAME=VALUE",
+            help="Only of Jobs with this label, of those that METADATA_LABELS lists (pipeline); may be repeated",
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -65,24 +77,41 @@ def watch(
 ) -> None:
     """Show events as they are told, until Ctrl-C.
 
-    Without --since it listens to the live channels: what is told while the
-    connection is down is not shown. With it, it reads the stream and misses
-    nothing. The progress of Jobs between their events is live only, and not
-    shown with --status. Fails when Redis cannot be reached at the start;
-    later it waits.
+    At a terminal it is a table, one row an evaluation, the latest change
+    first; elsewhere a line for each event.
+
+    Without --since, lines come from the live channels: what is told while the
+    connection is down is not shown. With it, and in the table, the stream is
+    read and nothing missed. The progress of Jobs between their events is live
+    only, and not shown with --status. Fails when Redis cannot be reached at
+    the start; later it waits.
     """
-    try:
-        statuses = wanted(status or ())
-    except ValueError as error:
-        raise wrong("--status", error) from None
+    meant = _filter(status, namespace, label)
     try:
         begin = when(since) if since not in (None, END_OF_STREAM) else since
     except ValueError as error:
         raise wrong("--since", error) from None
     redis = Redis.of(redis_url, prefix)
-    carry_out(
-        watch_.watch(redis, statuses, begin, json, progress=not status), redis, interrupted=0
-    )  # Ctrl-C is how it ends
+    wish = watch_.Wanted(meant, begin, progress=not status)
+    carry_out(watch_.watch(redis, wish, json), redis, interrupted=0)  # Ctrl-C is how it ends
+
+
+def _filter(status: list[str] | None, namespace: list[str] | None, label: list[str] | None) -> Filter:
+    """Ends the command with code 2 and a line when an option cannot be meant."""
+    labels: dict[str, list[str]] = {}
+    for one in label or ():
+        name, equals, value = one.partition("=")
+        if not (name and equals and value):
+            raise wrong("--label", f"{one[:100]!r} is not NAME=VALUE")
+        labels.setdefault(name, []).append(value)
+    try:
+        statuses = wanted(status or ())
+    except ValueError as error:
+        raise wrong("--status", error) from None
+    try:
+        return filter_of(statuses, labels, namespace or None)
+    except ValueError as error:
+        raise wrong("--namespace", error) from None
 
 
 @app.command(epilog="Example: jobcast get eval-42 --json")

@@ -5,6 +5,7 @@ import msgspec
 from jobcast.cli.output import complain, console, write_json
 from jobcast.cli.page import print_page
 from jobcast.cli.redis import Redis
+from jobcast.cli.work import patience
 from jobcast.client import Record
 from jobcast.wire import UNREADABLE
 
@@ -13,7 +14,7 @@ EXIT_NOT_FOUND = 1
 
 async def get(redis: Redis, eval_id: str, json: bool) -> int:
     """Shows the record. Raises ClientError, BrokenPipeError."""
-    async with redis.client() as jobcast:
+    async with redis.client() as jobcast, patience(f"asking Redis at {redis.where}"):
         record = await jobcast.get(eval_id)
     if record is None:
         complain(f"nothing is known of evaluation {eval_id!r} at {redis.where}, prefix {redis.prefix}")

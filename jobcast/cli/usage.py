@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobcast.cli.completion import evaluations
 from jobcast.cli.output import complain, harmless, silence
 from jobcast.cli.redis import Redis
 from jobcast.client import ClientError
@@ -29,7 +30,7 @@ Prefix = Annotated[
     typer.Option("--prefix", metavar="NAME", help="Of every key and channel. Default: KEY_PREFIX, else evaluation"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON, one object a line")]
-EvalId = Annotated[str, typer.Argument(metavar="EVAL", help="The evaluation's id")]
+EvalId = Annotated[str, typer.Argument(metavar="EVAL", help="The evaluation's id", autocompletion=evaluations)]
 
 
 def carry_out(command: Coroutine[Any, Any, int], redis: Redis, interrupted: int = EXIT_INTERRUPTED) -> None:

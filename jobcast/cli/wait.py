@@ -3,6 +3,7 @@
 from jobcast.cli.output import complain, console, print_line, write_json
 from jobcast.cli.redis import Redis
 from jobcast.cli.show import line
+from jobcast.cli.work import patience
 from jobcast.event import Status
 from jobcast.wire import encode
 
@@ -16,7 +17,8 @@ async def wait(redis: Redis, eval_id: str, timeout: float | None, json: bool) ->
     async with redis.client(redis.tell_trouble) as jobcast:
         await jobcast.ping()
         try:
-            end = await jobcast.wait(eval_id, timeout)
+            async with patience(f"waiting for the end of {eval_id}"):
+                end = await jobcast.wait(eval_id, timeout)
         except TimeoutError:
             complain(f"evaluation {eval_id!r} had not ended after {timeout:g} s")
             return EXIT_TIMEOUT

@@ -4,13 +4,34 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from jobcast.cli.output import harmless
+
 PATIENCE_SECONDS = 1.0
 """What takes longer shows how far it is."""
+
+
+@asynccontextmanager
+async def patience(what: str) -> AsyncIterator[None]:
+    """Says what is being waited for to whoever sits at standard error, once that takes longer than it should. Nothing is to
+    be written to the same terminal meanwhile."""
+    errors = Console(stderr=True)
+    if not errors.is_terminal:
+        yield
+        return
+    status = errors.status(harmless(what))
+    timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, status.start)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        status.stop()
 
 
 class Work:

@@ -9,6 +9,7 @@ import pytest
 
 from jobcast.wire import encode
 from tests.cli.conftest import Process
+from tests.cli.terminal import Terminal
 from tests.client.telling import Teller, event
 from tests.conftest import eventually
 
@@ -37,3 +38,11 @@ def test_it_gives_up_in_time_with_a_code_of_its_own(run: Run) -> None:
     result = run("wait", "42", "--timeout", "0.2")
     assert (result.returncode, result.stdout) == (124, "")
     assert result.stderr == "jobcast: evaluation '42' had not ended after 0.2 s\n"
+
+
+async def test_at_a_terminal_it_says_what_it_waits_for(environment: dict[str, str], teller: Teller) -> None:
+    async with Terminal(environment, "wait", "42") as terminal:
+        await terminal.shows("waiting for the end of 42")
+        await teller.tell(event("completed"))
+        await terminal.shows("completed 42")
+        assert "waiting" not in terminal.picture

@@ -1,8 +1,6 @@
 """jobcast watch, as a process."""
 
 import asyncio
-import os
-import pty
 import signal
 import subprocess
 from collections.abc import Callable
@@ -169,28 +167,3 @@ async def test_it_waits_for_a_redis_that_went_away_and_goes_on(
     assert await asyncio.wait_for(asyncio.to_thread(watch.stderr.readline), 15) == "jobcast: Redis is back\n"
     watch.send_signal(signal.SIGINT)
     assert (await ended(watch))[0] == 0
-
-
-async def test_it_ends_when_a_terminal_is_its_reader_and_lines_fit_it(
-    environment: dict[str, str], teller: Teller
-) -> None:
-    """At a terminal, one event is one line, cut at the edge, with colours."""
-    master, slave = pty.openpty()
-    await teller.tell(event("failed", output="x" * 300))
-    process = subprocess.Popen(  # noqa: ASYNC220 - takes milliseconds
-        [JOBCAST, "watch", "--since", "0"],
-        stdout=slave,
-        stderr=slave,
-        env=environment | {"TERM": "xterm", "COLUMNS": "100"},
-    )
-    os.close(slave)
-    try:
-        shown = await asyncio.wait_for(asyncio.to_thread(os.read, master, 65536), 15)
-        text = shown.decode()
-        assert "\x1b[1;31m" in text
-        assert "…" in text
-        assert text.count("\n") == 1
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(15)
-        os.close(master)
