@@ -269,6 +269,7 @@ _MEANINGS = {
     "NOAUTH": "REDIS_URL needs a password",
     "WRONGPASS": "the user name or password in REDIS_URL is wrong",
     "NOPERM": "the account in REDIS_URL lacks a permission",
+    "ACL failure": "the account in REDIS_URL lacks a permission",  # within a script
     "LOADING": "Redis is starting",
     "NOREPLICAS": "Redis may not write while its replicas are away",
     "MISCONF": "Redis cannot save to disk and refuses writes",

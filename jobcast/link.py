@@ -30,6 +30,7 @@ LOST = (
     "CLUSTERDOWN",
     "MASTERDOWN",
     "NOPERM",
+    "ACL failure",  # a permission again, of a command within a script
 )
 """Refusals that are about Redis and not about the command: wait, do not give the Job up."""
 

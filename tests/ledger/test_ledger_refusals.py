@@ -85,6 +85,11 @@ REFUSALS: dict[
         lambda server: command(server, "ACL", "SETUSER", "default", "+@all"),
         "lacks a permission",
     ),
+    "NOPERM within a script": (
+        lambda server: command(server, "ACL", "SETUSER", "default", "-xadd"),
+        lambda server: command(server, "ACL", "SETUSER", "default", "+@all"),
+        "lacks a permission",
+    ),
 }
 
 
