@@ -92,6 +92,11 @@ REGISTRY.register(stream_lag)
 events_by_status = {status: events.labels(status.value) for status in Status}
 
 
+def handler_is_there(handler: str) -> None:
+    """Show it before its first task has ended, which no rate would see otherwise."""
+    _of(handler)
+
+
 def handler_seconds(handler: str, seconds: float) -> None:
     _of(handler).observe(seconds)
 

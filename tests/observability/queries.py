@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,11 @@ def rules() -> list[dict[str, Any]]:
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
-def asked() -> Iterator[tuple[str, str]]:
+def asked() -> list[tuple[str, str]]:
     """Where each query stands, and the query."""
-    for panel in panels():
-        for target in panel["targets"]:
-            yield f"{panel['title']} {target['refId']}", target["expr"]
-    for annotation in dashboard()["annotations"]["list"]:
-        if "expr" in annotation:
-            yield annotation["name"], annotation["expr"]
-    for rule in rules():
-        yield rule["alert"], rule["expr"]
+    of_panels = [(f"{panel['title']} {one['refId']}", one["expr"]) for panel in panels() for one in panel["targets"]]
+    annotations = [(one["name"], one["expr"]) for one in dashboard()["annotations"]["list"] if "expr" in one]
+    return [*of_panels, *annotations, *((rule["alert"], rule["expr"]) for rule in rules())]
 
 
 def metrics_of(query: str) -> set[str]:

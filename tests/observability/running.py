@@ -56,8 +56,8 @@ class Running:
 
     controller: Part
     worker: Part
-    parts: Parts
     redis_url: str
+    cluster_url: str
 
     @staticmethod
     def get(part: Part, path: str) -> str:
@@ -101,17 +101,17 @@ def running(folder: Path, *, jobs: bool = True, **settings: str) -> Iterator[Run
             worker = parts.start_worker("--pool", "prefork", "--concurrency", "2")
             controller.wait()
             worker.wait()
-            made = Running(controller, worker, parts, redis.url)
+            made = Running(controller, worker, redis.url, _server(kubeconfig))
             if jobs:
-                run_all(made, kubeconfig)
+                run_all(made)
             yield made
         finally:
             parts.stop()
 
 
-def run_all(made: Running, kubeconfig: Path) -> None:
+def run_all(made: Running) -> None:
     """Drive the EVALUATIONS to their ends, and wait until the worker has seen to them."""
-    cluster = Cluster(_server(kubeconfig))
+    cluster = Cluster(made.cluster_url)
     with Client(made.redis_url) as jobcast, jobcast.follow("0") as feed:
         for evaluation in EVALUATIONS:
             cluster.create(evaluation, {})

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-COMPONENT = ROOT / "k8s" / "components" / "prometheus"
-RULES = COMPONENT / "rules.yaml"
+from tests.observability.queries import ROOT, RULES, rules
+
+COMPONENT = RULES.parent
 TESTS = Path(__file__).with_name("alerts")
 ALERTS = {
     "JobcastControllerDown",
@@ -21,13 +21,6 @@ ALERTS = {
     "JobcastDeadLetters",
     "JobcastSweepFindsMuch",
 }
-
-
-def rules() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
-    ]
-    return found
 
 
 def anchors(page: Path) -> set[str]:
