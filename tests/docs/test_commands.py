@@ -1,0 +1,155 @@
+"""Every command in README.md and the pages is run: here, as a reader would, unless a test of its page does that.
+
+Here there is a Redis with an evaluation that was told, eval-42, a cluster with a controller and a Job, my-job, and `redis-cli` is a few
+lines of Python. A command that is new is run as well, and fails if it does not work here.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from jobcast.event import Attempt, JobRef
+from testbed.valkey import ValkeyServer
+from tests.cli.operating import Stage, ago
+from tests.client.keeping import LogKeeper
+from tests.client.telling import Teller, event, telling_to
+from tests.docs.pages import ROOT, WHOLE, commands, left_over
+from tests.fates.stage import devcluster
+from tests.parts import Parts
+
+ENDLESS = ("redis-cli SUBSCRIBE", "redis-cli PSUBSCRIBE", "jobcast watch")
+"""They end with whoever looks on: enough that they show what is told."""
+LONGEST_SECONDS = 30.0
+REDIS_CLI = """#!{python}
+import os, sys
+import redis
+
+client = redis.Redis.from_url(os.environ["REDIS_URL"], decode_responses=True)
+verb, *rest = [word for word in sys.argv[1:] if not word.startswith("--")]
+if "--scan" in sys.argv:
+    print("\\n".join(client.scan_iter(verb)))
+elif verb.endswith("SUBSCRIBE"):
+    pubsub = client.pubsub()
+    getattr(pubsub, verb.lower())(*rest)
+    for message in pubsub.listen():
+        print(message["data"], flush=True)
+else:
+    print(client.execute_command(verb, *rest))
+"""
+
+
+@pytest.fixture
+async def reader(own_valkey: ValkeyServer, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+    """The environment that he has by the time he types one of them."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "redis-cli").write_text(REDIS_CLI.format(python=sys.executable))
+    (tools / "redis-cli").chmod(0o755)
+    with devcluster(tmp_path) as kubeconfig:
+        path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "REDIS_URL": own_valkey.url, "KUBECONFIG": str(kubeconfig)}
+        parts = Parts({**environment, "NAMESPACES": "*"}, tmp_path)
+        try:
+            await parts.controller()
+            yield environment
+        finally:
+            parts.stop()
+
+
+async def tell_of_eval_42(teller: Teller) -> None:
+    """Tried by two Jobs, the second of which had two attempts."""
+    for created, (job, pods) in enumerate((("eval-42-first-try", "a"), ("eval-42", "ab"))):
+        of = JobRef("default", job, f"uid-of-{job}")
+        await teller.tell(event("running", "eval-42", job=of), created=created)
+        keeper = LogKeeper(teller.ledger, of, "eval-42")
+        for pod in pods:
+            log = await keeper.keep(b"7\n", pod, "main")
+        if pod == "b":
+            await keeper.keep(b"no\n", pod, "agent")
+        attempts = [Attempt(pod=pod, container="main") for pod in pods]
+        await teller.tell(event("completed", "eval-42", job=of, log=log, attempts=attempts), created=created)
+
+
+def leave_work_of_a_handler(valkey: ValkeyServer) -> None:
+    """A dead letter, and something to replay."""
+    with redis.Redis(port=valkey.port, decode_responses=True) as client:
+        stage = Stage(client, "evaluation")
+        stage.announce("mine.score", age=-3600)  # nobody says so again while the commands run
+        stage.bury(at="1795168800000-0")
+        stage.tell(event("failed", "eval-43"), entry=ago(1))
+
+
+HELD = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "metadata": {"name": "my-job", "finalizers": ["jobcast.dev/outcome"]},
+    "spec": {
+        "suspend": True,
+        "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}},
+    },
+}
+
+
+@pytest.mark.timeout(300)  # some thirty starts of Python
+async def test_every_command_does_what_a_reader_expects(
+    reader: dict[str, str], own_valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    lines = left_over()
+    assert len(lines) > 20
+    (tmp_path / "held.json").write_text(json.dumps(HELD))
+    leave_work_of_a_handler(own_valkey)
+    async with telling_to(own_valkey.url, "evaluation") as teller:
+        await tell_of_eval_42(teller)
+        await run("kubectl create -f held.json", reader, tmp_path, teller)
+        for line in lines:
+            await run(line, reader, tmp_path, teller)
+
+
+async def run(line: str, environment: dict[str, str], folder: Path, teller: Teller) -> None:
+    """To its end, or until it shows what is told meanwhile. Fails with what it said."""
+    said = folder / "said"
+    with said.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-c", f"set -euo pipefail\n{line}"),
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        if not line.startswith(ENDLESS):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), LONGEST_SECONDS)
+            assert (code := process.returncode) == 0, f"{line}\nended with {code}:\n{said.read_text()}"
+            return
+        while "eval-" not in said.read_text():
+            assert process.returncode is None, f"{line}\nended:\n{said.read_text()}"
+            await teller.tell(event("failed", f"eval-{uuid.uuid4().hex[:8]}", metadata={"pipeline": "nightly"}))
+            await asyncio.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def test_pages_that_have_a_test_of_their_own_are_named_in_it() -> None:
+    for page, test in WHOLE.items():
+        if (ROOT / page).exists():
+            assert Path(page).name in (ROOT / test).read_text()
+
+
+def test_a_command_that_does_not_work_is_found() -> None:
+    page = "Text:\n\n    jobcast get nobody   # why\n\n```yaml\nnot: me\n```\n```sh\na \\\n  b\n# no\n```\n- item\n\n    not me\n"
+    assert commands(page) == ["jobcast get nobody   # why", "a b"]
