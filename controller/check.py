@@ -1,21 +1,14 @@
 """`python -m controller --check`: are the settings, the permissions, Redis and the log store such that it could work?"""
 
 import sys
-from typing import Any
 
 from controller.settings import ControllerSettings
 from jobcast.archive import ArchiveError, is_url, probe
 from jobcast.connection import ERRORS, connect, explain, masked
 from jobcast.keys import Keys
-from jobcast.kube import JOBS, PODS, Access, Api, KubeError, NoCluster, Resource
+from jobcast.kube import Access, Api, KubeError, NoCluster, needed
+from jobcast.parts import CONTROLLER
 from jobcast.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, watched_namespaces
-
-NEEDED: tuple[tuple[str, Resource[Any], str], ...] = (
-    *((verb, JOBS, "") for verb in ("get", "list", "watch")),
-    *((verb, PODS, "") for verb in ("list", "watch")),
-    ("get", PODS, "log"),
-)
-"""Every permission the controller uses, and with FINALIZER one more."""
 
 
 async def check(settings: ControllerSettings) -> int:
@@ -33,18 +26,16 @@ async def check(settings: ControllerSettings) -> int:
 
 async def _check_cluster(settings: ControllerSettings, access: Access) -> bool:
     is_good = True
-    needed = (*NEEDED, ("patch", JOBS, "")) if settings.finalizer else NEEDED
     async with Api(access) as api:
         try:
             _say("ok", f"cluster {access.host} answers: {await api.version()}")
             for namespace in watched_namespaces(settings, access.namespace) or (None,):
                 where = f"in {namespace}" if namespace else "in all namespaces"
-                for verb, resource, sub in needed:
-                    name = f"{resource.name}/{sub}" if sub else resource.name
-                    if not await api.may(verb, resource, namespace, sub):
+                for one in needed(CONTROLLER, finalizer=settings.finalizer):
+                    if not await api.may(one.verb, one.resource, namespace, one.subresource):
                         is_good = False
                         role = "Role" if namespace else "ClusterRole"
-                        _say("broken", f"may not {verb} {name} {where}: add it to the {role} of this account")
+                        _say("broken", f"may not {one} {where}: add it to the {role} of this account")
                 if is_good:
                     _say("ok", f"may list and watch jobs and pods and read logs {where}")
         except KubeError as error:

@@ -11,6 +11,7 @@ from jobcast.cli import get as get_
 from jobcast.cli import logs as logs_
 from jobcast.cli import wait as wait_
 from jobcast.cli import watch as watch_
+from jobcast.cli.doctor import doctor
 from jobcast.cli.jobs import finalizers, submit
 from jobcast.cli.operators import dead, lag, replay
 from jobcast.cli.redis import Redis
@@ -197,6 +198,7 @@ app.command(
     epilog="Example: jobcast submit --image busybox --eval-id eval-42 -- sh -c 'echo hi'",
     context_settings={"allow_interspersed_args": False},  # what follows the command is the command's
 )(submit)
+app.command(epilog="Example: jobcast doctor --namespace evals || echo something is broken")(doctor)
 app.command(epilog="Example: jobcast finalizers --namespace evals --remove")(finalizers)
 app.command(epilog="Example: jobcast replay --since 2h --status failed --handler score --dry-run")(replay)
 app.command(epilog="Example: jobcast lag --max 1000 || echo somebody is behind")(lag)

@@ -3,6 +3,7 @@
     access     where the cluster is and who we are (kubernetes-asyncio reads kubeconfig and service account)
     api        the requests
     decode     bytes to trimmed Jobs and Pods
+    permissions  what each part needs
     errors     what the API server answers when it does not do what was asked
 
 Nothing here retries: a watch is retried by its reflector, a Job by the workqueue, a log by its reader.
@@ -12,6 +13,7 @@ from jobcast.kube.access import Access, NoCluster, own_namespace
 from jobcast.kube.api import Api
 from jobcast.kube.decode import JOBS, PODS, Change, Page, Resource
 from jobcast.kube.errors import Expired, Forbidden, Invalid, KubeError, NotFound, Throttled, Unauthorized, Unreachable
+from jobcast.kube.permissions import Permission, needed
 
 __all__ = [
     "JOBS",
@@ -26,9 +28,11 @@ __all__ = [
     "NoCluster",
     "NotFound",
     "Page",
+    "Permission",
     "Resource",
     "Throttled",
     "Unauthorized",
     "Unreachable",
+    "needed",
     "own_namespace",
 ]

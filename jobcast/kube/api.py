@@ -72,6 +72,11 @@ class Api:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
+    @property
+    def skew(self) -> float:
+        """Seconds that the cluster's clock is ahead of ours, by the Date header of its last answer. For telling, not deciding."""
+        return self._skew
+
     def now(self) -> str:
         """The cluster's time, RFC 3339 to the second, by the Date header of its last answer. For telling, not deciding."""
         return datetime.fromtimestamp(time.time() + self._skew, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -91,6 +96,10 @@ class Api:
             if not page.next:
                 return
             params["continue"] = page.next
+
+    async def listed(self, resource: Resource[Any], namespace: str | None, selector: str) -> bytes:
+        """The first page of the list as the API server wrote it."""
+        return await self._read(_path(resource, namespace), {"labelSelector": selector, "limit": str(PAGE_SIZE)})
 
     async def watch(
         self,
@@ -207,16 +216,19 @@ class Api:
         # What is no time is a complaint of the kubelet's in place of a log.
         return time.decode() if separator and time[:1].isdigit() else ""
 
-    async def may(self, verb: str, resource: Resource[Any], namespace: str | None, subresource: str = "") -> bool:
-        """Whether our own account may do this, by a SelfSubjectAccessReview."""
+    async def may(
+        self, verb: str, resource: Resource[Any], namespace: str | None, subresource: str = "", *, user: str = ""
+    ) -> bool:
+        """Whether our own account may do this, by a SelfSubjectAccessReview; or that of `user`, which not everybody may ask."""
         group = resource.group.split("/")[1] if resource.group.startswith("apis/") else ""
         attributes = {"verb": verb, "group": group, "resource": resource.name, "subresource": subresource}
-        review = {
-            "kind": "SelfSubjectAccessReview",
-            "apiVersion": "authorization.k8s.io/v1",
-            "spec": {"resourceAttributes": attributes | ({"namespace": namespace} if namespace else {})},
-        }
-        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        kind = "SubjectAccessReview" if user else "SelfSubjectAccessReview"
+        asked: dict[str, Any] = {"resourceAttributes": attributes | ({"namespace": namespace} if namespace else {})}
+        if user:
+            # Of a ServiceAccount also what all of its kind may.
+            asked |= {"user": user, "groups": ["system:authenticated", "system:serviceaccounts"]}
+        review = {"kind": kind, "apiVersion": "authorization.k8s.io/v1", "spec": asked}
+        path = f"/apis/authorization.k8s.io/v1/{kind.lower()}s"
         async with self._open(path, {}, body=msgspec.json.encode(review)) as response:
             with _as_unreachable():
                 answer = await response.read()

@@ -1,0 +1,103 @@
+"""The API server: whether it answers, what the parts' accounts may do there, and which Jobs are watched."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from jobcast.doctor.finding import Finding, broken, ok, unknown, warning
+from jobcast.kube import JOBS, Api, Forbidden, KubeError, NotFound, needed
+
+MOST_COUNTED = 10_000
+"""Jobs: twenty pages, a second or two."""
+
+
+class Watched(NamedTuple):
+    """What an installation looks at."""
+
+    namespaces: tuple[str, ...] | None
+    """None is all of them."""
+    selector: str
+    finalizer: bool
+    home: str
+    """The namespace that its own Pods are in."""
+
+    @property
+    def each(self) -> tuple[str | None, ...]:
+        return self.namespaces or (None,)
+
+
+async def reachable(api: Api) -> list[Finding]:
+    """Raises KubeError."""
+    version = await api.version()
+    skew = api.skew
+    return [
+        ok("cluster", f"{api.access.host} answers, Kubernetes {version}"),
+        ok("clocks", f"the API server's clock is {skew:+.0f} s from this machine's; nothing is decided by either"),
+    ]
+
+
+async def permissions(api: Api, watched: Watched, accounts: Mapping[str, str]) -> list[Finding]:
+    """`accounts` are the ServiceAccounts of the parts, by kind; of our own account where there are none. Raises KubeError."""
+    found = []
+    for kind, account in accounts.items() or {"controller": ""}.items():
+        found += await _of(api, watched, kind, f"system:serviceaccount:{watched.home}:{account}" if account else "")
+    return found
+
+
+async def _of(api: Api, watched: Watched, kind: str, user: str) -> list[Finding]:
+    who = f"the {kind}'s account" if user else "this account"
+    found, missing = [], []
+    for namespace in watched.each:
+        where = f"in {namespace}" if namespace else "in all namespaces"
+        role = "Role and RoleBinding" if namespace else "ClusterRole and ClusterRoleBinding"
+        for one in needed(kind, finalizer=watched.finalizer):
+            try:
+                may = await api.may(one.verb, one.resource, namespace, one.subresource, user=user)
+            except (Forbidden, NotFound):
+                hint = "ask as who may create subjectaccessreviews, or run doctor in the Pod"
+                return [unknown("permissions", f"what {who} may do cannot be asked", hint)]
+            if not may:
+                missing.append(str(one))
+                todo = f"add it to the {role} jobcast-{kind} (k8s/base/rbac.yaml)"
+                found.append(broken("permissions", f"{who} may not {one} {where}", todo))
+    if not missing:
+        all_of_it = ", ".join(map(str, needed(kind, finalizer=watched.finalizer)))
+        found.append(ok("permissions", f"{who} may {all_of_it}"))
+    return found
+
+
+async def selection(api: Api, watched: Watched) -> list[Finding]:
+    """How many Jobs are watched. Raises KubeError."""
+    count = 0
+    for namespace in watched.each:
+        count += await _count(api, namespace, watched.selector)
+    where = ", ".join(watched.namespaces) if watched.namespaces else "all namespaces"
+    if count:
+        more = "at least " if count >= MOST_COUNTED else ""
+        return [ok("jobs", f"LABEL_SELECTOR {watched.selector} selects {more}{count} Jobs in {where}")]
+    for namespace in watched.each:
+        async with contextlib.aclosing(api.pages(JOBS, namespace, "", limit=1)) as pages:
+            others = (await anext(pages)).items
+        if others:
+            text = f"LABEL_SELECTOR {watched.selector} selects no Job in {where}, and there are others, as {others[0].name}"
+            return [warning("jobs", text, "label the Jobs, or change LABEL_SELECTOR")]
+    return [ok("jobs", f"there are no Jobs in {where} yet")]
+
+
+async def _count(api: Api, namespace: str | None, selector: str) -> int:
+    count = 0
+    async with contextlib.aclosing(api.pages(JOBS, namespace, selector)) as pages:
+        async for page in pages:
+            count += len(page.items)
+            if count >= MOST_COUNTED:
+                break
+    return count
+
+
+def explained(error: Exception) -> tuple[str, str]:
+    """For `examined`."""
+    if isinstance(error, Forbidden):
+        return str(error), "use an account that may, or ask whoever runs the cluster"
+    if isinstance(error, KubeError):
+        return str(error), "see whether kubectl reaches it: kubectl version"
+    return f"{type(error).__name__}: {error}", "please report it"

@@ -1,0 +1,143 @@
+"""Our own Pods: which there are, under which accounts they run, and why one does not start."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from jobcast.doctor.finding import Finding, broken, ok, warning
+from jobcast.kube import PODS, Api, Unreachable
+
+SELECTOR = "app.kubernetes.io/name=jobcast"
+COMPONENT = "app.kubernetes.io/component"
+CRASHES = 3
+"""Restarts that are no accident any more."""
+_TODO = {
+    "CreateContainerConfigError": "make what is missing: kubectl create secret generic jobcast-redis"
+    " --from-literal=REDIS_URL=redis://…",
+    "ErrImagePull": "see whether the node can pull the image: its name, and imagePullSecrets",
+    "ImagePullBackOff": "see whether the node can pull the image: its name, and imagePullSecrets",
+    "ErrImageNeverPull": "bring the image to the node, or let it be pulled",
+    "InvalidImageName": "correct the image's name",
+    "Unschedulable": "make room: see kubectl describe pod",
+}
+
+
+class _Struct(msgspec.Struct, frozen=True, rename="camel"):
+    """Fields that are not named here are skipped."""
+
+
+class _Meta(_Struct, frozen=True):
+    name: str = ""
+    namespace: str = ""
+    labels: dict[str, str] = {}
+    deletion_timestamp: str | None = None
+
+
+class _Spec(_Struct, frozen=True):
+    service_account_name: str = ""
+
+
+class _Waiting(_Struct, frozen=True):
+    reason: str = ""
+    message: str = ""
+
+
+class _State(_Struct, frozen=True):
+    waiting: _Waiting | None = None
+
+
+class _Container(_Struct, frozen=True):
+    name: str = ""
+    ready: bool = False
+    restart_count: int = 0
+    state: _State = _State()
+
+
+class _Condition(_Struct, frozen=True):
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+class _Status(_Struct, frozen=True):
+    phase: str = ""
+    conditions: list[_Condition] = []
+    init_container_statuses: list[_Container] = []
+    container_statuses: list[_Container] = []
+
+
+class Pod(_Struct, frozen=True):
+    metadata: _Meta
+    spec: _Spec = _Spec()
+    status: _Status = _Status()
+
+    @property
+    def component(self) -> str:
+        return self.metadata.labels.get(COMPONENT, "")
+
+    @property
+    def is_ready(self) -> bool:
+        return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
+
+    @property
+    def trouble(self) -> tuple[str, str] | None:
+        """Why it does not start or does not stay: reason and message. None where nobody says."""
+        for container in (*self.status.init_container_statuses, *self.status.container_statuses):
+            if (waiting := container.state.waiting) and waiting.reason not in (
+                "",
+                "ContainerCreating",
+                "PodInitializing",
+            ):
+                return waiting.reason, waiting.message
+            if not container.ready and container.restart_count >= CRASHES:
+                return "CrashLoopBackOff", f"container {container.name} was restarted {container.restart_count} times"
+        for condition in self.status.conditions:
+            if condition.type == "PodScheduled" and condition.status == "False":
+                return condition.reason, condition.message
+        return None
+
+
+class _Pods(_Struct, frozen=True):
+    items: list[Pod] = []
+
+
+_decoder = msgspec.json.Decoder(_Pods)
+
+
+async def ours(api: Api, namespace: str) -> list[Pod]:
+    """Those of Jobcast in that namespace. Raises KubeError."""
+    try:
+        pods = _decoder.decode(await api.listed(PODS, namespace, SELECTOR)).items
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreachable(f"the list of Pods is not a list: {error}") from error
+    return [pod for pod in pods if pod.metadata.deletion_timestamp is None]
+
+
+def accounts(pods: Sequence[Pod]) -> dict[str, str]:
+    """The ServiceAccounts of the controllers and of the workers."""
+    kinds = ("controller", "worker")
+    return {pod.component: pod.spec.service_account_name or "default" for pod in pods if pod.component in kinds}
+
+
+def findings(pods: Sequence[Pod], namespace: str) -> list[Finding]:
+    if not pods:
+        todo = "kubectl apply -k k8s/, or say with --namespace where it is installed"
+        return [warning("pods", f"no Pod of Jobcast is in {namespace}", todo)]
+    found = []
+    for component in sorted({pod.component for pod in pods}):
+        alike = [pod for pod in pods if pod.component == component]
+        ready = sum(pod.is_ready for pod in alike)
+        if ready == len(alike):
+            found.append(ok("pods", f"{component}: {ready} of {len(alike)} ready"))
+        found += [_unready(pod) for pod in alike if not pod.is_ready]
+    return found
+
+
+def _unready(pod: Pod) -> Finding:
+    name = pod.metadata.name
+    logs = f"kubectl logs -n {pod.metadata.namespace} {name}"
+    if pod.trouble is None:
+        return broken("pods", f"{name} is not ready ({pod.status.phase})", f"its /readyz and its log say why: {logs}")
+    reason, message = pod.trouble
+    return broken("pods", f"{name} does not start: {reason}: {message}", _TODO.get(reason, f"{logs} --previous"))

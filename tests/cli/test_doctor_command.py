@@ -1,0 +1,271 @@
+"""jobcast doctor: each thing that may be wrong has its line, with what to do; and it ends whatever hangs."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from devcluster import DevCluster, Fault
+from jobcast import __version__
+from jobcast.doctor import pods
+from jobcast.parts import SCRIPT, Part, announcing
+from testbed.valkey import ValkeyServer
+from tests.api import Api, client, evaluation
+from tests.cli.conftest import JOBCAST
+from tests.cli.operating import Stage, ago
+from tests.client.telling import event
+
+Found = list[dict[str, str]]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+NOTHING = {"KUBECONFIG": "/dev/null/none"}
+
+
+@pytest.fixture
+async def api(tmp_path: Path, environment: dict[str, str]) -> AsyncIterator[Api]:
+    """A cluster that the command finds."""
+    async with DevCluster() as cluster, client(cluster.url, None, {}, cluster) as api:
+        cluster.write_kubeconfig(tmp_path / "kubeconfig")
+        environment["KUBECONFIG"] = str(tmp_path / "kubeconfig")
+        environment["NAMESPACES"] = api.namespace
+        yield api
+
+
+def of(found: Found, about: str) -> list[str]:
+    return [f"{one['verdict']}: {one['text']}" for one in found if one["about"] == about]
+
+
+def examined(call: Run, *arguments: str, code: int = 1, **more: str) -> Found:
+    """Of Redis alone; no controller is there, which is broken."""
+    result = call("doctor", "--json", *arguments, **NOTHING, **more)
+    assert (result.returncode, result.stderr) == (code, ""), result
+    found: Found = json.loads(result.stdout)
+    return found
+
+
+async def looked(environment: dict[str, str], *arguments: str) -> Found:
+    """Of everything; the command as a process, since this one has a cluster to run."""
+    process = await asyncio.create_subprocess_exec(
+        JOBCAST, "doctor", "--json", *arguments, env=environment, stdout=-1, stderr=-1
+    )
+    out, error = await asyncio.wait_for(process.communicate(), 30)
+    assert not error, error
+    found: Found = json.loads(out)
+    return found
+
+
+def announce(stage: Stage, kind: str = "controller", name: str = "c", **more: Any) -> None:
+    part = Part(
+        **{"kind": kind, "name": name, "version": __version__, "namespaces": ("evals",), "selector": "app=x", **more}
+    )
+    stage.client.eval(SCRIPT, 1, stage.keys.parts, *announcing(part))
+
+
+def test_all_is_well_where_all_is_well(call: Run, stage: Stage) -> None:
+    announce(stage)
+    announce(stage, name="c2")
+    announce(stage, "worker", "w")
+    found = examined(call, code=2)  # there is no cluster to be found
+    assert of(found, "parts") == [
+        f"ok: controller: 2 there, version {__version__}, app=x in evals",
+        f"ok: worker: 1 there, version {__version__}, app=x in evals",
+    ]
+    assert of(found, "dead letters") == ["ok: none"]
+    assert of(found, "stream") == ["ok: it has no consumer groups yet"]
+    assert of(found, "account") == [
+        "ok: account default may read (subscriber), tell (controller), handle (worker), replay (operator)"
+    ]
+    assert of(found, "redis")[0].startswith("ok: it answers, valkey ")
+    assert of(found, "kubeconfig")[0].startswith("broken: no kubeconfig at /dev/null/none")
+    assert stage.client.keys(f"{{{stage.keys.prefix}}}:*") == [stage.keys.parts], "it has only looked"
+
+
+def test_nobody_being_there_is_said_with_when_somebody_was(call: Run, stage: Stage) -> None:
+    announce(stage, "worker", "w")
+    seen = int(stage.client.time()[0]) - 90  # type: ignore[index,operator]
+    gone = {"kind": "controller", "name": "c", "version": "1", "seen": seen}
+    stage.client.hset(stage.keys.parts, "controller:c", json.dumps(gone))
+    (controller, worker) = of(examined(call, code=2), "parts")
+    assert controller.startswith("broken: no controller is there; c was last there 9")
+    assert worker.startswith("ok: worker: 1 there")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"selector": "app=y"}, "two installations share this prefix: controller c watches app=x in evals, worker w"),
+        ({"version": "99.0.0"}, f"an older controller ({__version__}, c) runs beside a newer worker (99.0.0, w)"),
+        ({"version": "0.0.1"}, f"an older worker (0.0.1, w) runs beside a newer controller ({__version__}, c)"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_named(call: Run, stage: Stage, more: dict[str, str], said: str) -> None:
+    announce(stage)
+    announce(stage, "worker", "w", **more)
+    assert of(examined(call, code=2), "parts")[-1].startswith(f"warning: {said}")
+
+
+def test_groups_and_dead_letters_are_said(call: Run, stage: Stage) -> None:
+    stage.tell(event("running"), entry=ago(7200))
+    stage.client.xgroup_create(stage.keys.events, "dead", id="0")
+    stage.client.xgroup_create(stage.keys.events, "slow", id="0")
+    stage.client.xgroup_create(stage.keys.events, "well", id="$")
+    stage.client.xreadgroup("slow", "one", {stage.keys.events: ">"})
+    stage.bury()
+    found = examined(call, code=2)
+    dead, slow, well = of(found, "stream")
+    assert dead == "warning: group dead of events is dead, 1 unread, 0 pending: the stream is trimmed without it"
+    assert slow.startswith("warning: group slow of events is behind: 0 unread, 1 pending, the oldest given 72")
+    assert well == "ok: group well of events: 0 unread, 0 pending"
+    assert of(found, "dead letters") == ["warning: 1 events were given up on"]
+
+
+def test_a_redis_that_forgets_or_is_no_primary_is_broken(call: Run, own_valkey: ValkeyServer) -> None:
+    ask = own_valkey.ask
+    url = {"REDIS_URL": own_valkey.url}
+    assert of(examined(call, code=2, **url), "persistence") == [
+        "warning: no append-only file: a restart forgets what was acknowledged since the last snapshot, or all"
+    ]
+    ask("CONFIG", "SET", "appendonly", "yes", "maxmemory-policy", "allkeys-lru", "maxmemory", "1000000000")
+    found = examined(call, code=2, **url)
+    assert of(found, "persistence") == ["ok: append-only file is on"]
+    assert of(found, "memory") == ["broken: maxmemory-policy is allkeys-lru: a full Redis throws away what was told"]
+    ask("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+    assert of(examined(call, code=2, **url), "memory")[0].startswith("warning: maxmemory-policy is volatile-ttl")
+    used = ask("INFO", "memory")["used_memory"]
+    ask("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", str(int(used / 0.9)))
+    assert "of maxmemory is used" in of(examined(call, code=2, **url), "memory")[0]
+    ask("REPLICAOF", "127.0.0.1", "1")
+    assert "broken: it is a replica, which takes no writes" in of(examined(call, code=2, **url), "redis")
+
+
+def test_a_wrong_password_and_a_redis_that_is_away_are_said_once(call: Run, own_valkey: ValkeyServer) -> None:
+    own_valkey.ask("ACL", "SETUSER", "default", "resetpass", ">right")
+    where = f"127.0.0.1:{own_valkey.port}"
+    for url, said in (
+        (f"redis://:hunter2@{where}", "the user name or password in REDIS_URL is wrong"),
+        (own_valkey.url, "REDIS_URL needs a password"),
+        ("redis://127.0.0.1:1", "127.0.0.1:1: Error"),
+    ):
+        found = examined(call, code=2, REDIS_URL=url)
+        assert [one["about"] for one in found] == ["kubeconfig", "redis"]
+        assert said in found[1]["text"]
+        assert "hunter2" not in str(found)
+
+
+def test_an_account_that_may_not_look_is_told_what_is_unknown(call: Run, own_valkey: ValkeyServer) -> None:
+    own_valkey.ask("ACL", "SETUSER", "some", "on", ">pw", "-@all", "+hgetall", "+xread", "~*")
+    found = examined(call, code=2, REDIS_URL=f"redis://some:pw@127.0.0.1:{own_valkey.port}")
+    assert of(found, "account")[0] == (
+        "ok: this account may read (subscriber); not tell (controller), handle (worker), replay (operator)"
+    )
+    assert of(found, "redis") == [
+        "ok: it answers",
+        "unknown: version, persistence and memory: this account may not ask (INFO)",
+    ]
+    assert {one["verdict"] for one in found if one["about"] in ("stream", "parts", "dead letters", "clocks")} == {
+        "unknown"
+    }
+    own_valkey.ask("ACL", "SETUSER", "some", "-hgetall", "-xread", "+info")
+    assert of(examined(call, code=2, REDIS_URL=f"redis://some:pw@127.0.0.1:{own_valkey.port}"), "account")[
+        0
+    ].startswith("broken: this account may nothing that anybody needs; refused: read (subscriber): HGETALL, XREAD")
+
+
+def test_a_wrong_setting_is_a_line_and_code_2(call: Run) -> None:
+    result = call("doctor", NAMESPACES="No_Name")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "NAMESPACES" in result.stderr
+
+
+async def test_the_cluster_is_looked_at_permission_by_permission(api: Api, environment: dict[str, str]) -> None:
+    await api.create(evaluation("one"))
+    found = await looked(environment, "--namespace", api.namespace)
+    assert of(found, "cluster")[0].startswith("ok: http://127.0.0.1:")
+    assert of(found, "jobs") == [f"ok: LABEL_SELECTOR app=evaluation selects 1 Jobs in {api.namespace}"]
+    assert of(found, "permissions") == [
+        "ok: this account may get jobs, list jobs, watch jobs, list pods, watch pods, get pods/log"
+    ]
+    assert of(found, "pods") == [f"warning: no Pod of Jobcast is in {api.namespace}"]
+    assert api.devcluster is not None
+    api.devcluster.faults.add(Fault(kind="status", code=403, verb="watch", resource="jobs", times=None))
+    found = await looked({**environment, "LABEL_SELECTOR": "app=none"}, "--namespace", api.namespace)
+    assert of(found, "permissions") == [f"broken: this account may not watch jobs in {api.namespace}"]
+    (jobs,) = of(found, "jobs")
+    assert jobs.startswith("warning: LABEL_SELECTOR app=none selects no Job in")
+    assert jobs.endswith("as one")
+
+
+SOON = "doctor.examined.__defaults__ = (0.5,); doctor.REDIS_SECONDS = (0.5, 0.5)"
+"""In place of eight seconds."""
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (
+            {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "jobcast-redis" not found'}},
+            'CreateContainerConfigError: secret "jobcast-redis" not found',
+        ),
+        ({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}}, "ImagePullBackOff: Back-off"),
+        ({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}}, "CrashLoopBackOff: back-off 40s"),
+    ],
+)
+def test_a_pod_that_does_not_start_says_why(status: dict[str, Any], said: str) -> None:
+    pod = {
+        "metadata": {"name": "p", "namespace": "n", "labels": {pods.COMPONENT: "controller"}},
+        "status": {"phase": "Pending", "containerStatuses": [{"name": "controller", "state": status}]},
+    }
+    (finding,) = pods.findings([msgspec.convert(pod, pods.Pod)], "n")
+    assert finding.verdict == "broken"
+    assert finding.text == f"p does not start: {said}"
+    assert finding.todo
+
+
+def test_whatever_hangs_it_ends_within_ten_seconds(environment: dict[str, str], tmp_path: Path) -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        port = mute.getsockname()[1]
+        config = {
+            "current-context": "x",
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+            "clusters": [{"name": "x", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+            "users": [{"name": "x", "user": {"token": "t"}}],
+        }
+        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        given = environment | {"KUBECONFIG": str(tmp_path / "kubeconfig"), "REDIS_URL": f"redis://127.0.0.1:{port}"}
+        code = f"import jobcast.cli.doctor as doctor; {SOON}; from jobcast.cli import main; main()"
+        began = time.monotonic()
+        result = subprocess.run(
+            [sys.executable, "-c", code, "doctor", "--json"], env=given, capture_output=True, text=True, timeout=30
+        )
+    found = json.loads(result.stdout)
+    assert time.monotonic() - began < 10
+    assert result.returncode == 1
+    assert of(found, "cluster") == ["broken: no answer within 0.5 s"]
+    assert of(found, "redis") == ["broken: no answer within 0.5 s"]
+
+
+def test_without_what_a_cluster_needs_redis_is_looked_at_all_the_same(
+    environment: dict[str, str], valkey: ValkeyServer
+) -> None:
+    code = "import sys; sys.modules['aiohttp'] = None; from jobcast.cli import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "doctor", "--json"], env=environment, capture_output=True, text=True, timeout=30
+    )
+    found = json.loads(result.stdout)
+    assert of(found, "cluster") == ["warning: it was not looked at: what is needed for it is not installed"]
+    assert of(found, "redis")[0].startswith("ok: it answers")
+
+
+def test_people_get_a_line_each_and_what_to_do_below(call: Run) -> None:
+    result = call("doctor", **NOTHING)
+    assert "broken  parts        no controller is there\n" in result.stdout
+    assert "                     → kubectl get pods -l app.kubernetes.io/component=controller\n" in result.stdout
