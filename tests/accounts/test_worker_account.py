@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 from jobcast.connection import connect, connect_plain
 from jobcast.keys import Keys
@@ -38,6 +39,8 @@ def waits_for_its_retry(event):
     raise RuntimeError("not yet")
 """
 KEYS = Keys(PREFIX)
+OLDER = {"&/0.celeryev/worker.*"}
+"""Redis 7 lets subscribe to a pattern only when the account has that very one; Valkey 9, when it has a wider one."""
 
 
 async def test_the_account_suffices_and_each_of_its_rules_is_needed(
@@ -54,7 +57,21 @@ async def test_the_account_suffices_and_each_of_its_rules_is_needed(
         "WORKER_HTTP_PORT": str(port := free_port()),
         "HTTP_HOST": "127.0.0.1",
     }
-    command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-P", "threads", "-c", "2", "-n", "w@here"]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "worker",
+        "worker",
+        "-P",
+        "threads",
+        "-c",
+        "2",
+        "-n",
+        "w@here",
+        "-E",
+    ]
     with recording(accounts.admin_url, "worker") as made:
         worker = Part("worker", command, environment, port, tmp_path, "/readyz")
         try:
@@ -64,6 +81,8 @@ async def test_the_account_suffices_and_each_of_its_rules_is_needed(
             await eventually(lambda: admin.xlen(KEYS.dead) == 1)
             admin.xadd(KEYS.replays, admin.xrange(KEYS.events)[0][1])
             await eventually(lambda: admin.xlen(KEYS.replays) == 0)
+            with Celery("operator", broker=accounts.admin_url, set_as_current=False) as operator:
+                assert await asyncio.to_thread(operator.control.ping, ["w@here"], 20, limit=1)
         finally:
             worker.stop()
             assert accounts.refusals("worker") == [], worker.log.read_text()
@@ -73,7 +92,7 @@ async def test_the_account_suffices_and_each_of_its_rules_is_needed(
         monkeypatch.setattr("worker.group.FORGET_AFTER", -1)
         await rarely(url)
     broken = broken_without(admin, rules_of("worker"), made.kinds())
-    assert not " ".join(rule for rule, what in broken.items() if not what)
+    assert {rule for rule, what in broken.items() if not what} == OLDER
     assert accounts.refusals("worker") == []
 
 
