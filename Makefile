@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
 
-.PHONY: setup demo test check e2e observability bench chaos sabotages fuzz docs site dist lock format clean
+.PHONY: setup demo test check e2e observability bench chaos sabotages fuzz docs site dist image lock format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -98,6 +98,12 @@ dist: setup
 	rm -rf dist
 	$(BIN)/python -m hatchling build --directory dist
 	$(BIN)/python -m release.sbom > dist/jobcast.cdx.json
+
+# With the version and the commit on it. BUILD="podman build" for whoever has no docker.
+BUILD ?= docker build
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' jobcast/__init__.py)
+image:
+	$(BUILD) --tag jobcast:$(VERSION) --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) .
 
 format: setup
 	$(BIN)/ruff format .

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 from typer.testing import CliRunner
 
 from jobcast import __version__
 from jobcast.cli.app import app
 
+ROOT = Path(__file__).parents[2]
 NOT_INSTALLED = """
 import importlib.metadata
 
@@ -28,3 +30,8 @@ def test_the_worker_tells_the_version_of_a_jobcast_that_is_not_installed() -> No
 def test_the_command_says_its_version() -> None:
     said = CliRunner().invoke(app, ["--version"])
     assert (said.exit_code, said.output) == (0, f"jobcast {__version__}\n")
+
+
+def test_the_image_is_built_with_the_version() -> None:
+    said = subprocess.run(["make", "--dry-run", "image"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"docker build --tag jobcast:{__version__} --build-arg VERSION={__version__} --build-arg REVISION=" in said
