@@ -6,7 +6,7 @@ import yaml
 
 from generators import schemas
 from jobcast import __version__
-from jobcast.event import Status
+from jobcast.event import Progress, Status
 
 Part = dict[str, Any]
 SCHEMAS = "#/components/schemas/{name}"
@@ -45,7 +45,7 @@ PARAMETERS = {
 
 
 def _parts() -> tuple[Part, Part, Part, Part]:
-    types = (*schemas.EVENTS.values(), schemas.event.Progress)
+    types = (*schemas.EVENTS.values(), Progress)
     found = schemas.described(types, SCHEMAS)
     by_name = {name: one.__name__ for name, one in schemas.EVENTS.items()} | {"progress": "Progress"}
     messages = {name: _message(name, f"What comes over the channel {name}", of) for name, of in by_name.items()}

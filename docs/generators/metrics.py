@@ -36,5 +36,4 @@ def _row(metric: MetricWrapperBase | worker.Lags) -> str:
 
 def _labels(metric: MetricWrapperBase | worker.Lags, family: Metric) -> tuple[str, ...]:
     """A metric of the library's knows them itself; of a collector of ours, what it collects."""
-    names: tuple[str, ...] = getattr(metric, "_labelnames", None) or getattr(family, "_labelnames", ())
-    return names
+    return tuple(getattr(metric, "_labelnames", ()) or getattr(family, "_labelnames", ()))

@@ -157,7 +157,7 @@ def _docstrings() -> dict[tuple[str, str], str]:
 
 def _docstrings_of(node: ast.ClassDef) -> Iterable[tuple[str, str]]:
     for before, after in zip(node.body, node.body[1:], strict=False):
-        target = before.target if isinstance(before, ast.AnnAssign) else None
+        target: ast.expr | None = before.target if isinstance(before, ast.AnnAssign) else None
         if isinstance(before, ast.Assign):
             target = before.targets[0]
         if isinstance(target, ast.Name) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
