@@ -36,7 +36,7 @@ def _section(name: str, command: Any) -> Iterator[str]:
     options = [one for one in command.params if one.param_type_name == "option" and not one.hidden]
     yield f"`{' '.join([name, *map(_argument, arguments), *(['[OPTIONS]'] if options else [])])}`"
     yield ""
-    yield from (line.strip("\b") for line in (command.help or "").splitlines())
+    yield from (line.strip("\b").replace("\\[", "[") for line in (command.help or "").splitlines())
     if command.epilog:
         yield from ("", *_example(command.epilog))
     if arguments or options:

@@ -50,7 +50,7 @@ def doctor(
     line is ok, warning, broken, or unknown where this account may not look.
     Looks only, and ends within ten seconds. Which Jobs: NAMESPACES and
     LABEL_SELECTOR, as the parts read them. The cluster needs the extra
-    jobcast[controller]. Exit code 1 when something is broken, 2 when a
+    jobcast\\[controller]. Exit code 1 when something is broken, 2 when a
     setting is wrong.
     """
     redis = Redis.of(redis_url, prefix)

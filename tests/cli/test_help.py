@@ -50,9 +50,11 @@ def test_every_option_says_what_it_is_for(path: tuple[str, ...]) -> None:
         assert getattr(parameter, "help", None), f"{parameter.name} of {' '.join(path)}"
 
 
-def test_help_names_the_extra_in_full(call: Call) -> None:
-    for command in ("submit", "logs", "finalizers"):
-        assert "jobcast[controller]" in call(command, "--help").stdout
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_takes_no_word_for_markup(call: Call, path: tuple[str, ...]) -> None:
+    words = (COMMANDS[path].help or "").replace("\\[", "[").split()
+    shown = call(*path[1:], "--help", COLUMNS="200").stdout.split()
+    assert [word for word in words if word not in shown] == []
 
 
 def test_it_says_which_version_it_is(call: Call) -> None:
