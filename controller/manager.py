@@ -28,6 +28,7 @@ from controller.lifecycle import Grace, Part, running
 from controller.neighbourhood import Neighbourhood, ourselves
 from controller.pulse import Pulse
 from controller.report import Report
+from controller.rights import Rights
 from controller.scope import Scope
 from controller.selection import Selection
 from controller.settings import ControllerSettings
@@ -223,6 +224,7 @@ class Controller:
         self._report.hearing = hearing
         neighbourhood = Neighbourhood(self._ledger, ourselves(self._settings, self._access, self._ledger.identity))
         selection = Selection(self._api, self._store, self._scopes, self._settings.label_selector)
+        rights = self._report.rights = Rights(self._api, self._scopes, finalizer=self._settings.finalizer)
         self._report.neighbours, self._report.selection = neighbourhood.neighbours, selection
         tasks = {
             "redis": self._ledger.watch_epoch,
@@ -233,6 +235,7 @@ class Controller:
             "pulse": Pulse(self._store, self._queue, self._scopes).run,
             "neighbourhood": neighbourhood.run,
             "selection": selection.run,
+            "rights": rights.run,
         }
         async with self._supervisor.running(tasks):
             yield

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from controller.hearing import Hearing
+from controller.rights import Rights
 from controller.scope import Scope
 from controller.selection import Selection
 from controller.store import Store
@@ -35,6 +36,7 @@ class Report:
         self.hearing: Hearing | None = None
         self.neighbours = Neighbours()
         self.selection: Selection | None = None
+        self.rights: Rights | None = None
         self._stopping = stopping
         self._supervisor = supervisor
         self._scopes = scopes
@@ -67,7 +69,8 @@ class Report:
     def warnings(self) -> list[str]:
         """What is wrong around us. We do our work all the same, so that it makes nothing unready."""
         warning = self.selection.warning if self.selection else None
-        return [*self.neighbours.misfits, *([warning] if warning else [])]
+        missing = self.rights.missing if self.rights else []
+        return [*missing, *self.neighbours.misfits, *([warning] if warning else [])]
 
     def status(self) -> dict[str, Any]:
         """For people."""

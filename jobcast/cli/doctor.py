@@ -15,7 +15,7 @@ from jobcast.cli.usage import EXIT_FAILED, EXIT_WRONG_USAGE, Json, Prefix, Redis
 from jobcast.cli.work import patience
 from jobcast.connection import connect, explain
 from jobcast.doctor import Finding, Verdict, account, examined, installed, server, streams
-from jobcast.doctor.finding import LIMIT_SECONDS, Check, Explain, broken, warning
+from jobcast.doctor.finding import LIMIT_SECONDS, Check, Explain, broken, unknown, warning
 from jobcast.keys import Keys
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ async def _cluster(settings: "CoreSettings | None", namespace: str | None) -> Se
         text = "it was not looked at: what is needed for it is not installed"
         return [warning("cluster", text, "pip install 'jobcast[controller]'")]
     from jobcast.doctor import cluster, pods
-    from jobcast.kube import Access, Api, NoCluster, own_namespace
+    from jobcast.kube import Access, Api, Forbidden, NoCluster, own_namespace
     from jobcast.settings import watched_namespaces
 
     try:
@@ -104,10 +104,13 @@ async def _cluster(settings: "CoreSettings | None", namespace: str | None) -> Se
 
     async def of_pods() -> Sequence[Finding]:
         """Our Pods, and with them what their accounts may do."""
-        ours = await pods.ours(api, home)
+        try:
+            ours = await pods.ours(api, home)
+            seen = pods.findings(ours, home)
+        except Forbidden:
+            ours, seen = [], [unknown("pods", f"this account may not list the Pods in {home}")]
         is_pod = own_namespace() is not None
-        may = await cluster.permissions(api, watched, {} if is_pod else pods.accounts(ours))
-        return [*may, *pods.findings(ours, home)]
+        return [*await cluster.permissions(api, watched, {} if is_pod else pods.accounts(ours)), *seen]
 
     async with Api(access) as api:
         checks: dict[str, Check] = {

@@ -1,4 +1,5 @@
-"""What a controller notices of who works beside it, and of Jobs that its selector leaves out: it says so, and works on."""
+"""What a controller notices of who works beside it, of Jobs that its selector leaves out, and of permissions that it lacks: it
+says so, and works on."""
 
 import json
 
@@ -16,6 +17,8 @@ from tests.controller.world import Replica, World
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("controller.neighbourhood.EVERY_SECONDS", 0.02)
     monkeypatch.setattr("controller.selection.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("controller.rights.FIRST_SECONDS", 0.02)
+    monkeypatch.setattr("controller.rights.LOOK_SECONDS", 0.02)
 
 
 async def parts_of(replica: Replica) -> list[str]:
@@ -92,3 +95,24 @@ async def test_a_selector_that_leaves_out_every_job_is_said(world: World) -> Non
             await eventually(is_well)
     found = [line["event"] for line in logs if line["event"].startswith("the selector")]
     assert found == ["the selector selects nothing", "the selector selects something"]
+
+
+async def test_a_permission_that_is_missed_by_few_jobs_only_is_said_before(world: World) -> None:
+    said = f"this account may not patch jobs in {world.namespace}: add it to the Role"
+    world.fault("status", code=403, verb="patch", resource="jobs", times=None)
+    with capture_logs() as logs:
+        async with world.controller(finalizer=True) as replica:
+
+            async def is_said() -> bool:
+                return await replica.get("/readyz") == (200, f"ok\nwarning: {said}\n")
+
+            await eventually(is_said)
+            world.cluster.faults.clear()
+
+            async def is_well() -> bool:
+                return await replica.get("/readyz") == (200, "ok\n")
+
+            await eventually(is_well)
+    found = [line for line in logs if "permission is missing" in line["event"]]
+    assert [line["event"] for line in found] == ["a permission is missing", "no permission is missing any more"]
+    assert found[0]["why"] == said
