@@ -88,7 +88,7 @@ async def _cluster(settings: "CoreSettings | None", namespace: str | None) -> Se
         text = "it was not looked at: what is needed for it is not installed"
         return [warning("cluster", text, "pip install 'jobcast[controller]'")]
     from jobcast.doctor import cluster, pods
-    from jobcast.kube import Access, Api, Forbidden, NoCluster, own_namespace
+    from jobcast.kube import Access, Api, Forbidden, NoCluster
     from jobcast.settings import watched_namespaces
 
     try:
@@ -109,8 +109,7 @@ async def _cluster(settings: "CoreSettings | None", namespace: str | None) -> Se
             seen = pods.findings(ours, home)
         except Forbidden:
             ours, seen = [], [unknown("pods", f"this account may not list the Pods in {home}")]
-        is_pod = own_namespace() is not None
-        return [*await cluster.permissions(api, watched, {} if is_pod else pods.accounts(ours)), *seen]
+        return [*await cluster.permissions(api, watched, pods.accounts(ours)), *seen]
 
     async with Api(access) as api:
         checks: dict[str, Check] = {

@@ -10,6 +10,9 @@ from jobcast.kube import JOBS, Api, Forbidden, KubeError, NotFound, needed
 MOST_COUNTED = 10_000
 """Jobs: twenty pages, a second or two."""
 
+ACCOUNTS = {"controller": "jobcast-controller", "worker": "jobcast-worker"}
+"""As k8s/base/rbac.yaml calls them."""
+
 
 class Watched(NamedTuple):
     """What an installation looks at."""
@@ -37,11 +40,23 @@ async def reachable(api: Api) -> list[Finding]:
 
 
 async def permissions(api: Api, watched: Watched, accounts: Mapping[str, str]) -> list[Finding]:
-    """`accounts` are the ServiceAccounts of the parts, by kind; of our own account where there are none. Raises KubeError."""
+    """`accounts` are the ServiceAccounts of the parts, by kind. Who is one of them asks of itself, and so does who finds
+    none. Raises KubeError."""
     found = []
-    for kind, account in accounts.items() or {"controller": ""}.items():
+    for kind, account in (await _asked(api, watched.home, accounts)).items():
         found += await _of(api, watched, kind, f"system:serviceaccount:{watched.home}:{account}" if account else "")
     return found
+
+
+async def _asked(api: Api, home: str, accounts: Mapping[str, str]) -> Mapping[str, str]:
+    try:
+        me = await api.whoami()
+    except (Forbidden, NotFound):
+        me = ""
+    for kind, account in {**ACCOUNTS, **accounts}.items():
+        if me == f"system:serviceaccount:{home}:{account}":
+            return {kind: ""}
+    return accounts or {"controller": ""}
 
 
 async def _of(api: Api, watched: Watched, kind: str, user: str) -> list[Finding]:

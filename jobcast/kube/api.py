@@ -234,6 +234,17 @@ class Api:
                 answer = await response.read()
         return bool((_object(answer).get("status") or {}).get("allowed"))
 
+    async def whoami(self) -> str:
+        """Our user name, `system:serviceaccount:<namespace>:<name>` of a Pod. Servers before 1.28 raise NotFound."""
+        review = {"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1"}
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        async with self._open(path, {}, body=msgspec.json.encode(review)) as response:
+            with _as_unreachable():
+                answer = _object(await response.read())
+        status = answer.get("status")
+        user = status.get("userInfo") if isinstance(status, dict) else None
+        return str(user.get("username", "")) if isinstance(user, dict) else ""
+
     async def version(self) -> str:
         """The server's version, `v1.34.2`; the cheapest sign that it is there."""
         answer = _object(await self._read("/version", {}))

@@ -160,6 +160,8 @@ async def test_without_one_permission_the_worker_says_which(
         await one_vanishes(own_valkey, cluster)
     part = parts.start_worker(KUBECONFIG=str(kubeconfig), SWEEP_SECONDS="0.5", LOG_WAIT_SECONDS="1")
     await OF_THE_WORKER[missing](part, cluster, told)
+    said = f"broken: this account may not {named(missing)} in {cluster.namespace}"
+    assert await doctor(kubeconfig, own_valkey) == [said]
 
 
 async def test_with_all_of_them_both_do_their_work_and_nothing_is_missed(
@@ -176,5 +178,6 @@ async def test_with_all_of_them_both_do_their_work_and_nothing_is_missed(
     assert readyz(controller) == "ok\n"
     may = "get jobs, list jobs, watch jobs, list pods, watch pods, get pods/log, patch jobs"
     assert await doctor(kubeconfig, own_valkey, FINALIZER="true") == [f"ok: this account may {may}"]
+    assert "watch" not in (await doctor(of_the_worker, own_valkey, FINALIZER="true"))[0]
     for part in (controller, worker):
         assert "forbidden" not in part.log.read_text()
