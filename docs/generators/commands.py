@@ -5,6 +5,7 @@ from typing import Any
 
 from typer.main import get_command
 
+from generators.tables import cell
 from jobcast.cli.app import app
 
 
@@ -42,11 +43,11 @@ def _section(name: str, command: Any) -> Iterator[str]:
     if arguments or options:
         yield from ("", "| option | what |", "| --- | --- |")
     for one in arguments:
-        yield f"| `{_argument(one)}` | {_cell(one.help or '')} |"
+        yield f"| {cell(f'`{_argument(one)}`')} | {cell(one.help or '')} |"
     for one in options:
         names = ", ".join([*one.opts, *one.secondary_opts])
         takes = "" if one.is_flag else f" {one.metavar or one.name.upper()}"
-        yield f"| `{_cell(names + takes)}` | {_cell(one.help or '')} |"
+        yield f"| {cell(f'`{names}{takes}`')} | {cell(one.help or '')} |"
 
 
 def _argument(one: Any) -> str:
@@ -56,7 +57,3 @@ def _argument(one: Any) -> str:
 
 def _example(epilog: str) -> list[str]:
     return [f"    {line.removeprefix('Example:').strip()}" for line in epilog.splitlines() if line.strip()]
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

@@ -6,6 +6,7 @@ from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from controller import metrics as controller
+from generators.tables import cell
 from worker import metrics as worker
 
 
@@ -31,7 +32,7 @@ def _row(metric: MetricWrapperBase | worker.Lags) -> str:
     (family,) = metric.describe()
     name = family.name + ("_total" if family.type == "counter" else "")
     labels = ", ".join(f"`{label}`" for label in _labels(metric, family))
-    return f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
+    return f"| `{name}` | {family.type} | {labels} | {cell(family.documentation)} |"
 
 
 def _labels(metric: MetricWrapperBase | worker.Lags, family: Metric) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from pydantic_core import PydanticUndefined
 
 from controller.settings import ControllerSettings
+from generators.tables import cell
 from jobcast.settings import CoreSettings
 from worker.settings import WorkerSettings
 
@@ -32,5 +33,5 @@ def page() -> str:
                 if isinstance(default, tuple)
                 else str(default)
             )
-            lines.append(f"| `{name.upper()}` | `{shown}` | {field.description} |")
+            lines.append(f"| `{name.upper()}` | `{shown}` | {cell(field.description or '')} |")
     return "\n".join(lines) + "\n"
