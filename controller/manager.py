@@ -76,6 +76,8 @@ class Controller:
         self._queue = Workqueue()
         self._store = Store()
         self._scopes: list[Scope] = []
+        self._said: set[str] = set()
+        """What was wrong with Redis since it answered last: each is told once, for they may take turns."""
         self._report = Report(
             stopping=self._stopping,
             supervisor=self._supervisor,
@@ -293,8 +295,10 @@ class Controller:
     def _redis_trouble(self, trouble: str | None) -> None:
         metrics.redis_up.set(trouble is None)
         if trouble is None:
+            self._said.clear()
             log.info("redis answers", redis=masked(self._settings.redis_url))
-        else:
+        elif trouble not in self._said:
+            self._said.add(trouble)
             log.warning("redis does not answer", redis=masked(self._settings.redis_url), why=trouble)
 
 

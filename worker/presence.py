@@ -24,15 +24,16 @@ class Presence:
         self.trouble: str | None = "not reached yet"
         """What an operator is told; None while all is well."""
         self._up = up
-        self._has_been_away = False
+        self._said: set[str] = set()
+        """The troubles since it was well, each of which is told once: they may take turns several times a second."""
 
     def is_away(self, error: Exception) -> None:
         """It does not answer, or refuses."""
         self._up.set(0)
         trouble = _OF_A_PIPELINE.sub("", explain(error))
-        if trouble != self.trouble:
-            self.trouble = trouble
-            self._has_been_away = True
+        self.trouble = trouble
+        if trouble not in self._said:
+            self._said.add(trouble)
             log.warning(
                 "an outside system is away, will be tried again", extra={"system": self.system, "error": trouble}
             )
@@ -43,6 +44,6 @@ class Presence:
             return
         self.trouble = None
         self._up.set(1)
-        if self._has_been_away:
-            self._has_been_away = False
+        if self._said:
+            self._said.clear()
             log.info("an outside system is back", extra={"system": self.system})

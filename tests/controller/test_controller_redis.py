@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from controller import workers
 from jobcast import reconcile
@@ -380,3 +381,11 @@ async def test_a_row_that_somebody_broke_costs_nobody_else_anything(world: World
         assert await replica.is_ready()
         await world.redis.delete(row)
         await world.until("broken", "completed")
+
+
+async def test_troubles_that_take_turns_are_each_told_once(world: World) -> None:
+    async with world.controller() as replica:
+        with capture_logs() as lines:
+            for trouble in ("refused", "mute", "refused", "mute", None, "refused", None):
+                replica.controller._redis_trouble(trouble)
+    assert [line.get("why") for line in lines if "redis" in line["event"]] == ["refused", "mute", None, "refused", None]

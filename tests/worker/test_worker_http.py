@@ -57,6 +57,7 @@ def test_readyz_says_what_a_system_that_is_away_says_and_livez_does_not_mind(pro
     assert get(probe, "/readyz") == (200, "ok\n")
     assert not caplog.records  # that it was reached at all is no news
     for _ in range(3):
+        presence.is_away(redis.ConnectionError("refused"))
         presence.is_away(redis.ResponseError("Command # 1 (SADD \x06\x16 a) of pipeline caused error: MISCONF no disk"))
         assert metrics.broker_up._value.get() == 0
     code, text = get(probe, "/readyz")
@@ -65,6 +66,7 @@ def test_readyz_says_what_a_system_that_is_away_says_and_livez_does_not_mind(pro
     presence.is_back()
     assert metrics.broker_up._value.get() == 1
     assert [(record.message, record.__dict__["system"]) for record in caplog.records] == [
+        ("an outside system is away, will be tried again", "broker"),
         ("an outside system is away, will be tried again", "broker"),
         ("an outside system is back", "broker"),
     ]
