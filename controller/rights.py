@@ -23,7 +23,7 @@ class Rights:
 
     def __init__(self, api: Api, scopes: Sequence[Scope], *, finalizer: bool) -> None:
         self.missing: list[str] = []
-        """Each with what to do."""
+        """A line for each namespace, with what to do."""
         self._api = api
         self._scopes = scopes
         self._needed = needed(CONTROLLER, finalizer=finalizer)
@@ -37,12 +37,17 @@ class Rights:
             await asyncio.sleep(LOOK_SECONDS * max(1.0, len(self._scopes) / 10))
 
     async def _look(self) -> list[str]:
-        return [
-            f"this account may not {one} {_where(scope.jobs.namespace)}"
-            for scope in self._scopes
-            for one in self._needed
-            if not await self._api.may(one.verb, one.resource, scope.jobs.namespace, one.subresource)
-        ]
+        lines = []
+        for scope in self._scopes:
+            namespace = scope.jobs.namespace
+            missing = [
+                str(one)
+                for one in self._needed
+                if not await self._api.may(one.verb, one.resource, namespace, one.subresource)
+            ]
+            if missing:
+                lines.append(f"this account may not {', '.join(missing)} {_where(namespace)}")
+        return lines
 
     def _note(self, missing: list[str]) -> None:
         for one in missing:
