@@ -85,10 +85,10 @@ $(FUZZ)/.ready: $(LOCK)
 docs: setup
 	$(BIN)/python docs/generate.py
 
-# The documentation as a site, in site/. MkDocs and its theme have an environment of their own: nobody else needs them.
+# The documentation as a site, in site/. Not with --quiet: warnings that are not shown are not counted either. MkDocs and its theme have an environment of their own: nobody else needs them.
 SITE := .venv-docs
 site: $(SITE)/.ready
-	@NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict --quiet
+	@said=$$(NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict 2>&1) || { echo "$$said"; exit 1; }
 
 $(SITE)/.ready: requirements-docs.lock
 	$(PYTHON) -m venv $(SITE)
