@@ -35,7 +35,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local /usr/local
 COPY --from=build /app /app
-RUN ldconfig
+# Celery warns of a user without a name.
+RUN ldconfig && groupadd --gid 10001 jobcast && useradd --uid 10001 --gid 10001 --no-create-home jobcast
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="jobcast" \
