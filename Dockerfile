@@ -35,7 +35,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local /usr/local
 COPY --from=build /app /app
-# Celery warns of a user without a name.
+# Without a name, Celery warns of the user, and a node takes root's group for its.
 RUN ldconfig && groupadd --gid 10001 jobcast && useradd --uid 10001 --gid 10001 --no-create-home jobcast
 ARG VERSION=dev
 ARG REVISION=unknown
