@@ -1,6 +1,6 @@
 # One image for controller and worker, of what they need to run: no compiler, no pip, no devcluster, not root. Everything that is
 # not Debian's comes from the lock, its hashes checked.
-#   docker build -t jobcast:dev --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" .
+#   make image     tagged and labelled with the version, from jobcast/__init__.py
 FROM python:3.11-slim-bookworm AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends binutils \

@@ -34,4 +34,5 @@ def test_the_command_says_its_version() -> None:
 
 def test_the_image_is_built_with_the_version() -> None:
     said = subprocess.run(["make", "--dry-run", "image"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert 'org.opencontainers.image.version="$VERSION"' in (ROOT / "Dockerfile").read_text()
     assert f"docker build --tag jobcast:{__version__} --build-arg VERSION={__version__} --build-arg REVISION=" in said
