@@ -144,11 +144,12 @@ OF_THE_WORKER: dict[tuple[str, str], Effect] = {
     ("list", "batch/jobs"): no_sweep,
     ("list", "pods"): no_sweep,
     ("get", "pods/log"): no_log,
+    FINALIZER: not_held,
 }
 
 
 def test_every_permission_of_the_workers_role_has_its_test() -> None:
-    assert set(WORKER) == set(OF_THE_WORKER)
+    assert {*WORKER, FINALIZER} == set(OF_THE_WORKER)
 
 
 @pytest.mark.parametrize("missing", OF_THE_WORKER, ids=named)
@@ -158,10 +159,11 @@ async def test_without_one_permission_the_worker_says_which(
     kubeconfig = await account(cluster, "worker", [one for one in WORKER if one != missing], tmp_path)
     if missing == ("get", "batch/jobs"):
         await one_vanishes(own_valkey, cluster)
-    part = parts.start_worker(KUBECONFIG=str(kubeconfig), SWEEP_SECONDS="0.5", LOG_WAIT_SECONDS="1")
+    finalizer = {"FINALIZER": "true"} if missing == FINALIZER else {}
+    part = parts.start_worker(KUBECONFIG=str(kubeconfig), SWEEP_SECONDS="0.5", LOG_WAIT_SECONDS="1", **finalizer)
     await OF_THE_WORKER[missing](part, cluster, told)
     said = f"broken: this account may not {named(missing)} in {cluster.namespace}"
-    assert await doctor(kubeconfig, own_valkey) == [said]
+    assert await doctor(kubeconfig, own_valkey, **finalizer) == [said]
 
 
 async def test_with_all_of_them_both_do_their_work_and_nothing_is_missed(
@@ -181,3 +183,14 @@ async def test_with_all_of_them_both_do_their_work_and_nothing_is_missed(
     assert "watch" not in (await doctor(of_the_worker, own_valkey, FINALIZER="true"))[0]
     for part in (controller, worker):
         assert "forbidden" not in part.log.read_text()
+
+
+async def test_with_the_finalizers_permission_the_worker_alone_holds_a_job(
+    cluster: Api, parts: Parts, tmp_path: Path
+) -> None:
+    kubeconfig = await account(cluster, "worker", [*WORKER, FINALIZER], tmp_path)
+    parts.start_worker(KUBECONFIG=str(kubeconfig), SWEEP_SECONDS="0.5", FINALIZER="true")
+    await cluster.create(evaluation("one", "sleep 60"))
+    await cluster.job_of("one", lambda job: FINALIZER_NAME in job["metadata"].get("finalizers", []))
+    await cluster.patch(f"{cluster.jobs}/one", {"metadata": {"finalizers": None}})
+    await cluster.delete(f"{cluster.jobs}/one")
