@@ -1,6 +1,8 @@
 """`jobcast doctor`: whether the cluster, the permissions, Redis and the parts are such that all is told."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -72,18 +74,25 @@ def _settings(redis: Redis) -> "CoreSettings | None":
 
 async def _doctor(redis: Redis, settings: "CoreSettings | None", namespace: str | None, json: bool) -> int:
     async with patience("asking the cluster and Redis"):
-        of_cluster, of_redis = await asyncio.gather(_cluster(settings, namespace), _redis(redis))
-    found = [*of_cluster, *of_redis]
+        found = [one for some in await asyncio.gather(of_cluster(settings, namespace), of_redis(redis)) for one in some]
     if json:
         write_json(msgspec.json.encode([finding._asdict() for finding in found]))
     else:
         _print(found)
-    if any(finding.about == KUBECONFIG and finding.verdict is Verdict.BROKEN for finding in found):
-        return EXIT_WRONG_USAGE
-    return EXIT_FAILED if any(finding.verdict is Verdict.BROKEN for finding in found) else 0
+    code = _code(found)
+    if any(finding.is_late for finding in found):
+        # A name that is being looked up cannot be given up, and would be waited for: a resolver takes up to half a minute.
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
-async def _cluster(settings: "CoreSettings | None", namespace: str | None) -> Sequence[Finding]:
+def _code(found: Sequence[Finding]) -> int:
+    broken = {finding.about for finding in found if finding.verdict is Verdict.BROKEN}
+    return EXIT_WRONG_USAGE if KUBECONFIG in broken else EXIT_FAILED if broken else 0
+
+
+async def of_cluster(settings: "CoreSettings | None", namespace: str | None) -> Sequence[Finding]:
     if settings is None:
         text = "it was not looked at: what is needed for it is not installed"
         return [warning("cluster", text, "pip install 'jobcast[controller]'")]
@@ -120,7 +129,7 @@ async def _cluster(settings: "CoreSettings | None", namespace: str | None) -> Se
         return await examined(checks, cluster.explained)
 
 
-async def _redis(redis: Redis) -> Sequence[Finding]:
+async def of_redis(redis: Redis) -> Sequence[Finding]:
     keys = Keys(redis.prefix)
     client = connect(redis.url, prefix=redis.prefix, answer_seconds=ANSWER_SECONDS)
     try:

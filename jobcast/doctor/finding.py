@@ -26,7 +26,13 @@ class Finding(NamedTuple):
     todo: str = ""
     """What to do about it."""
 
+    @property
+    def is_late(self) -> bool:
+        """Something hangs, perhaps for longer than anybody waits."""
+        return self.text.startswith(_LATE)
 
+
+_LATE = "no answer within "
 Check = Callable[[], Awaitable[Sequence[Finding]]]
 Explain = Callable[[Exception], tuple[str, str]]
 """Of what a check raised, what happened and what to do."""
@@ -59,7 +65,7 @@ async def _examined(about: str, check: Check, explain: Explain, limit: float) ->
         async with asyncio.timeout(limit):
             return await check()
     except TimeoutError:
-        return [broken(about, f"no answer within {limit:g} s")]
+        return [broken(about, f"{_LATE}{limit:g} s")]
     except Exception as error:
         text, todo = explain(error)
         return [broken(about, text, todo)]

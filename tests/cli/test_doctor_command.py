@@ -1,6 +1,5 @@
 """jobcast doctor: each thing that may be wrong has its line, with what to do; and it ends whatever hangs."""
 
-import asyncio
 import json
 import socket
 import subprocess
@@ -15,11 +14,12 @@ import pytest
 
 from devcluster import DevCluster, Fault
 from jobcast import __version__
+from jobcast.cli.doctor import of_cluster
 from jobcast.doctor import pods
 from jobcast.parts import SCRIPT, Part, announcing
+from jobcast.settings import CoreSettings
 from testbed.valkey import ValkeyServer
 from tests.api import Api, client, evaluation
-from tests.cli.conftest import JOBCAST
 from tests.cli.operating import Stage, ago
 from tests.client.telling import event
 
@@ -29,12 +29,11 @@ NOTHING = {"KUBECONFIG": "/dev/null/none"}
 
 
 @pytest.fixture
-async def api(tmp_path: Path, environment: dict[str, str]) -> AsyncIterator[Api]:
-    """A cluster that the command finds."""
+async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    """A cluster that is found."""
     async with DevCluster() as cluster, client(cluster.url, None, {}, cluster) as api:
         cluster.write_kubeconfig(tmp_path / "kubeconfig")
-        environment["KUBECONFIG"] = str(tmp_path / "kubeconfig")
-        environment["NAMESPACES"] = api.namespace
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
         yield api
 
 
@@ -50,15 +49,10 @@ def examined(call: Run, *arguments: str, code: int = 1, **more: str) -> Found:
     return found
 
 
-async def looked(environment: dict[str, str], *arguments: str) -> Found:
-    """Of everything; the command as a process, since this one has a cluster to run."""
-    process = await asyncio.create_subprocess_exec(
-        JOBCAST, "doctor", "--json", *arguments, env=environment, stdout=-1, stderr=-1
-    )
-    out, error = await asyncio.wait_for(process.communicate(), 30)
-    assert not error, error
-    found: Found = json.loads(out)
-    return found
+async def looked(api: Api, **settings: Any) -> Found:
+    """Of the cluster; in this process, which has one to run."""
+    found = await of_cluster(CoreSettings(namespaces=(api.namespace,), **settings), api.namespace)
+    return [one._asdict() for one in found]
 
 
 def announce(stage: Stage, kind: str = "controller", name: str = "c", **more: Any) -> None:
@@ -184,9 +178,9 @@ def test_a_wrong_setting_is_a_line_and_code_2(call: Run) -> None:
     assert "NAMESPACES" in result.stderr
 
 
-async def test_the_cluster_is_looked_at_permission_by_permission(api: Api, environment: dict[str, str]) -> None:
+async def test_the_cluster_is_looked_at_permission_by_permission(api: Api) -> None:
     await api.create(evaluation("one"))
-    found = await looked(environment, "--namespace", api.namespace)
+    found = await looked(api)
     assert of(found, "cluster")[0].startswith("ok: http://127.0.0.1:")
     assert of(found, "jobs") == [f"ok: LABEL_SELECTOR app=evaluation selects 1 Jobs in {api.namespace}"]
     assert of(found, "permissions") == [
@@ -195,15 +189,21 @@ async def test_the_cluster_is_looked_at_permission_by_permission(api: Api, envir
     assert of(found, "pods") == [f"warning: no Pod of Jobcast is in {api.namespace}"]
     assert api.devcluster is not None
     api.devcluster.faults.add(Fault(kind="status", code=403, verb="watch", resource="jobs", times=None))
-    found = await looked({**environment, "LABEL_SELECTOR": "app=none"}, "--namespace", api.namespace)
+    found = await looked(api, label_selector="app=none")
     assert of(found, "permissions") == [f"broken: this account may not watch jobs in {api.namespace}"]
     (jobs,) = of(found, "jobs")
     assert jobs.startswith("warning: LABEL_SELECTOR app=none selects no Job in")
     assert jobs.endswith("as one")
+    api.devcluster.faults.add(Fault(kind="status", code=403, verb="list", resource="pods", times=None))
+    found = await looked(api)
+    assert of(found, "permissions")[-1] == f"broken: this account may not list pods in {api.namespace}"
+    assert of(found, "pods") == [f"unknown: this account may not list the Pods in {api.namespace}"]
 
 
 SOON = "doctor.examined.__defaults__ = (0.5,); doctor.REDIS_SECONDS = (0.5, 0.5)"
 """In place of eight seconds."""
+NO_NAMES = "socket.getaddrinfo = lambda *given, **more: time.sleep(60)"
+"""A resolver that does not answer."""
 
 
 @pytest.mark.parametrize(
@@ -240,8 +240,8 @@ def test_whatever_hangs_it_ends_within_ten_seconds(environment: dict[str, str], 
             "users": [{"name": "x", "user": {"token": "t"}}],
         }
         (tmp_path / "kubeconfig").write_text(json.dumps(config))
-        given = environment | {"KUBECONFIG": str(tmp_path / "kubeconfig"), "REDIS_URL": f"redis://127.0.0.1:{port}"}
-        code = f"import jobcast.cli.doctor as doctor; {SOON}; from jobcast.cli import main; main()"
+        given = environment | {"KUBECONFIG": str(tmp_path / "kubeconfig"), "REDIS_URL": "redis://redis:6379"}
+        code = f"import jobcast.cli.doctor as doctor, socket, time; {SOON}; {NO_NAMES}; from jobcast.cli import main; main()"
         began = time.monotonic()
         result = subprocess.run(
             [sys.executable, "-c", code, "doctor", "--json"], env=given, capture_output=True, text=True, timeout=30
