@@ -26,7 +26,9 @@ LOOK_SECONDS = 0.5
 SILENCE_SECONDS = 120.0
 """A log that says nothing for so long is opened anew, because the link may be dead; it is read again from its beginning."""
 STATE_SECONDS = 5.0
-"""The kubelet reports a container's end within a second or two after its log's; so long is a read given once the end is told."""
+"""The kubelet reports a container's end within a second or two after its log's."""
+LAST_SECONDS = 40.0
+"""The longest that a log is read on once the Job's end is told: a Pod that goes with its Job has 30 s by default to do so."""
 STORE_SECONDS = 15.0
 """The longest that the rest of a log is waited for: Jobcast may read it for LOG_WAIT_SECONDS, 10 by default."""
 
@@ -133,7 +135,7 @@ class Following:
         told = asyncio.create_task(self._is_ended.wait(), name="end told")
         await asyncio.wait({reading, told}, return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
-        done, _ = await asyncio.wait({reading}, timeout=STATE_SECONDS)
+        done, _ = await asyncio.wait({reading}, timeout=LAST_SECONDS)
         return reading.result() if done else False
 
     async def _read(self, instance: Instance, log: Continued) -> bool:
@@ -156,7 +158,7 @@ class Following:
                 await asyncio.sleep(LOOK_SECONDS)
             now = await self._state_of(instance, 0.0 if is_cut else STATE_SECONDS)
             if now is None:
-                return False
+                return not is_cut  # the Pod went with its container's end
             if now.is_over and not is_cut:
                 return True
             instance = now

@@ -18,7 +18,7 @@ from jobcast.cli.show import line
 from jobcast.cli.wait import EXIT_NOT_COMPLETED
 from jobcast.client import AsyncClient, AsyncFeed
 from jobcast.client.choice import Which
-from jobcast.event import Ended, Event, Status
+from jobcast.event import Cancelled, Ended, Event, Failed, Status
 from jobcast.job import Job
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ async def _see_through(
     """Shows its log, or with `json` its end alone. Raises ClientError, BrokenPipeError."""
     from jobcast.cli.following import Following, to_the_end
 
-    screen = LiveScreen(output())
+    out = output()
+    screen = LiveScreen(out)
     following = Following(api, jobcast, job, screen, wants_log=not json)
     try:
         end = await to_the_end(following, told)
@@ -161,7 +162,15 @@ async def _see_through(
     if json:
         write_json(told.raw)
     else:
-        if not following.has_written and isinstance(end, Ended) and end.output:
+        if not following.has_written and isinstance(end, Ended) and end.log.bytes:
             await logs.logs(redis, job.eval_id, Which(job=job.uid), raw=False)
+        elif not out.size:
+            _say_why(end)
         print_line(Console(stderr=True, highlight=False, markup=False, emoji=False), line(end))
     return 0 if end.status is Status.COMPLETED else EXIT_NOT_COMPLETED
+
+
+def _say_why(end: Event) -> None:
+    """What Kubernetes says of the last attempt, where that could say nothing itself: its command is not there, for one."""
+    if isinstance(end, Failed | Cancelled) and end.attempts and (message := end.attempts[-1].message):
+        complain(f"{end.attempts[-1].pod}: {message}")

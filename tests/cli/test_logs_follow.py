@@ -90,6 +90,21 @@ async def test_it_goes_on_with_the_next_attempt_and_says_so(
     assert first not in said
 
 
+async def test_a_job_that_is_deleted_is_followed_to_its_last_word(
+    start: Callable[..., Process], told: Told, tmp_path: Path
+) -> None:
+    await known(told, "trap 'echo bye; exit 1' TERM; echo one; while :; do sleep 0.02; done")
+    following = start("logs", "-f", "a", KUBECONFIG=str(tmp_path / "kubeconfig"))
+    assert await asyncio.wait_for(logs_of(following, 4), 20) == "one\n"
+    pod = (await told.pod(is_running))["metadata"]["name"]
+    await told.tell("cancelled", "a")
+    await told.api.delete(f"{told.api.jobs}/a")
+    await told.api.gone(f"{told.api.pods}/{pod}")
+    out, err = await asyncio.to_thread(following.communicate, timeout=20)
+    assert out.endswith("bye\n")
+    assert (err, following.returncode) == ("", 0)
+
+
 async def stored(told: Told, ref: JobRef, data: bytes) -> Attempt:
     pod = (await told.pod())["metadata"]["name"]
     log = await LogKeeper(told.teller.ledger, ref, "a").keep(data, pod)

@@ -1,6 +1,7 @@
 """jobcast submit, against an API server; the test plays the controller's part."""
 
 import asyncio
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,14 @@ import pytest
 import yaml
 
 from devcluster import Fault
+from jobcast.event import Attempt
+from jobcast.kube.api import _warning
 from testbed.ports import free_port
-from tests.api import make_job
+from tests.api import is_finished, make_job, on_ghost_node
 from tests.cli.cluster import Told, in_background
+from tests.cli.conftest import Process
 from tests.client.telling import event
+from tests.conftest import eventually
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -37,6 +42,15 @@ async def test_its_exit_code_says_that_it_did_not_complete(call: Call, told: Tol
     result = await running
     assert (result.stdout, result.returncode) == ("", 1)
     assert f"{end}  " in result.stderr
+
+
+async def test_what_kubernetes_says_stands_in_for_a_log_that_is_empty(call: Call, told: Told) -> None:
+    running = in_background(call, "submit", "-n", told.api.namespace, "--image", "x", "--name", "a", "--", "true")
+    await told.pod()
+    attempts = [Attempt(pod="a-1", reason="StartError", message='exec: "true": not found')]
+    await told.tell("failed", "a", output="", attempts=attempts)
+    result = await running
+    assert result.stderr.splitlines()[-2] == 'jobcast: a-1: exec: "true": not found'
 
 
 async def test_the_end_of_an_earlier_job_of_the_evaluation_is_not_taken_for_this_ones(call: Call, told: Told) -> None:
@@ -103,6 +117,77 @@ async def test_a_job_in_yaml_stays_as_it_is_but_for_labels(call: Call, told: Tol
     assert job["metadata"]["labels"].items() >= {"team": "a", "app": "evaluation", "eval-id": "b"}.items()
     assert job["spec"]["backoffLimit"] == 3
     assert "securityContext" not in job["spec"]["template"]["spec"]["containers"][0]
+
+
+async def test_why_a_pod_cannot_start_is_said_once_while_it_waits(
+    start: Callable[..., Process], told: Told, tmp_path: Path
+) -> None:
+    async with on_ghost_node(told.api) as node:
+        path = tmp_path / "job.yaml"
+        path.write_text(yaml.safe_dump(make_job("a", pod={"nodeName": node.name}, backoffLimit=0)))
+        arguments = ("submit", "-n", told.api.namespace, "-f", str(path))
+        running = start(*arguments, KUBECONFIG=str(tmp_path / "kubeconfig"))
+        assert running.stderr is not None
+        assert "created Job" in await asyncio.to_thread(running.stderr.readline)
+        pod = (await told.pod(lambda pod: True))["metadata"]["name"]
+        for reason in ("ErrImagePull", "ImagePullBackOff"):
+            await waits(told, pod, reason)
+            said = await asyncio.wait_for(asyncio.to_thread(running.stderr.readline), 20)
+            assert said == f"jobcast: {pod} waits: {reason}: no such image\n"
+        await waits(told, pod, "ErrImagePull")
+        await waits(told, pod, "InvalidImageName")
+        assert "InvalidImageName" in await asyncio.wait_for(asyncio.to_thread(running.stderr.readline), 20)
+
+
+async def waits(told: Told, pod: str, reason: str) -> None:
+    container = {"name": "main", "image": "nope", "imageID": "", "ready": False, "restartCount": 0}
+    state = {"waiting": {"reason": reason, "message": "no such image"}}
+    status = {"phase": "Pending", "containerStatuses": [{**container, "state": state}]}
+    await told.api.patch(f"{told.api.pods}/{pod}/status", {"status": status})
+
+
+async def test_an_end_that_nobody_tells_of_is_said_once(
+    call: Call, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("jobcast.cli.following.TOLD_SECONDS", 0.0)
+    monkeypatch.setattr("jobcast.cli.following.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("jobcast.cli.screen.complain", said.append)
+    running = in_background(call, "submit", "-n", told.api.namespace, "--image", "x", "--name", "a", "--", "true")
+    await eventually(lambda: said)
+    await told.tell("completed", "a")
+    assert (await running).returncode == 0
+    where = f"namespace {told.api.namespace}"
+    assert said == [f"the Job has ended (Complete), and nobody tells of it: does a controller watch {where}?"]
+
+
+async def test_ctrl_c_leaves_the_job_alone_and_says_so(
+    start: Callable[..., Process], told: Told, tmp_path: Path
+) -> None:
+    running = start(
+        "submit", "-n", told.api.namespace, "--image", "x", "--name", "a", "--", "sleep", "600",
+        KUBECONFIG=str(tmp_path / "kubeconfig"),
+    )  # fmt: skip
+    assert running.stderr is not None
+    assert "created Job" in await asyncio.to_thread(running.stderr.readline)
+    running.send_signal(signal.SIGINT)
+    out, err = await asyncio.to_thread(running.communicate, timeout=20)
+    assert (out, err, running.returncode) == ("", "jobcast: the Job goes on; its end: jobcast wait a\n", 130)
+    assert not is_finished(await told.job())
+
+
+@pytest.mark.parametrize(
+    ("header", "text"),
+    [
+        (
+            '299 - "would violate PodSecurity \\"restricted:latest\\": x"',
+            'would violate PodSecurity "restricted:latest": x',
+        ),
+        ("something else", "something else"),
+    ],
+)
+def test_a_warning_of_the_api_server_is_read(header: str, text: str) -> None:
+    assert _warning(header) == text
 
 
 async def test_a_job_that_cannot_be_made_is_code_1_and_a_line(call: Call, told: Told) -> None:
