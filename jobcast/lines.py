@@ -30,6 +30,8 @@ class Formatter(logging.Formatter):
         text = record.getMessage()
         if record.name == "py.warnings":  # as logging.captureWarnings hands them on: several lines, with a path
             text, fields["warning"] = "python warns", text.strip()
+        elif self._as_json and record.args:  # a library's: what it puts into its text is not in the event
+            text, fields["message"] = str(record.msg), text
         time = stamp(datetime.fromtimestamp(record.created, UTC))
         trace = self.formatException(record.exc_info) if record.exc_info else None
         level = record.levelname.lower()

@@ -114,7 +114,8 @@ warnings.warn("odd")
         ("info", "jobcast.archive.folder"),
         ("warning", "py.warnings"),
     ]
-    assert (lines[0]["event"], lines[0]["seconds"], lines[1]["count"]) == ("task a was lost: ***", 3, 2)
+    assert (lines[0]["event"], lines[0]["message"]) == ("task %s was lost: ***", "task a was lost: ***")
+    assert (lines[0]["seconds"], lines[1]["count"]) == (3, 2)
 
 
 def test_what_the_sweep_tells_is_the_same_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -135,3 +136,6 @@ def test_the_worker_introduces_itself_in_a_line_and_not_with_a_banner(parts: Run
     (line,) = [line for line in parts.records(parts.worker) if line["event"] == "worker starting"]
     assert line["handlers"] == ["life_handlers.score", "life_handlers.explain"]
     assert (line["pool"], line["concurrency"]) == ("prefork", 2)
+    (line,) = [line for line in parts.records(parts.worker) if "Connected" in line["event"]]
+    assert line["event"] == "Connected to %s"
+    assert "127.0.0.1" in line["message"]
