@@ -34,7 +34,7 @@ from controller.selection import Selection
 from controller.settings import ControllerSettings
 from controller.store import Store
 from controller.supervisor import Supervisor
-from controller.workers import Workers
+from controller.workers import Workers, note
 from controller.workqueue import Workqueue
 from jobcast.connection import connect, masked
 from jobcast.keys import Keys
@@ -184,6 +184,7 @@ class Controller:
             holds=settings.finalizer,
             refused=self._finalizers.cannot_hold,
             answered=lambda answer: metrics.answers_by_answer[answer].inc(),
+            told=note,
         )
         async with self._supervisor.running({"claims": self._renew_claims}):
             yield

@@ -55,8 +55,6 @@ class Workers:
                     queue.add_after(uid, outcome.later)
                 if outcome.told:
                     metrics.latency.observe(loop.time() - added)
-                    for event in outcome.told:
-                        _note(event)
             finally:
                 metrics.reconcile.observe(loop.time() - started)
                 queue.done(uid)
@@ -69,7 +67,8 @@ class Workers:
         )
 
 
-def _note(event: Event) -> None:
+def note(event: Event) -> None:
+    """Of an event that was told: counts it, and says so."""
     metrics.events_by_status[event.status].inc()
     if event.warnings and event.status.is_terminal:  # once a Job
         metrics.warnings.inc()

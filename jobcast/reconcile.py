@@ -63,6 +63,7 @@ class Reconciler:
         holds: bool = False,
         clock: Callable[[], float] = time.monotonic,
         answered: Callable[[Answer], None] = lambda answer: None,
+        told: Callable[[Event], None] = lambda event: None,
         refused: Callable[[Job, KubeError], None] = lambda job, error: None,
     ) -> None:
         self._view = view
@@ -82,6 +83,8 @@ class Reconciler:
         self._log_wait = log_wait
         self._clock = clock
         self._answered = answered
+        self._on_told = told
+        """Called with each event as soon as it is in the ledger: what is to be done after that may fail."""
         self._told: dict[str, str] = {}
         """By uid, the id of what was told last, PENDING or ENDED. A cache: the ledger decides."""
         self._since: dict[str, float] = {}
@@ -189,6 +192,8 @@ class Reconciler:
         told = await self._ledger.step(step_of(job, now.status, tellings, life(job, pods, now, self._logs.of)))
         self._answered(told.answer)
         count = events[-told.count :] if told.count else ()
+        for event in count:
+            self._on_told(event)
         if told.answer is Answer.ENDED or now.is_terminal:
             self._told[job.uid] = ENDED
             seen = self._view.job(job.uid)

@@ -152,6 +152,7 @@ class Sweep:
             all_logs=settings.log_containers == "all",
             looks=False,  # a sweep does not wait for what runs
             holds=settings.finalizer,
+            told=self._note,
         )
         for namespace in self._namespaces or (None,):
             await self._list(namespace, reconciler)
@@ -242,15 +243,16 @@ class Sweep:
             async with slots:
                 read.clear()
                 outcome = await reconciler.reconcile(uid)
-            for event in outcome.told:
-                self._count += 1
-                self._told(event)
             if outcome.later is None:
                 del self._read[uid]
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(outcome.later):
                     await read.wait()
+
+    def _note(self, event: Event) -> None:
+        self._count += 1
+        self._told(event)
 
     def _log_was_read(self, uid: str) -> None:
         if uid in self._read:

@@ -14,7 +14,7 @@ import pytest
 from jobcast import sweeping
 from jobcast.archive.base import LogPlace
 from jobcast.connection import connect
-from jobcast.event import Event
+from jobcast.event import Event, event_id
 from jobcast.job import JOB_NAME_LABEL
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden
@@ -28,6 +28,8 @@ from jobcast.sweeping import sweep_once
 from jobcast.trimming import Trimming
 from tests.conftest import eventually
 from tests.controller.world import Obj, World, make_job
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "completed.json"
 
 
 @pytest.fixture(autouse=True)
@@ -291,10 +293,10 @@ async def test_logs_owed_in_other_namespaces_do_not_stand_before_ours(
 
 def ending(job: Obj) -> Step:
     meta = job["metadata"]
-    event_id = f"end of {meta['name']}"
-    event = Telling(
-        event_id, "completed", json.dumps({"id": event_id, "status": "completed", "job": meta}, default=str).encode()
-    )
+    name = event_id(meta["uid"], "completed", "")
+    of = {field: meta[field] for field in ("namespace", "name", "uid")}
+    told = json.loads(GOLDEN.read_bytes()) | {"id": name, "job": of}
+    event = Telling(name, "completed", json.dumps(told).encode())
     return Step(
         uid=meta["uid"],
         version=10**9,

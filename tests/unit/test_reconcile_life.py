@@ -9,6 +9,7 @@ from typing import Any
 import fakeredis
 import pytest
 
+from jobcast.event import Event
 from jobcast.job import FINALIZER, Job
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden
@@ -259,3 +260,13 @@ async def test_a_release_that_failed_is_tried_again_and_nothing_is_told_twice(wo
     assert await world.reconciler.reconcile(UID) == DONE
     assert (world.cluster.held, await world.told()) == ([], ["running", "cancelled"])
     await asyncio.sleep(0)
+
+
+async def test_what_is_told_is_heard_of_also_where_something_fails_after_it() -> None:
+    heard: list[Event] = []
+    async with make_world(told=heard.append) as world:
+        world.cluster.refusal = Forbidden("no patch")
+        world.store.put_job(job(meta=HELD, startTime=STARTED, conditions=[condition("Complete")], succeeded=1))
+        with pytest.raises(Forbidden):
+            await world.until_told()
+        assert [event.status for event in heard] == await world.told() == ["running", "completed"]
