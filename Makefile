@@ -45,7 +45,7 @@ check: setup
 	$(BIN)/python docs/generate.py --check
 	@$(MAKE) --no-print-directory site
 
-# The image that is installed is jobcast:dev, or E2E_JOBCAST_IMAGE. What measures times has the machine to itself.
+# The image that is installed is jobcast:dev, or JOBCAST_IMAGE. What measures times has the machine to itself.
 e2e: setup
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m "cluster and not alone"
 	$(BIN)/python -m pytest -m "cluster and alone"

