@@ -11,7 +11,7 @@ import redis
 _ARGUMENT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|.)")
 _PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
-END = b"the recording ends"
+END, MARK = b"the recording ends", b"all before this"
 WITHOUT_ACL = {b"AUTH", b"HELLO", b"QUIT", b"RESET", b"CLIENT"}
 """No rule is needed for them; the last is CLIENT SETINFO, whose refusal redis-py ignores."""
 
@@ -38,6 +38,13 @@ class Recording:
         self._account = account
         self._admin = admin
         self._users: dict[str, str] = {}
+        self._marks = threading.Semaphore(0)
+
+    def catch_up(self) -> None:
+        """Returns once all was read that was asked until now. To be called before a connection is closed: afterwards nobody
+        knows whose it was."""
+        self._admin.echo(MARK)
+        assert self._marks.acquire(timeout=10)
 
     def kinds(self) -> list[Asked]:
         """One of each kind: the same command with the same kinds of keys and channels."""
@@ -47,10 +54,14 @@ class Recording:
         for line in lines:
             where = line.partition(b"[")[2].partition(b"]")[0].split(b" ")[-1].decode()
             words = tuple(_ESCAPE.sub(_unescaped, word) for word in _ARGUMENT.findall(line.partition(b"] ")[2]))
+            if words[1:] == (MARK,):
+                self._marks.release()
+                continue
             if words[1:] == (END,):
                 return
-            is_ours = self._scripts if where == "lua" else self._is_ours(where)
-            if words and is_ours and words[0].upper() not in WITHOUT_ACL:
+            if not words or words[0].upper() in WITHOUT_ACL:
+                continue  # whose connection it is may be another's after it
+            if self._scripts if where == "lua" else self._is_ours(where):
                 self.asked.append(Asked((words[0].upper(), *words[1:])))
 
     def _is_ours(self, where: str) -> bool:

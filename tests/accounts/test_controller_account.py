@@ -9,7 +9,7 @@ from jobcast.logbook import LogBook
 from jobcast.logs import LogPlace
 from jobcast.trimming import Trimming
 from tests.accounts.conftest import PREFIX, Accounts, rules_of
-from tests.accounts.recording import broken_without, recording
+from tests.accounts.recording import Recording, broken_without, recording
 from tests.controller.world import World
 
 
@@ -31,7 +31,7 @@ async def everything(world: World, url: str) -> None:
         assert (await one.get("/readyz"))[0] == 200
 
 
-async def rarely(url: str) -> None:
+async def rarely(url: str, made: Recording) -> None:
     """What a controller does at times that a test does not wait for."""
     client = connect(url, prefix=PREFIX)
     async with Ledger(client, Keys(PREFIX)) as ledger:
@@ -41,6 +41,7 @@ async def rarely(url: str) -> None:
         await ledger.keep(["uid"])
         await LogBook(ledger, 60).owe(LogPlace("evals", "name", "uid", "pod", "main", 0), "42", "pod-uid")
         await Trimming(max_age=60, max_length=1, died=lambda group: None, revived=lambda group: None).trim(ledger)
+        made.catch_up()
     await client.aclose()
 
 
@@ -51,6 +52,6 @@ async def test_the_account_suffices_and_each_of_its_rules_is_needed(accounts: Ac
         # A group of somebody's that is behind, and holds something.
         accounts.admin.xgroup_create("{evaluation}:events", "theirs", id="0")
         accounts.admin.xreadgroup("theirs", "one", {"{evaluation}:events": ">"}, count=1)
-        await rarely(url)
+        await rarely(url, made)
     broken = broken_without(accounts.admin, rules_of("controller"), made.kinds())
     assert not " ".join(rule for rule, what in broken.items() if not what)

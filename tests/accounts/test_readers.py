@@ -13,7 +13,7 @@ from jobcast.client.since import when
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger
 from tests.accounts.conftest import PREFIX, Accounts, rules_of
-from tests.accounts.recording import Asked, broken_without, recording, refused
+from tests.accounts.recording import Asked, Recording, broken_without, recording, refused
 from tests.cli.operating import Stage
 from tests.client.keeping import LogKeeper
 from tests.client.telling import BIRTH, event, telling_to
@@ -30,7 +30,7 @@ CLIENT KILL TYPE normal | MIGRATE h 1 k 0 1 | REPLICAOF h 1 | DEBUG SLEEP 1 | MO
 """
 
 
-async def reads(other: Accounts, account: str) -> None:
+async def reads(other: Accounts, account: str, made: Recording) -> None:
     """All that a subscriber asks, over both clients; its connection is cut once."""
     url = other.url(account)
     async with AsyncClient(url, PREFIX) as client, client.events("running") as live:
@@ -60,12 +60,19 @@ async def reads(other: Accounts, account: str) -> None:
             async with telling_to(other.admin_url, PREFIX) as teller:
                 await teller.tell(event("running", "43"))
             assert [(await anext(entries)).eval_id for _ in range(5)] == ["42"] * 3 + ["44", "43"]
+        made.catch_up()
     async with Operator(url, PREFIX) as looking_back:  # `jobcast watch --since 2h`
         await looking_back.ping()
         await looking_back.before(when("2h"))
+        made.catch_up()
     await listens_to_all_channels(other, url)
     with Client(url, PREFIX) as plain:
         assert plain.wait("42", 10).status == "completed"
+        made.catch_up()
+    with redis.Redis.from_url(url) as by_hand, by_hand.pubsub() as pubsub:  # redis-cli PSUBSCRIBE 'evaluation:*'
+        pubsub.psubscribe("evaluation:*")
+        assert pubsub.get_message(timeout=5)["type"] == "psubscribe"
+        made.catch_up()
 
 
 async def listens_to_all_channels(other: Accounts, url: str) -> None:
@@ -84,7 +91,7 @@ async def kept(ledger: Ledger):  # type: ignore[no-untyped-def]
 
 async def test_a_subscriber_hears_reads_and_waits_and_each_rule_is_needed(accounts: Accounts) -> None:
     with recording(accounts.admin_url, "subscriber", scripts=False) as made:
-        await reads(accounts, "subscriber")
+        await reads(accounts, "subscriber", made)
     assert accounts.refusals("subscriber") == []
     broken = broken_without(accounts.admin, rules_of("subscriber"), made.kinds())
     assert not " ".join(rule for rule, what in broken.items() if not what)
@@ -117,7 +124,7 @@ def test_an_operator_may_carry_out_every_command_and_each_rule_is_needed(
     monkeypatch.setenv("REDIS_URL", accounts.url("operator"))
     stage = Stage(redis.Redis.from_url(accounts.admin_url, decode_responses=True), PREFIX)
     with recording(accounts.admin_url, "operator", scripts=False) as made:
-        asyncio.run(reads(accounts, "operator"))  # as `jobcast watch` does
+        asyncio.run(reads(accounts, "operator", made))  # as `jobcast watch` does
     stage.announce("mine.score")
     accounts.admin.xgroup_create(KEYS.events, "worker", id="0")
     accounts.admin.xreadgroup("worker", "one", {KEYS.events: ">"}, count=1)

@@ -16,7 +16,7 @@ from jobcast.pruning import prune
 from jobcast.trimming import Trimming
 from testbed.ports import free_port
 from tests.accounts.conftest import PREFIX, Accounts, rules_of
-from tests.accounts.recording import broken_without, recording
+from tests.accounts.recording import Recording, broken_without, recording
 from tests.client.telling import BIRTH, event, progress, telling_to
 from tests.conftest import eventually
 from tests.controller.world import World
@@ -90,13 +90,13 @@ async def test_the_account_suffices_and_each_of_its_rules_is_needed(
         admin.xgroup_createconsumer(KEYS.events, "worker", "gone")
         admin.xgroup_setid(KEYS.events, "worker", "99999999999999-0")
         monkeypatch.setattr("worker.group.FORGET_AFTER", -1)
-        await rarely(url)
+        await rarely(url, made)
     broken = broken_without(admin, rules_of("worker"), made.kinds())
     assert {rule for rule, what in broken.items() if not what} == OLDER
     assert accounts.refusals("worker") == []
 
 
-async def rarely(url: str) -> None:
+async def rarely(url: str, made: Recording) -> None:
     """What a worker does at times that a test does not wait for."""
     client = connect(url, prefix=PREFIX)
     async with Ledger(client, KEYS) as ledger:
@@ -108,15 +108,18 @@ async def rarely(url: str) -> None:
         await book.settle(place)
         await prune(ledger, retention=60, todo_life=60)
         await Trimming(max_age=60, max_length=1, died=lambda group: None, revived=lambda group: None).trim(ledger)
+        made.catch_up()
     await client.aclose()
     async with telling_to(url, PREFIX) as teller:
         # What the sweep finds of one that goes on, and of another Job of the same evaluation.
         await teller.tell(event("running", "again", uid="first"))
         await teller.tell_progress(progress("attempt-ended", "again"))
         await teller.tell(event("running", "again", uid="second"), created=BIRTH + 1)
+        made.catch_up()
     plain = connect_plain(url, prefix=PREFIX)
     group = Group(plain, KEYS, "another")
     group.rewind()
     group.stale(0, 10)
     group.forget_the_dead()
+    made.catch_up()
     plain.close()

@@ -107,6 +107,9 @@ async def test_a_permission_that_is_missed_by_few_jobs_only_is_said_before(world
                 return await replica.get("/readyz") == (200, f"ok\nwarning: {said}\n")
 
             await eventually(is_said)
+            # Said once, however often it is looked at.
+            looks = len(world.wiretap.of("post", "selfsubjectaccessreviews"))
+            await eventually(lambda: len(world.wiretap.of("post", "selfsubjectaccessreviews")) > looks + 20)
             world.cluster.faults.clear()
 
             async def is_well() -> bool:
