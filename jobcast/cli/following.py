@@ -255,8 +255,10 @@ class Following:
             self._screen.say(f"the Job has ended ({end}), and nobody tells of it: does a controller watch {where}?")
 
     async def _pause(self) -> None:
+        # Not wait_for: on Python 3.11 it may swallow a cancellation, and so Ctrl-C.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._is_ended.wait(), LOOK_SECONDS)
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._is_ended.wait()
 
 
 async def to_the_end(following: Following, told: AsyncFeed[Event]) -> Event:

@@ -31,6 +31,10 @@ def submit(
         str | None, typer.Option("--name", metavar="NAME", help="The Job's. Default: after the id, or the image")
     ] = None,
     namespace: Namespace = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", "-l", metavar="NAME=VALUE", help="For example pipeline=nightly; may be repeated"),
+    ] = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", metavar="NAME=VALUE", help="May be repeated")] = None,
     timeout: Annotated[
         int | None, typer.Option("--timeout", metavar="SECONDS", min=1, help="It fails when it takes longer")
@@ -68,7 +72,8 @@ def submit(
     standard error; with --json the end alone is printed.
 
     Exit code 0 when it completed, 1 when it failed or was cancelled; Ctrl-C
-    leaves the Job alone. Needs the cluster, as kubectl finds it, and the
+    leaves the Job alone. Needs the cluster, as kubectl finds it, there the
+    right to create and get Jobs, list Pods and read their logs, and the
     extra jobcast\\[controller].
     """
     redis = Redis.of(redis_url, prefix)
@@ -81,7 +86,7 @@ def submit(
     }
     made_of |= {"cpu": cpu, "memory": memory, "user": user}
     chosen = {option: value for option, value in made_of.items() if value not in (None, [])}
-    options = submit_.Options(image, chosen, file, eval_id, name, namespace, detach, json)
+    options = submit_.Options(image, chosen, file, eval_id, name, namespace, label or (), detach, json)
     try:
         wanted = submit_.submission(redis, options)
     except ValueError as error:

@@ -102,6 +102,15 @@ def given(text: str) -> Obj:
     return job
 
 
+def label(job: Obj, labels: Sequence[str]) -> None:
+    """Give it these, `NAME=VALUE` each. Raises ValueError."""
+    for text in labels:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ValueError(f"--label: {text[:100]!r} is not NAME=VALUE")
+        _inner(job["metadata"], "labels")[name] = value
+
+
 def labelled(job: Obj, selector: str, label: str, eval_id: str | None) -> Obj:
     """The Job with what makes Jobcast tell of it: the selector's labels, on its Pods too, and the evaluation's id, which is
     by default what the Job has, else its name. An id that can be no label's value is an annotation. Raises ValueError."""

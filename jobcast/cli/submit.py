@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,6 +39,7 @@ class Options(NamedTuple):
     eval_id: str | None
     name: str | None
     namespace: str | None
+    labels: Sequence[str]
     is_detached: bool
     json: bool
 
@@ -54,12 +56,13 @@ class Submission(NamedTuple):
 def submission(redis: Redis, options: Options) -> Submission:
     """What is to be done. Raises ValueError, naming the option. Ends the command with code 2 where a setting is wrong."""
     with extra():
-        from jobcast.cli.manifest import check_eval_id, labelled
+        from jobcast.cli.manifest import check_eval_id, label, labelled
         from jobcast.settings import CoreSettings, read, reading_of
     if options.eval_id is not None:
         check_eval_id(options.eval_id)
     settings = read(CoreSettings, redis_url=redis.url)
     manifest = _of_file(options) if options.file is not None else _of_image(options)
+    label(manifest, options.labels)
     labelled(manifest, settings.label_selector, settings.eval_id_label, options.eval_id)
     own = manifest["metadata"].get("namespace")
     if options.namespace and own not in (None, options.namespace):
@@ -72,7 +75,7 @@ def _of_file(options: Options) -> dict[str, Any]:
 
     if options.image or options.name or options.chosen:
         raise ValueError(
-            "--file: a Job in YAML says itself what runs, and how; --eval-id and --namespace may go with it"
+            "--file: a Job in YAML says itself what runs, and how; --eval-id, --label and --namespace may go with it"
         )
     try:
         text = sys.stdin.read() if options.file == "-" else Path(options.file or "").read_text()

@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
 async def watch(redis: Redis, wanted: Wanted, json: bool) -> int:
     """Shows them until it is interrupted, or nobody reads them any more. Raises ClientError, BrokenPipeError."""
     out = console()
-    picture = Picture(out, redis.where) if out.is_terminal and not json else None
+    picture = Picture(out, redis.where) if out.is_terminal and not out.is_dumb_terminal and not json else None
     async with redis.operator(redis.tell_trouble if picture is None else picture.tell_trouble) as jobcast:
         await jobcast.ping()
         if picture is None:
@@ -129,7 +129,9 @@ class Picture:
         with Live(console=self._out, auto_refresh=False) as live:
             while True:
                 live.update(self._board.table(time.time(), self._out.height, self._trouble), refresh=True)
+                # Not wait_for: on Python 3.11 it may swallow a cancellation, and so Ctrl-C.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._has_changed.wait(), AGE_SECONDS)
+                    async with asyncio.timeout(AGE_SECONDS):
+                        await self._has_changed.wait()
                 self._has_changed.clear()
                 await asyncio.sleep(FRAME_SECONDS)

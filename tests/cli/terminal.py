@@ -21,11 +21,11 @@ WIDTH, HEIGHT = 120, 20
 class Terminal:
     """Use as an async context manager."""
 
-    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
+    def __init__(self, environment: dict[str, str], *arguments: str, **more: str) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
         self.process = subprocess.Popen(
-            [JOBCAST, *arguments], stdin=slave, stdout=slave, stderr=slave, env=environment | {"TERM": "xterm"}
+            [JOBCAST, *arguments], stdin=slave, stdout=slave, stderr=slave, env=environment | {"TERM": "xterm"} | more
         )
         os.close(slave)
         self.given = b""

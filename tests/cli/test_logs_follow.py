@@ -15,7 +15,7 @@ from jobcast.cli.instances import Continued, Differs
 from jobcast.event import Attempt, JobRef, Log
 from tests.api import evaluation, is_running
 from tests.cli.cluster import Told, in_background
-from tests.cli.conftest import Process
+from tests.cli.conftest import JOBCAST, Process
 from tests.client.keeping import LogKeeper
 from tests.client.telling import event
 from tests.conftest import eventually
@@ -88,6 +88,18 @@ async def test_it_goes_on_with_the_next_attempt_and_says_so(
     assert said.startswith("jobcast: the log of a-")
     assert said.endswith("/main follows")
     assert first not in said
+
+
+async def test_it_ends_cleanly_when_its_reader_has_had_enough(
+    environment: dict[str, str], told: Told, tmp_path: Path
+) -> None:
+    await known(told, "while :; do echo line; sleep 0.05; done")
+    script = 'set -o pipefail; "$0" logs -f a | head -n 1'
+    more = {"KUBECONFIG": str(tmp_path / "kubeconfig")}
+    result = await asyncio.to_thread(
+        subprocess.run, ["bash", "-c", script, JOBCAST], capture_output=True, env=environment | more, timeout=30
+    )
+    assert (result.stdout, result.stderr, result.returncode) == (b"line\n", b"", 0)
 
 
 async def test_a_job_that_is_deleted_is_followed_to_its_last_word(

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from devcluster import Fault
+from jobcast.cli.app import app
 from jobcast.event import Attempt
 from jobcast.kube.api import _warning
 from testbed.ports import free_port
@@ -90,12 +92,16 @@ async def test_the_job_has_the_labels_that_are_watched_and_what_a_restricted_nam
     assert (container["name"], container["command"]) == ("evaluation", ["true"])
 
 
+OWN = {"kind": "scoring", "team": "a", "example.org/id": "one", "pipeline": "nightly"}
+
+
 async def test_labels_are_those_of_the_installation(call: Call, told: Told) -> None:
     settings = {"LABEL_SELECTOR": "kind = scoring,team==a", "EVAL_ID_LABEL": "example.org/id"}
-    arguments = ("submit", "-n", told.api.namespace, "--image", "x", "--name", "one", "--detach", "--json")
+    arguments = ("submit", "-n", told.api.namespace, "--image", "x", "--name", "one", "--detach", "--json",
+                 "--label", "pipeline=nightly")  # fmt: skip
     result = await asyncio.to_thread(call, *arguments, **settings)
     job = await told.job()
-    assert job["metadata"]["labels"].items() >= {"kind": "scoring", "team": "a", "example.org/id": "one"}.items()
+    assert job["metadata"]["labels"].items() >= OWN.items()
     assert yaml.safe_load(result.stdout) == {
         "eval_id": "one",
         "namespace": told.api.namespace,
@@ -244,6 +250,11 @@ def test_what_is_no_job_in_yaml_is_code_2_and_a_line(call: Call, tmp_path: Path,
     assert result.stderr.startswith(f"jobcast: {said}")
 
 
+def test_a_job_may_come_by_standard_input(environment: dict[str, str]) -> None:
+    result = CliRunner().invoke(app, ["submit", "-f", "-"], input="kind: Pod", env=environment)
+    assert (result.exit_code, result.stderr) == (2, "jobcast: --file: it must be a Job of batch/v1, and is None Pod\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -253,6 +264,7 @@ def test_what_is_no_job_in_yaml_is_code_2_and_a_line(call: Call, tmp_path: Path,
         (["-f", "x", "--", "true"], "--file: a Job in YAML says itself what runs"),
         (["--image", "x", "--name", "No Name"], "--name: 'No Name' is no name"),
         (["--image", "x", "--eval-id", ""], "--eval-id: it must be"),
+        (["--image", "x", "--label", "A"], "--label: 'A' is not NAME=VALUE"),
         (["--image", "x", "--env", "A"], "--env: 'A' is not NAME=VALUE"),
         (["--image", "x", "--memory", "much"], "--memory: 'much' is no quantity"),
     ],

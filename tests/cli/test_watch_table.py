@@ -52,6 +52,13 @@ async def test_it_shows_what_was_told_while_redis_was_away_and_says_that_it_was(
         assert await terminal.interrupt() == 0
 
 
+async def test_a_terminal_that_can_erase_nothing_is_given_lines(environment: dict[str, str], teller: Teller) -> None:
+    await teller.tell(event("running"), event("completed"))
+    async with Terminal(environment, "watch", "--since", "0", TERM="dumb") as terminal:
+        await terminal.shows("completed 42 evals/eval-42 exit 0")
+        assert "running 42" in terminal.picture
+
+
 async def test_only_what_is_asked_for_is_shown(environment: dict[str, str], teller: Teller) -> None:
     nightly, weekly = ({"metadata": {"job_name": "a", "pipeline": name}} for name in ("nightly", "weekly"))
     await teller.tell(
