@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-import redis.asyncio
+import redis
 from typer.testing import CliRunner
 
 from jobcast.cli.app import app
@@ -65,7 +65,6 @@ async def reads(other: Accounts, account: str, made: Recording) -> None:
         await looking_back.ping()
         await looking_back.before(when("2h"))
         made.catch_up()
-    await listens_to_all_channels(other, url)
     with Client(url, PREFIX) as plain:
         assert plain.wait("42", 10).status == "completed"
         made.catch_up()
@@ -73,16 +72,6 @@ async def reads(other: Accounts, account: str, made: Recording) -> None:
         pubsub.psubscribe("evaluation:*")
         assert pubsub.get_message(timeout=5)["type"] == "psubscribe"
         made.catch_up()
-
-
-async def listens_to_all_channels(other: Accounts, url: str) -> None:
-    """As `redis-cli PSUBSCRIBE` does."""
-    async with redis.asyncio.Redis.from_url(url) as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
-        await pubsub.psubscribe(f"{PREFIX}:*")
-        await eventually(lambda: other.admin.pubsub_numpat() == 1)
-        async with telling_to(other.admin_url, PREFIX) as teller:
-            await teller.tell(event("running", "45"))
-        assert (await anext(pubsub.listen()))["channel"] == KEYS.channel("running").encode()
 
 
 async def kept(ledger: Ledger):  # type: ignore[no-untyped-def]
