@@ -38,6 +38,20 @@ async def test_finding_the_cluster_again_and_again_leaves_nothing_behind(
     assert len(list(tmp_path.iterdir())) == before + 1
 
 
+async def test_a_cluster_is_known_again_by_its_certificates_whatever_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cluster(certificate: str, address: str) -> str:
+        text = CONFIG.format(base64.b64encode(certificate.encode()).decode()).replace("127.0.0.1:1", address)
+        (tmp_path / "config").write_text(text)
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+        return (await Access.find()).cluster
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert await cluster(f"{tmp_path} one", "a:1") == await cluster(f"{tmp_path} one\n", "b:2")
+    assert await cluster(f"{tmp_path} one", "a:1") != await cluster(f"{tmp_path} other", "a:1")
+
+
 TURNS = 10
 PLUGIN = """#!/bin/sh
 if [ -e {0}/hang ]; then echo $$ > {0}/pid; exec sleep 600; fi
