@@ -66,6 +66,7 @@ class Run:
         )
         self._faults: Counter[str] = Counter()
         self._removals: set[asyncio.Task[None]] = set()
+        self._deletions: set[asyncio.Task[None]] = set()
 
     async def carry_out(self) -> Result:
         begun, finale = time.monotonic(), self._plan.finale
@@ -76,7 +77,7 @@ class Run:
                     group.create_task(self._fail(fault, begun))
         for removal in self._removals:
             removal.cancel()
-        await asyncio.gather(*self._removals, return_exceptions=True)
+        await asyncio.gather(*self._removals, *self._deletions, return_exceptions=True)
         healed, observed, verdict = await self._heal_and_judge()
         if finale is not None and verdict.is_green:
             await self._fail(finale, begun)
@@ -116,7 +117,10 @@ class Run:
         if life.is_over:
             await life.act("told")
             await asyncio.sleep(TTL_SECONDS)
-            await life.act("delete")
+            # Not broken off with its removal: the API server may have deleted the Job already, and nobody would know.
+            deletion = asyncio.create_task(life.act("delete"), name=life.name)
+            self._deletions.add(deletion)
+            await asyncio.shield(deletion)
 
     async def _fail(self, plan: FaultPlan, begun: float) -> None:
         await asyncio.sleep(max(0.0, begun + plan.at - time.monotonic()))

@@ -86,3 +86,30 @@ async def test_what_is_wrong_is_not_told_again_by_a_redis_that_forgets(
 async def test_a_run_in_which_something_else_went_wrong_is_not_green(story: list[str], monkeypatch: pytest.MonkeyPatch):
     result = await result_of(story, monkeypatch, wrong=0, notes=("job 3: refused",))
     assert result.verdict.is_green and not result.is_green
+
+
+async def test_a_deletion_that_has_begun_is_ended_and_known_of(story: list[str], monkeypatch: pytest.MonkeyPatch):
+    class Life:
+        name, is_over = "job-0", True
+
+        async def act(self, action: str) -> None:
+            story.append(action)
+            await asyncio.sleep(0.05)
+            story.append(f"{action} done")
+
+    monkeypatch.setattr(runs, "TTL_SECONDS", 0.0)
+    monkeypatch.setattr(Run, "_live_all", live_one(Life()))
+    await result_of(story, monkeypatch, wrong=0)
+    assert story.index("delete done") < story.index("heal")
+
+
+def live_one(life: Any) -> Any:
+    """Its life is over as soon as the run begins; all else waits until its deletion has begun."""
+
+    async def live_all(self: Run, begun: float) -> None:
+        self._removals.add(asyncio.create_task(self._remove(life)))
+        async with asyncio.timeout(5):
+            while not self._deletions:
+                await asyncio.sleep(0)
+
+    return live_all
