@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jobcast.cli.manifest import Wish, labelled, made
 from tests.manifests.flows import End, Outside, Pod, passes, selects
 from tests.rendered import K8S, Obj, kustomization, pods, rendered
 
@@ -21,7 +22,8 @@ def part(name: str) -> Pod:
 
 
 controller, worker, redis = part("controller"), part("worker"), part("redis")
-evaluation = Pod(HERE, {"app": "evaluation", "eval-id": "eval-42"})
+submitted = labelled(made(Wish(image="busybox", name="eval-42")), "app=evaluation", "eval-id", "eval-42")
+evaluation = Pod(HERE, submitted["spec"]["template"]["metadata"]["labels"])
 subscribing_evaluation = Pod(HERE, {"app": "evaluation", "jobcast.dev/subscriber": "true"})
 stranger = Pod(HERE, {"app": "web"})
 stranger_there = Pod(THERE, {"app": "web"})

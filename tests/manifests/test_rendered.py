@@ -1,4 +1,4 @@
-"""Everything under k8s/ that can be applied, taken together and apart: known to Kubernetes, restricted, and of one piece."""
+"""Everything under k8s/ that can be applied: known to Kubernetes, restricted, and of one piece."""
 
 import hashlib
 import json
@@ -16,22 +16,18 @@ OLDEST, NEWEST = "1.31", "1.37"
 """The oldest has all that is used here: evictions of what is not ready became stable in it."""
 CUSTOM = ("monitoring.coreos.com/",)
 """Kinds that a cluster knows where somebody has installed them: no Kubernetes has a schema of them."""
-SETS: dict[str, tuple[str, ...]] = {
-    **{name: (name,) for name in COMPONENTS},
-    "all components": tuple(COMPONENTS),
-    "no component": (),
-}
 READY = {path.name: path for path in (*(K8S / "overlays").iterdir(), K8S, ROOT / "examples" / "handlers")}
 
 
-@pytest.fixture(params=[*SETS, *READY])
+@pytest.fixture(params=[*READY, "all components"])
 def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Obj, ...]:
-    return rendered(READY.get(request.param) or composed(request.param, tmp_path_factory.getbasetemp()))
+    """Every other way to put components together is for a real API server: tests/e2e/test_manifests.py."""
+    return rendered(READY.get(request.param) or with_all_components(tmp_path_factory.getbasetemp()))
 
 
 @cache
-def composed(name: str, folder: Path) -> Path:
-    return kustomization(folder / name.replace(" ", "-"), SETS[name])
+def with_all_components(folder: Path) -> Path:
+    return kustomization(folder / "all-components", COMPONENTS)
 
 
 def test_kubernetes_knows_every_field(objects: tuple[Obj, ...]) -> None:
