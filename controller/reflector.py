@@ -163,10 +163,8 @@ class Reflector(Generic[T]):
                     version = page.version
                     await self._sink.page(page.items)
             finally:
-                if not coming.done():
-                    coming.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, Exception):
-                        await coming
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)  # else its own failure would be said to be nobody's
         self._sink.end(version)
         self.lists += 1
         self._heard()
