@@ -47,8 +47,8 @@ check: setup
 
 # The image that is installed is jobcast:dev, or JOBCAST_IMAGE. What measures times has the machine to itself.
 e2e: setup
+	$(BIN)/python -m pytest -m "cluster and alone" tests/e2e
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m "cluster and not alone"
-	$(BIN)/python -m pytest -m "cluster and alone"
 
 # Wants Debian's package `prometheus`, which brings promtool; a service of it need not run.
 observability: setup
