@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from kombu import Exchange, Queue
 
 from jobcast.connection import connect, connect_plain
 from jobcast.keys import Keys
@@ -123,3 +124,10 @@ async def rarely(url: str, made: Recording) -> None:
     group.forget_the_dead()
     made.catch_up()
     plain.close()
+    with Celery("one that ends", broker=url, set_as_current=False) as app, app.connection() as connection:
+        # As Celery takes away the queue for its orders when it ends; by then nobody may know any more whose connection it was.
+        everybody = Exchange("celery.pidbox", "fanout")
+        orders = Queue("one.celery.pidbox", everybody, auto_delete=True, channel=connection.channel())
+        orders.declare()
+        orders.delete()
+        made.catch_up()

@@ -47,7 +47,10 @@ def cluster(_cluster_of_the_session: Cluster) -> Cluster:
 
 @pytest.fixture(params=("sentinels", "cluster"))
 def doubled(request: pytest.FixtureRequest) -> Doubled:
-    doubled: Doubled = request.getfixturevalue("watched" if request.param == "sentinels" else "cluster")
+    # Not by the fixtures above: a folder of tests may call something else its `cluster`.
+    kind = "_watched_of_the_session" if request.param == "sentinels" else "_cluster_of_the_session"
+    doubled: Watched | Cluster = request.getfixturevalue(kind)
+    doubled.restore()
     return doubled
 
 
