@@ -30,6 +30,8 @@ class Store:
         """Pods by uid, by the uid of a Job that was not seen, in the order in which they came."""
         self._pods_version: dict[str | None, int] = {}
         """By the namespace that is watched (None is all), where all Pods up to that version were kept that belong to an open Job."""
+        self._peopled: set[str] = set()
+        """Namespaces in which a Job had a Pod."""
 
     def job(self, uid: str) -> Job | None:
         return self._jobs.get(uid)
@@ -43,6 +45,9 @@ class Store:
 
     def pods_version(self, namespace: str) -> int:
         return self._pods_version.get(namespace) or self._pods_version.get(None, 0)
+
+    def has_seen_pods(self, namespace: str) -> bool:
+        return namespace in self._peopled
 
     def pods_listed(self, namespace: str | None, version: str) -> None:
         """All Pods of that version were put."""
@@ -85,6 +90,8 @@ class Store:
     def put_pod(self, pod: Pod) -> str | None:
         """The uid of the Job that this Pod tells something new of; None when it does not."""
         owner = pod.owner
+        if owner:
+            self._peopled.add(intern(pod.namespace))
         if not owner or owner in self._ended:
             return None
         if owner not in self._jobs:

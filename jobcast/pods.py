@@ -12,8 +12,8 @@ from jobcast.kube.errors import Forbidden, KubeError
 from jobcast.view import Cluster, View
 
 PODLESS_SECONDS = 1.0
-"""When a Job that ended turns out to have no Pods at all, others of its namespace that end within this are taken to have
-none either: a platform that runs Jobs without Pods, or deletes them at once, must not cost a request for each."""
+"""When a Job that ended turns out to have no Pods at all, in a namespace where no Job was seen to have one, others that end there
+within this are taken to have none either: a platform that runs Jobs without Pods must not cost a request for each."""
 REFUSED_SECONDS = 0.25
 """An API server that does not answer for Pods, and does not say when to come again, is left alone for so long: by all Jobs of
 the namespace together."""
@@ -78,7 +78,7 @@ class Pods:
         return list(latest.values())
 
     async def _ask(self, job: Job, *, is_alone: bool) -> Sequence[Pod]:
-        """What the API server has. Unless it `is_alone`, asked once for all Jobs of a namespace that turn out to have none."""
+        """What the API server has. Unless it `is_alone`, asked once for all Jobs of a namespace where there seem to be none."""
         namespace = job.namespace
         async with self._asking.setdefault(namespace, asyncio.Lock()):
             if not is_alone and self._clock() < self._podless_until.get(namespace, 0.0):
@@ -93,7 +93,7 @@ class Pods:
                 raise
             self._refusals.pop(namespace, None)
             pods = [pod for pod in found if pod.owner == job.uid]
-            if not pods:
+            if not pods and not self._view.has_seen_pods(namespace):
                 self._podless_until[namespace] = self._clock() + PODLESS_SECONDS
             return pods
 

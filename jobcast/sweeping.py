@@ -78,6 +78,9 @@ class Snapshot:
     def pods_version(self, namespace: str) -> int:
         return self._versions.get(namespace, 0)
 
+    def has_seen_pods(self, namespace: str) -> bool:
+        return any(pods[0].namespace == namespace for pods in self._pods.values())
+
     def drop(self, uid: str) -> None:
         self.jobs.pop(uid, None)
         self._pods.pop(uid, None)

@@ -23,6 +23,9 @@ class View(Protocol):
     def pods_version(self, namespace: str) -> int:
         """Every Pod of the namespace as it was at this resourceVersion has been seen."""
 
+    def has_seen_pods(self, namespace: str) -> bool:
+        """Whether any Job's Pod was seen in it: then Jobs there have Pods, as a rule."""
+
     def drop(self, uid: str) -> None:
         """Nothing of this Job is needed any more."""
 

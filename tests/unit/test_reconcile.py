@@ -172,6 +172,28 @@ async def test_an_api_server_that_asks_us_to_wait_is_not_asked_for_the_pods_of_e
     assert world.cluster.asked == 2
 
 
+async def test_where_jobs_have_no_pods_not_each_of_them_is_asked_for_its_pods(world: World) -> None:
+    for number in range(50):
+        one = msgspec.structs.replace(COMPLETE, uid=f"uid-{number}", name=f"eval-{number}")
+        world.store.put_job(one)
+        await world.reconciler.reconcile(one.uid)
+    assert world.cluster.asked == 1
+
+
+async def test_a_job_whose_pods_are_gone_says_nothing_of_another_whose_pods_the_watch_has_not_brought(
+    world: World,
+) -> None:
+    world.store.put_pod(msgspec.structs.replace(pod(ended_state()), owner="another"))
+    world.store.put_job(msgspec.structs.replace(NEVER_RAN, uid="of-deleted-pods", name="eval-43"))
+    await world.reconciler.reconcile("of-deleted-pods")
+    world.cluster.pods = [pod(waiting_state("ImagePullBackOff"))]
+    world.store.put_job(NEVER_RAN)
+    await world.reconciler.reconcile(UID)
+    world.clock += 60  # for a log that there is not
+    await world.until_told()
+    assert (await world.told()).count("running") <= 1, "of the other one"
+
+
 @pytest.mark.must_survive(12)
 async def test_pods_that_a_suspension_killed_do_not_explain_an_end(world: World) -> None:
     conditions = [condition("Suspended", "False"), condition("Failed", reason="BackoffLimitExceeded")]
