@@ -92,8 +92,8 @@ async def test_feeds_and_waits_go_on_with_the_new_primary(doubled_world: World, 
         first = [entry.event.id for entry in await take(entries, 3)]
         await take(events, 10)
         rest = asyncio.create_task(gather_ids(entries, {one.id for one in told} - set(first)))
-        hearing = asyncio.create_task(take(events, 1, timeout=40))
-        wait = asyncio.create_task(subscriber.wait("end", 60))
+        hearing = asyncio.create_task(take(events, 1, timeout=100))
+        wait = asyncio.create_task(subscriber.wait("end", 100))
         async with failed_over(doubled, way):
             assert set(first + await until_heard(world, told, rest)) == {one.id for one in told}
             assert await until_heard(world, [event("completed", "end")], wait) == event("completed", "end")

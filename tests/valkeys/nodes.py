@@ -14,8 +14,11 @@ QUICK = ("--repl-diskless-sync-delay", "0", "--hz", "100")
 LOADED_KEYS = 1000
 
 
-def wait_until(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
-    """What it returned once it was true; while it raises what redis-py raises it counts as false."""
+def wait_until(condition: Callable[[], Any], timeout: float = 90.0) -> Any:
+    """What it returned once it was true; while it raises what redis-py raises it counts as false.
+
+    So long because a sentinel that a busy machine has kept from running for 2 s does nothing for the next 30 (TILT mode).
+    """
     deadline = time.monotonic() + timeout
     while True:
         try:
