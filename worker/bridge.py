@@ -69,6 +69,7 @@ class Bridge:
         self._dispatcher = Dispatcher(app, entries, self._announcer, self._flights, targets)
         has_tasks = any(target.ends_with_its_task for target in targets)
         self._own_queue = own_queue(settings.key_prefix, consumer) if has_tasks else None
+        self._has_tasks = has_tasks
         self._takeover = settings.takeover_seconds
         self._heard: queue.SimpleQueue[tuple[Handed, bool] | tuple[frozenset[Handed], float]] = queue.SimpleQueue()
         wanted = {status for target in targets for status in target.statuses}
@@ -238,12 +239,12 @@ class Bridge:
         """Whether the turn of entries has come that are ours and not in flight.
 
         Where workers share a queue, some of them are ours because their tasks began here: those are not lost. They are looked
-        at again when such a task ends.
+        at again when such a task ends. A task says nothing of a group that has none: other groups get the same events.
         """
         looked_at = self._unseen[:LOOKED_AT]
         entries, count = self._group.turns(looked_at, self._flights.room)
         del self._unseen[:count]
-        here = entries_here()
+        here = entries_here() if self._has_tasks else ()
         self._dispatcher.take([entry for entry in entries if entry[0] not in here], again=looked_at)
 
     def _hand_out(self) -> None:

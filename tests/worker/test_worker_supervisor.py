@@ -11,11 +11,14 @@ from workers import completed, tell, until, world
 
 from jobcast.event import Status
 from jobcast.handlers import Registry
+from jobcast.keys import GROUP
 from worker import bridge, metrics, supervisor
 from worker.app import create_app
 from worker.bridge import Bridge
 from worker.flights import Flight
+from worker.group import Group
 from worker.http import Probe
+from worker.scripts import run
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervised
 
@@ -105,10 +108,10 @@ class Gated:
 
 
 @contextmanager
-def bridging(url: str, target: Gated) -> Iterator[tuple[Bridge, Probe]]:
+def bridging(url: str, target: Gated, group: str = GROUP) -> Iterator[tuple[Bridge, Probe]]:
     app = create_app(WorkerSettings(redis_url=url, key_prefix="stuck", takeover_seconds=1), Registry())
     probe = Probe("127.0.0.1", 0)
-    it = Bridge(app, "me@test", [target])
+    it = Bridge(app, "me@test", [target], group)
     probe.watch("bridge", it.ailment)
     probe.start()
     it.start()
@@ -180,3 +183,17 @@ def test_a_mistake_in_the_bridge_costs_it_a_restart_and_nobody_an_event(valkey, 
         tell(valkey.url, "stuck", completed("a"))
         until(lambda: target.handed == ["a"] and redis.is_done)
     assert [record.message for record in caplog.records if record.exc_info] == ["thread failed, it begins again"]
+
+
+def test_a_route_does_not_wait_for_a_handlers_task_of_the_same_event(valkey, monkeypatch) -> None:
+    target = Gated()
+    target.gate.set()
+    with world(valkey.url, "stuck") as redis:
+        tell(valkey.url, "stuck", completed("a"))
+        before = Group(redis.client, redis.keys, "me@test", "worker:shop")
+        before.create()
+        (reply,) = run(redis.client, before.reading(1))
+        ((entry, _),) = before.read(reply).entries
+        monkeypatch.setattr(bridge, "entries_here", lambda: {entry})
+        with bridging(valkey.url, target, "worker:shop"):
+            until(lambda: target.handed == ["a"], 10)
