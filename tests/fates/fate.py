@@ -188,6 +188,11 @@ class Fate:
         self.line.bytes.append(("yes" if reason is None else f"{len(kept)} of {len(expected)}") if equal else "NO")
         assert equal, (kept[:200], expected[:200])
 
+    async def has_seen_first_line(self, job: Job) -> bool:
+        """Whether the controller has noted when the log of a container of it began."""
+        fields = await self.redis.hkeys(f"{{evaluation}}:job:{job.uid}")
+        return any(name.startswith(b"first:") for name in fields)
+
     async def kept(self, log: Obj) -> bytes:
         """What `ref` leads to."""
         assert log["ref"] is not None, log
