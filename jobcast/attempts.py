@@ -78,7 +78,10 @@ def is_of_a_former_start(job: Job, pod: Pod, container: Container) -> bool:
     if container.started_at is not None:
         return container.started_at < job.started
     # It never started. Was it deleted by the suspension, or since the Job was resumed?
-    return pod.deleted and (pod.asked is None or pod.asked <= unix(job.started))
+    try:
+        return pod.deleted and (pod.asked is None or pod.asked <= unix(job.started))
+    except ValueError:  # of a Job that never says when, a Pod that goes without having run says nothing
+        return True
 
 
 def of_this_start(job: Job, pods: Iterable[Pod]) -> list[Pod]:

@@ -23,12 +23,13 @@ from jobcast.wire import decode, decode_progress, encode
 from tests.property.cluster import History
 from tests.property.odd import JOB, POD, SNIPPETS, grafted, odd, places
 from tests.property.replica import Replica
-from tests.unit.objects import condition, ended_state, job_json, pod_json
+from tests.unit.objects import condition, ended_state, job_json, pod_json, waiting_state
 
 READING = Reading()
 GOOD = job_json(
     uid="good", name="good", version=50, conditions=[condition("Complete")], startTime="2026-11-20T10:00:00Z"
 )
+NEVER_STARTED = pod_json(waiting_state(), deleted=True)
 GOOD_POD = pod_json(ended_state(), name="good-x", owner="good", version=40, phase="Succeeded")
 
 
@@ -58,11 +59,13 @@ def told_of(job: Job, pods: list[Pod]) -> None:
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: repr(snippet[:20]))
 def test_anything_in_any_field_can_be_told_of(snippet: bytes) -> None:
     """One by one, and all of them: what hypothesis draws is never all there is."""
-    whole_job, whole_pod = read(JOBS, [json.dumps(JOB).encode()])[0], read(PODS, [json.dumps(POD).encode()])[0]
+    whole_job = read(JOBS, [json.dumps(JOB).encode()])[0]
+    whole_pod, never_started = read(PODS, [json.dumps(one).encode() for one in (POD, NEVER_STARTED)])
     for at in range(len(places(JOB))):
         for job in read(JOBS, [grafted(JOB, at, snippet)]):
             told_of(job, [])
             told_of(job, [whole_pod])
+            told_of(job, [never_started])
     for at in range(len(places(POD))):
         for pod in read(PODS, [grafted(POD, at, snippet)]):
             told_of(whole_job, [pod])
