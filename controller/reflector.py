@@ -164,9 +164,8 @@ class Reflector(Generic[T]):
                     await self._sink.page(page.items)
             finally:
                 coming.cancel()
-                await asyncio.gather(
-                    coming, return_exceptions=True
-                )  # else its own failure would be said to be nobody's
+                # Awaited, else its own failure would be said to be nobody's.
+                await asyncio.gather(coming, return_exceptions=True)
         self._sink.end(version)
         self.lists += 1
         self._heard()

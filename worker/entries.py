@@ -53,11 +53,9 @@ class Entries:
         """
         return int(self._run(entry, "start", self._max_age, handler, consumer, attempt))
 
-    def pause(self, entry: str, handler: str, seconds: float) -> bool:
-        """The handler failed, and is tried again in so many seconds: until then the entry is not handed out to it again.
-        Returns True."""
+    def pause(self, entry: str, handler: str, seconds: float) -> None:
+        """The handler failed, and is tried again in so many seconds: until then the entry is not handed out to it again."""
         self._run(entry, "pause", handler, int(seconds * 1000))
-        return True
 
     def finish(self, entry: str, handler: str) -> bool:
         """The handler has ended; true when the entry is thereby acknowledged. Harmless when called again."""

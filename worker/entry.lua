@@ -1,8 +1,9 @@
 -- One entry of the group, from its first start to its acknowledgement. `todo` is a hash: of each handler how often it was
 -- started, the attempt that was the last to do so and whose it was, or `ended`; where it failed and will be tried again, the
--- attempt is followed by @ and until when nobody else shall. Every operation may be called again, by a twin as well. With the acknowledgement the entry leaves its lane (lanes.lua), and the next one of the lane becomes the worker's
--- where the last handler has ended: it hears of that end anyway, and hands out what follows at once. A replay that no group
--- needs any more is deleted.
+-- attempt is followed by @ and until when nobody else shall. Every operation may be called again, by a twin as well. With the
+-- acknowledgement the entry leaves its lane (lanes.lua), and the next one of the lane becomes the worker's where the last
+-- handler has ended: it hears of that end anyway, and hands out what follows at once. A replay that no group needs any more
+-- is deleted.
 --
 -- KEYS  … of lanes.lua · todo · dead · what precedes the name of a worker that is there
 -- ARGV  1 group   2 operation   3 entry   then
