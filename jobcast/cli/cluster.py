@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from jobcast.cli.output import complain
+from jobcast.cli.usage import EXIT_FAILED, EXIT_WRONG_USAGE
 
 if TYPE_CHECKING:
     from jobcast.kube import Api
     from jobcast.reading import Reading
-
-EXIT_FAILED = 1
-EXIT_WRONG_SETTINGS = 2
 
 
 async def in_cluster(command: Callable[["Api"], Awaitable[int]], reading: "Reading | None" = None) -> int:
@@ -25,7 +23,7 @@ async def in_cluster(command: Callable[["Api"], Awaitable[int]], reading: "Readi
             access = await Access.find()
     except NoCluster as error:
         complain(f"KUBECONFIG: {error}")
-        raise typer.Exit(EXIT_WRONG_SETTINGS) from None
+        raise typer.Exit(EXIT_WRONG_USAGE) from None
     try:
         async with Api(access, reading) as api:
             return await command(api)
@@ -43,4 +41,4 @@ def extra() -> Iterator[None]:
         if (error.name or "").partition(".")[0] == "jobcast":
             raise
         complain(f"{error.name or error} is missing; reaching a cluster needs: pip install 'jobcast[controller]'")
-        raise typer.Exit(EXIT_WRONG_SETTINGS) from None
+        raise typer.Exit(EXIT_WRONG_USAGE) from None

@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from jobcast.cli.cluster import EXIT_FAILED, in_cluster
+from jobcast.cli.cluster import in_cluster
 from jobcast.cli.output import complain, console, harmless, print_line
+from jobcast.cli.usage import EXIT_FAILED
 from jobcast.job import FINALIZER, Job
 
 if TYPE_CHECKING:

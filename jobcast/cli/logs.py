@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jobcast.cli.cluster import EXIT_FAILED, in_cluster
+from jobcast.cli.cluster import in_cluster
 from jobcast.cli.output import complain
 from jobcast.cli.redis import Redis
 from jobcast.cli.screen import Exact, LiveScreen, output
+from jobcast.cli.usage import EXIT_FAILED
 from jobcast.client import AsyncClient, AsyncFeed, ClientError, NotKept, Record
 from jobcast.client.choice import Which
 from jobcast.client.log import MEANINGS
