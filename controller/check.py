@@ -31,12 +31,13 @@ async def _check_cluster(settings: ControllerSettings, access: Access) -> bool:
             _say("ok", f"cluster {access.host} answers: {await api.version()}")
             for namespace in watched_namespaces(settings, access.namespace) or (None,):
                 where = f"in {namespace}" if namespace else "in all namespaces"
-                for one in needed(CONTROLLER, finalizer=settings.finalizer):
-                    if not await api.may(one.verb, one.resource, namespace, one.subresource):
-                        is_good = False
-                        role = "Role" if namespace else "ClusterRole"
-                        _say("broken", f"may not {one} {where}: add it to the {role} of this account")
-                if is_good:
+                missing = await api.missing(needed(CONTROLLER, finalizer=settings.finalizer), namespace)
+                for one in missing:
+                    role = "Role" if namespace else "ClusterRole"
+                    _say("broken", f"may not {one} {where}: add it to the {role} of this account")
+                if missing:
+                    is_good = False
+                else:
                     _say("ok", f"may list and watch jobs and pods and read logs {where}")
         except KubeError as error:
             _say("broken", f"cluster {access.host}: {error}")

@@ -40,13 +40,9 @@ class Rights:
         lines = []
         for scope in self._scopes:
             namespace = scope.jobs.namespace
-            missing = [
-                str(one)
-                for one in self._needed
-                if not await self._api.may(one.verb, one.resource, namespace, one.subresource)
-            ]
+            missing = await self._api.missing(self._needed, namespace)
             if missing:
-                lines.append(f"this account may not {', '.join(missing)} {_where(namespace)}")
+                lines.append(f"this account may not {', '.join(map(str, missing))} {_where(namespace)}")
         return lines
 
     def _note(self, missing: list[str]) -> None:

@@ -38,10 +38,9 @@ class Selection:
         if len(self._store) or self._store.ended_count:
             return None
         for scope in self._scopes:
-            async with contextlib.aclosing(self._api.pages(JOBS, scope.jobs.namespace, "", limit=1)) as pages:
-                jobs = (await anext(pages)).items
-            if jobs:
-                return f"LABEL_SELECTOR {self._selector} selects no Job, and there are others, as {jobs[0].namespace}/{jobs[0].name}"
+            other = await self._api.first(JOBS, scope.jobs.namespace)
+            if other is not None:
+                return f"LABEL_SELECTOR {self._selector} selects no Job, and there are others, as {other.namespace}/{other.name}"
         return None
 
     def _note(self, warning: str | None) -> None:

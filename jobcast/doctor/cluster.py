@@ -61,24 +61,19 @@ async def _asked(api: Api, home: str, accounts: Mapping[str, str]) -> Mapping[st
 
 async def _of(api: Api, watched: Watched, kind: str, user: str) -> list[Finding]:
     who = f"the {kind}'s account" if user else "this account"
-    found, missing = [], []
+    asked = needed(kind, finalizer=watched.finalizer)
+    found = []
     for namespace in watched.each:
         where = f"in {namespace}" if namespace else "in all namespaces"
         role = "Role and RoleBinding" if namespace else "ClusterRole and ClusterRoleBinding"
-        for one in needed(kind, finalizer=watched.finalizer):
-            try:
-                may = await api.may(one.verb, one.resource, namespace, one.subresource, user=user)
-            except (Forbidden, NotFound):
-                hint = "ask as who may create subjectaccessreviews, or run doctor in the Pod"
-                return [unknown("permissions", f"what {who} may do cannot be asked", hint)]
-            if not may:
-                missing.append(str(one))
-                todo = f"add it to the {role} jobcast-{kind} (k8s/base/rbac.yaml)"
-                found.append(broken("permissions", f"{who} may not {one} {where}", todo))
-    if not missing:
-        all_of_it = ", ".join(map(str, needed(kind, finalizer=watched.finalizer)))
-        found.append(ok("permissions", f"{who} may {all_of_it}"))
-    return found
+        try:
+            missing = await api.missing(asked, namespace, user=user)
+        except (Forbidden, NotFound):
+            hint = "ask as who may create subjectaccessreviews, or run doctor in the Pod"
+            return [unknown("permissions", f"what {who} may do cannot be asked", hint)]
+        todo = f"add it to the {role} jobcast-{kind} (k8s/base/rbac.yaml)"
+        found += [broken("permissions", f"{who} may not {one} {where}", todo) for one in missing]
+    return found or [ok("permissions", f"{who} may {', '.join(map(str, asked))}")]
 
 
 async def selection(api: Api, watched: Watched) -> list[Finding]:
@@ -91,10 +86,9 @@ async def selection(api: Api, watched: Watched) -> list[Finding]:
         more = "at least " if count >= MOST_COUNTED else ""
         return [ok("jobs", f"LABEL_SELECTOR {watched.selector} selects {more}{count} Jobs in {where}")]
     for namespace in watched.each:
-        async with contextlib.aclosing(api.pages(JOBS, namespace, "", limit=1)) as pages:
-            others = (await anext(pages)).items
-        if others:
-            text = f"LABEL_SELECTOR {watched.selector} selects no Job in {where}, and there are others, as {others[0].name}"
+        other = await api.first(JOBS, namespace)
+        if other is not None:
+            text = f"LABEL_SELECTOR {watched.selector} selects no Job in {where}, and there are others, as {other.name}"
             return [warning("jobs", text, "label the Jobs, or change LABEL_SELECTOR")]
     return [ok("jobs", f"there are no Jobs in {where} yet")]
 

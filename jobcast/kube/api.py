@@ -4,8 +4,8 @@ Every method raises KubeError and nothing else of the network's. None of them re
 """
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,6 +18,7 @@ from jobcast.job import FINALIZER, Job, Pod
 from jobcast.kube.access import Access, NoCluster
 from jobcast.kube.decode import JOBS, PODS, Change, Lines, Page, Resource, Skip, T
 from jobcast.kube.errors import Invalid, KubeError, NotFound, Unauthorized, Unreachable, from_response
+from jobcast.kube.permissions import Permission
 from jobcast.reading import Reading
 from jobcast.wire import UNREADABLE
 
@@ -96,6 +97,11 @@ class Api:
             if not page.next:
                 return
             params["continue"] = page.next
+
+    async def first(self, resource: Resource[T], namespace: str | None, selector: str = "") -> T | None:
+        """One of them, whichever the API server names first; None where there is none."""
+        async with aclosing(self.pages(resource, namespace, selector, limit=1)) as pages:
+            return next(iter((await anext(pages)).items), None)
 
     async def listed(self, resource: Resource[Any], namespace: str | None, selector: str) -> bytes:
         """The first page of the list as the API server wrote it."""
@@ -233,6 +239,16 @@ class Api:
             with _as_unreachable():
                 answer = await response.read()
         return bool((_object(answer).get("status") or {}).get("allowed"))
+
+    async def missing(
+        self, permissions: Iterable[Permission], namespace: str | None, *, user: str = ""
+    ) -> list[Permission]:
+        """Those of them that `may` denies, in their order."""
+        return [
+            one
+            for one in permissions
+            if not await self.may(one.verb, one.resource, namespace, one.subresource, user=user)
+        ]
 
     async def whoami(self) -> str:
         """Our user name, `system:serviceaccount:<namespace>:<name>` of a Pod. Servers before 1.28 raise NotFound."""
