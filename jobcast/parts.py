@@ -16,18 +16,29 @@ KEPT_SECONDS = 86_400
 """For a day it can be said when a part was last there."""
 CONTROLLER, WORKER = "controller", "worker"
 
-# What strangers left in the hash goes too. An empty name says nothing and only asks; a part that leaves says no text.
-SCRIPT = """
-local parts, kept, name, text = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local now = tonumber(redis.call('TIME')[1])
-local kind = redis.call('TYPE', parts)['ok']
-if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', parts) end
-local known = redis.call('HGETALL', parts)
-for i = 1, #known, 2 do
-  local is_json, said = pcall(cjson.decode, known[i + 1])
-  local seen = is_json and type(said) == 'table' and tonumber(said.seen)
-  if not seen or seen < now - kept then redis.call('HDEL', parts, known[i]) end
+PRUNE = """
+-- Of a hash of JSON objects: whatever was not `seen` for so many seconds goes, and what strangers left. Returns Redis' time.
+local function prune(hash, kept)
+  local now = tonumber(redis.call('TIME')[1])
+  local kind = redis.call('TYPE', hash)['ok']
+  if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', hash) end
+  local known = redis.call('HGETALL', hash)
+  for i = 1, #known, 2 do
+    local is_json, said = pcall(cjson.decode, known[i + 1])
+    local seen = is_json and type(said) == 'table' and tonumber(said.seen)
+    if not seen or seen < now - kept then redis.call('HDEL', hash, known[i]) end
+  end
+  return now
 end
+"""
+"""In Lua, for a script to begin with."""
+
+# An empty name says nothing and only asks; a part that leaves says no text.
+SCRIPT = (
+    PRUNE
+    + """
+local parts, kept, name, text = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local now = prune(parts, kept)
 if text == '' then
   redis.call('HDEL', parts, name)
 else
@@ -36,6 +47,7 @@ else
 end
 return { now, redis.call('HGETALL', parts) }
 """
+)
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import redis
 
 from jobcast.connection import explain
 from jobcast.keys import Keys
+from jobcast.parts import PRUNE
 from worker.targets import Target
 
 log = logging.getLogger(__name__)
@@ -18,23 +19,18 @@ EVERY_SECONDS = 10.0
 KEPT_SECONDS = 86_400
 """For a day it can be said when it was last seen."""
 # What strangers left in the hash goes too: whoever reads it may rely on it.
-_ANNOUNCE = """
+_ANNOUNCE = (
+    PRUNE
+    + """
 local handlers, kept = KEYS[1], tonumber(ARGV[1])
-local now = tonumber(redis.call('TIME')[1])
-local kind = redis.call('TYPE', handlers)['ok']
-if kind ~= 'hash' and kind ~= 'none' then redis.call('DEL', handlers) end
-local known = redis.call('HGETALL', handlers)
-for i = 1, #known, 2 do
-  local is_json, said = pcall(cjson.decode, known[i + 1])
-  local seen = is_json and type(said) == 'table' and tonumber(said.seen)
-  if not seen or seen < now - kept then redis.call('HDEL', handlers, known[i]) end
-end
+local now = prune(handlers, kept)
 for i = 3, #ARGV, 2 do
   local statuses = cjson.decode(ARGV[i + 1])
   redis.call('HSET', handlers, ARGV[i], cjson.encode({ statuses = statuses, group = ARGV[2], seen = now }))
 end
 redis.call('EXPIRE', handlers, kept)
 """
+)
 
 
 class Announcer:
