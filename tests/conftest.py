@@ -1,14 +1,18 @@
 """Fixtures for every ring: a real Valkey, loopback ports, clusters. Whatever is started here is stopped here."""
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import redis
 
 from testbed.valkey import ValkeyServer
 from testbed.valkey import valkey as a_valkey
+
+R = TypeVar("R")
 
 pytest_plugins = ["tests.fates.table", "tests.valkeys.fixtures"]
 
@@ -41,6 +45,15 @@ def persistent_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
     server = ValkeyServer(tmp_path, persistent=True).start()
     yield server
     server.stop(kill=True)
+
+
+def until(condition: Callable[[], R], timeout: float = 60.0) -> R:
+    """Wait until it is true; returns what it returned."""
+    deadline = time.monotonic() + timeout
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s; last: {result!r}"
+        time.sleep(0.02)
+    return result
 
 
 async def eventually(condition, timeout: float = 20.0, every: float = 0.02):  # type: ignore[no-untyped-def]

@@ -1,7 +1,6 @@
 """What only the plain client promises, and that it works where no event loop is."""
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,13 +13,7 @@ from jobcast.wire import encode
 from testbed.valkey import ValkeyServer
 from tests.client.keeping import place
 from tests.client.telling import event
-
-
-def until(condition, timeout: float = 10.0) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from tests.conftest import until
 
 
 def test_a_loop_left_by_break_leaves_no_subscription_behind(valkey: ValkeyServer, prefix: str) -> None:

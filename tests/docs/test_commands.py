@@ -24,7 +24,7 @@ from testbed.valkey import ValkeyServer
 from tests.cli.operating import Stage, ago
 from tests.client.keeping import LogKeeper
 from tests.client.telling import Teller, event, telling_to
-from tests.docs.pages import ROOT, WHOLE, commands, left_over
+from tests.docs.pages import HELD, ROOT, WHOLE, commands, left_over
 from tests.fates.stage import devcluster
 from tests.parts import Parts
 
@@ -99,17 +99,6 @@ def leave_work_of_a_handler(valkey: ValkeyServer) -> None:
         stage.announce("mine.score", age=-3600)  # nobody says so again while the commands run
         stage.bury(at="1795168800000-0")
         stage.tell(event("failed", "eval-43"), entry=ago(1))
-
-
-HELD = {
-    "apiVersion": "batch/v1",
-    "kind": "Job",
-    "metadata": {"name": "my-job", "finalizers": ["jobcast.dev/outcome"]},
-    "spec": {
-        "suspend": True,
-        "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}},
-    },
-}
 
 
 @pytest.mark.timeout(300)  # a dozen starts of Python, two of them whole parts

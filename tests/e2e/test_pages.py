@@ -11,19 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.api import Api
-from tests.docs.pages import LAST, ROOT, commands, on_a_cluster
+from tests.docs.pages import HELD, LAST, ROOT, commands, on_a_cluster
 
 PARTS = "deployments,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets,configmaps"
 OF_EVERY_NAMESPACE = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
-HELD = {
-    "apiVersion": "batch/v1",
-    "kind": "Job",
-    "metadata": {"name": "my-job", "finalizers": ["jobcast.dev/outcome"]},
-    "spec": {
-        "suspend": True,
-        "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}},
-    },
-}
 
 
 class Reader:

@@ -2,9 +2,8 @@
 
 import json
 import os
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 from demo.jobs import Cluster, Evaluation
 from jobcast.client import Client
 from testbed.valkey import valkey
+from tests.conftest import until
 from tests.fates.stage import devcluster
 from tests.parts import Part, Parts
 
@@ -39,15 +39,6 @@ TOLD = {
     "life-fails-twice": ["running", "failed"],
     "life-is-deleted": ["running", "cancelled"],
 }
-
-
-def until(condition: Callable[[], R], timeout: float = 60.0) -> R:
-    """Wait until it is true; returns what it returned."""
-    deadline = time.monotonic() + timeout
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout} s; last: {result!r}"
-        time.sleep(0.02)
-    return result
 
 
 @dataclass

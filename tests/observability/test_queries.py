@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import until
 from tests.observability.prometheus import Prometheus, prometheus
 from tests.observability.queries import RULES, asked, panels, rules
-from tests.observability.running import Running, run_all, running, until
+from tests.observability.running import Running, run_all, running
 
 pytestmark = pytest.mark.prometheus
 

@@ -1,6 +1,7 @@
 """`/statusz` of both parts: what an operator looks at beside an alert."""
 
-from tests.observability.running import Running, until
+from tests.conftest import until
+from tests.observability.running import Running
 
 
 def test_the_controller_says_how_its_watches_and_redis_fare(parts: Running) -> None:

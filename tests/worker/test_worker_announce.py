@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import redis
-from workers import Worker, until
+from workers import Worker
 
 from jobcast.event import Status
 from jobcast.keys import Keys
+from tests.conftest import until
 from worker.announce import EVERY_SECONDS, KEPT_SECONDS, Announcer
 
 KEYS = Keys("announce")

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from workers import Worker, completed, tell, until, world
+from workers import Worker, completed, tell, world
+
+from tests.conftest import until
 
 BAD = """
 class Speechless(Exception):

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from workers import Worker, completed, running, tell, until, world
+from workers import Worker, completed, running, tell, world
+
+from tests.conftest import until
 
 POOLS = [("-P", "threads", "-c", "2"), ("-P", "solo"), ("-P", "prefork", "-c", "1")]
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from workers import Worker, completed, tell, until, world
+from workers import Worker, completed, tell, world
+
+from tests.conftest import until
 
 PREFORK = ("-P", "prefork", "-c", "2")
 HANDLER = '@on("completed")\ndef score(event): call("score", event)\n'

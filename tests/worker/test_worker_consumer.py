@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from proxied import proxied
-from workers import ONE_AT_A_TIME, Worker, until
+from workers import ONE_AT_A_TIME, Worker
 
+from tests.conftest import until
 from worker.consumer import Consumer
 
 MANY = 12

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from kombu.exceptions import OperationalError
-from workers import Worker, completed, tell, until, world
+from workers import Worker, completed, tell, world
 
+from tests.conftest import until
 from worker.conveyor import AT_ONCE, Conveyor, Message
 
 HANDLER = '@on("completed")\ndef score(event): call("score", event)\n'

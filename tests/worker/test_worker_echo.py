@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from celery.concurrency import solo
 from celery.worker import state
-from workers import Worker, until
+from workers import Worker
 
+from tests.conftest import until
 from worker import echo
 from worker.conveyor import Message
 from worker.echo import DEAF_SECONDS, EVERY_SECONDS, Echo

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from workers import SCORE, Worker, completed, tell, until, world
+from workers import SCORE, Worker, completed, tell, world
 
+from tests.conftest import until
 from tests.valkeys.cluster import Cluster
 from tests.valkeys.fixtures import DOUBLED_PREFIX
 from tests.valkeys.sentinels import Watched

@@ -5,7 +5,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from workers import GATED, ONE_AT_A_TIME, SCORE, Worker, completed, running, tell, until, world
+from workers import GATED, ONE_AT_A_TIME, SCORE, Worker, completed, running, tell, world
+
+from tests.conftest import until
 
 
 @pytest.mark.must_survive(30)

@@ -3,14 +3,12 @@
 import json
 import logging
 import socket
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import HTTPError
 
 import pytest
 import redis
-from workers import Worker
+from workers import Worker, asked, probing
 
 from worker import metrics
 from worker.http import PortTaken, Probe
@@ -21,30 +19,18 @@ from worker.settings import WorkerSettings
 
 @pytest.fixture
 def probe() -> Iterator[Probe]:
-    probe = Probe("127.0.0.1", 0)
-    probe.start()
-    yield probe
-    probe.stop()
+    with probing() as probe:
+        yield probe
 
 
-def get(probe: Probe, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{probe.port}{path}", timeout=5) as reply:
-            return reply.status, reply.read().decode()
-    except HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-@pytest.mark.must_survive(35)
 def test_livez_names_what_is_wrong(probe) -> None:
     ailments: dict[str, str | None] = {"bridge": None, "sweep": None}
     for name in ailments:
         probe.watch(name, lambda name=name: ailments[name])
-    assert get(probe, "/livez") == (200, "ok\n")
+    assert asked(probe, "/livez") == (200, "ok\n")
     ailments["bridge"] = "no round for 99 s"
-    assert get(probe, "/livez") == (503, "bridge: no round for 99 s\n")
-    assert get(probe, "/other")[0] == 404
+    assert asked(probe, "/livez") == (503, "bridge: no round for 99 s\n")
+    assert asked(probe, "/other")[0] == 404
 
 
 @pytest.mark.must_survive(27)
@@ -52,17 +38,17 @@ def test_readyz_says_what_a_system_that_is_away_says_and_livez_does_not_mind(pro
     caplog.set_level(logging.INFO)
     presence = Presence("broker", metrics.broker_up)
     probe.need("broker", lambda: presence.trouble)
-    assert get(probe, "/readyz") == (503, "broker: not reached yet\n")
+    assert asked(probe, "/readyz") == (503, "broker: not reached yet\n")
     presence.is_back()
-    assert get(probe, "/readyz") == (200, "ok\n")
+    assert asked(probe, "/readyz") == (200, "ok\n")
     assert not caplog.records  # that it was reached at all is no news
     for _ in range(3):
         presence.is_away(redis.ConnectionError("refused"))
         presence.is_away(redis.ResponseError("Command # 1 (SADD \x06\x16 a) of pipeline caused error: MISCONF no disk"))
         assert metrics.broker_up._value.get() == 0
-    code, text = get(probe, "/readyz")
+    code, text = asked(probe, "/readyz")
     assert (code, text.partition(" (")[0]) == (503, "broker: MISCONF no disk")
-    assert get(probe, "/livez") == (200, "ok\n")
+    assert asked(probe, "/livez") == (200, "ok\n")
     presence.is_back()
     assert metrics.broker_up._value.get() == 1
     assert [(record.message, record.__dict__["system"]) for record in caplog.records] == [
@@ -74,7 +60,7 @@ def test_readyz_says_what_a_system_that_is_away_says_and_livez_does_not_mind(pro
 
 def test_an_ailment_makes_a_worker_not_ready_either(probe) -> None:
     probe.watch("bridge", lambda: "no round for 99 s")
-    assert get(probe, "/readyz") == (503, "bridge: no round for 99 s\n")
+    assert asked(probe, "/readyz") == (503, "bridge: no round for 99 s\n")
 
 
 @pytest.mark.must_survive(27)
@@ -91,7 +77,7 @@ def test_what_celery_says_of_a_broker_that_is_away_is_a_warning_in_one_line(logg
 
 
 def test_metrics_have_the_promised_names(probe) -> None:
-    text = get(probe, "/metrics")[1]
+    text = asked(probe, "/metrics")[1]
     for name in (
         "stream_lag gauge",
         "handler_seconds histogram",

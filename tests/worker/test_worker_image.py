@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workers import ROOT, completed, free_port, tell, until, world
+from workers import ROOT, completed, free_port, tell, world
+
+from tests.conftest import until
 
 EXAMPLE = ROOT / "examples" / "handlers"
 

@@ -5,8 +5,9 @@ import re
 import signal
 from pathlib import Path
 
-from workers import Worker, completed, tell, until, world
+from workers import Worker, completed, tell, world
 
+from tests.conftest import until
 from worker import metrics, multiprocess
 
 PREFORK = ("-P", "prefork", "-c", "2")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import redis
-from workers import Worker, until, world
+from workers import Worker, world
 
 from jobcast.keys import Keys
+from tests.conftest import until
 from worker import name
 from worker.name import Name, NameTaken, is_gone
 from worker.settings import WorkerSettings

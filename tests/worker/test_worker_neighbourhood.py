@@ -1,17 +1,17 @@
 """What a worker notices of who works beside it under the same prefix: it says so, and works on."""
 
 import json
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workers import until, world
+from workers import asked, probing, world
 
 from jobcast import __version__
 from jobcast.keys import Keys
 from jobcast.parts import SCRIPT, Part, announcing, leaving
 from testbed.valkey import ValkeyServer
+from tests.conftest import until
 from worker import neighbourhood
 from worker.http import Probe
 from worker.neighbourhood import Neighbourhood
@@ -22,15 +22,8 @@ KEY = Keys("near").parts
 
 @pytest.fixture
 def probe() -> Iterator[Probe]:
-    probe = Probe("127.0.0.1", 0)
-    probe.start()
-    yield probe
-    probe.stop()
-
-
-def get(probe: Probe, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{probe.port}{path}", timeout=5) as reply:
-        return str(reply.read().decode())
+    with probing() as probe:
+        yield probe
 
 
 def beside(valkey: ValkeyServer, probe: Probe, **settings: float) -> Neighbourhood:
@@ -48,15 +41,17 @@ def test_a_newer_controller_is_said_everywhere_once_and_makes_it_not_unready(
     ours = beside(valkey, probe, sweep_seconds=0)
     newer = Part(kind="controller", name="c", version="99.0.0", namespaces=("evals",), selector="app=evaluation")
     with world(valkey.url, "near") as it:
-        until(lambda: "worker worker@here" in get(probe, "/statusz"))
-        assert get(probe, "/readyz") == "ok\n"
+        until(lambda: "worker worker@here" in asked(probe, "/statusz")[1])
+        assert asked(probe, "/readyz")[1] == "ok\n"
         it.client.eval(SCRIPT, 1, KEY, *announcing(newer))
         until(
-            lambda: get(probe, "/readyz").startswith(f"ok\nwarning: an older worker ({__version__}, worker@here) runs")
+            lambda: asked(probe, "/readyz")[1].startswith(
+                f"ok\nwarning: an older worker ({__version__}, worker@here) runs"
+            )
         )
-        assert "newer controller (99.0.0, c)" in json.loads(get(probe, "/statusz"))["warnings"][0]
+        assert "newer controller (99.0.0, c)" in json.loads(asked(probe, "/statusz")[1])["warnings"][0]
         it.client.eval(SCRIPT, 1, KEY, *leaving(newer))
-        until(lambda: get(probe, "/readyz") == "ok\n")
+        until(lambda: asked(probe, "/readyz")[1] == "ok\n")
         ours.stop()
         assert not it.client.exists(KEY)
     assert caplog.messages == ["parts do not fit together", "parts fit together again"]
@@ -74,7 +69,7 @@ def test_what_a_worker_looks_at_is_known_where_it_finds_the_cluster(
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     ours = beside(valkey, probe)
-    until(lambda: "app=evaluation in evals" in get(probe, "/statusz"))
+    until(lambda: "app=evaluation in evals" in asked(probe, "/statusz")[1])
     ours.stop()
 
 

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 from msgspec import structs
-from workers import Worker, completed, running, tell, until, world
+from workers import Worker, completed, running, tell, world
 
 from jobcast.event import JobRef
+from tests.conftest import until
 
 ONE_AT_A_TIME = ("-P", "threads", "-c", "1")
 

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from workers import Worker, World, completed, running, tell, until, world
+from workers import Worker, World, completed, running, tell, world
 
 from jobcast import wire
+from tests.conftest import until
 
 SEEN = """
 import random

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from proxied import proxied
-from workers import GATED, ONE_AT_A_TIME, Worker, World, completed, tell, until, world
+from workers import GATED, ONE_AT_A_TIME, Worker, World, completed, tell, world
 
 from testbed.valkey import ValkeyServer
+from tests.conftest import until
 
 
 @contextmanager

@@ -25,11 +25,12 @@ from amqp.exceptions import (
     ResourceLocked,
 )
 from msgspec import structs
-from workers import ROOT, SCORE, Worker, World, completed, running, tell, until, world
+from workers import ROOT, SCORE, Worker, World, completed, running, tell, world
 
 from jobcast.event import Completed, JobRef, event_id
 from testbed.ports import free_port
 from testbed.valkey import ValkeyServer
+from tests.conftest import until
 from worker.app import configuration
 from worker.broker import of_route, sending_options
 from worker.outlets import NO_ROUTE, Outlet, Refused, Unreachable, traceparent

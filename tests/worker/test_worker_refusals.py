@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from refusals import REFUSALS, Refusing
-from workers import GATED, ONE_AT_A_TIME, SCORE, Worker, completed, tell, until, world
+from workers import GATED, ONE_AT_A_TIME, SCORE, Worker, completed, tell, world
+
+from tests.conftest import until
 
 
 @pytest.mark.must_survive(27)

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from workers import Worker, completed, running, tell, until, world
+from workers import Worker, completed, running, tell, world
+
+from tests.conftest import until
 
 JOBCAST = str(Path(sys.executable).parent / "jobcast")
 PREFIX = "replayed"

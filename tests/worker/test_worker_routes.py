@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workers import Worker, completed, running, tell, until, world
+from workers import Worker, completed, running, tell, world
+
+from tests.conftest import until
 
 SHOP = """
 import os, sys

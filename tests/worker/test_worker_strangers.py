@@ -4,9 +4,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from workers import Worker, completed, tell, until, world
+from workers import Worker, completed, tell, world
 
 from jobcast.wire import MalformedEvent, decode, encode
+from tests.conftest import until
 from tests.property.odd import SNIPPETS, grafted, places, renamed
 
 HANDLERS = """

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from workers import completed, tell, until, world
+from workers import asked, completed, probing, tell, world
 
 from jobcast.event import Status
 from jobcast.handlers import Registry
 from jobcast.keys import GROUP
+from tests.conftest import until
 from worker import bridge, metrics, supervisor
 from worker.app import create_app
 from worker.bridge import Bridge
@@ -110,30 +111,20 @@ class Gated:
 @contextmanager
 def bridging(url: str, target: Gated, group: str = GROUP) -> Iterator[tuple[Bridge, Probe]]:
     app = create_app(WorkerSettings(redis_url=url, key_prefix="stuck", takeover_seconds=1), Registry())
-    probe = Probe("127.0.0.1", 0)
     it = Bridge(app, "me@test", [target], group)
-    probe.watch("bridge", it.ailment)
-    probe.start()
-    it.start()
-    try:
-        yield it, probe
-    finally:
-        target.gate.set()
-        it.stop(frozenset())
-        probe.stop()
-        app.close()
+    with probing() as probe:
+        probe.watch("bridge", it.ailment)
+        it.start()
+        try:
+            yield it, probe
+        finally:
+            target.gate.set()
+            it.stop(frozenset())
+            app.close()
 
 
 def livez(probe: Probe) -> str:
-    import urllib.error
-    import urllib.request
-
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{probe.port}/livez", timeout=5) as reply:
-            return str(reply.read().decode())
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.read().decode()
+    return asked(probe, "/livez")[1]
 
 
 @pytest.mark.must_survive(35)

@@ -3,8 +3,6 @@
 import asyncio
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +10,13 @@ from typing import ClassVar
 
 import pytest
 import redis
-from workers import Worker, until, world
+from workers import Worker, asked, probing, world
 
 from jobcast.connection import connect
+from tests.conftest import until
 from worker import claim
 from worker import sweep as sweep_room
 from worker.claim import SweepClaim
-from worker.http import Probe
 from worker.settings import WorkerSettings
 from worker.sweep import Round, Sweep
 
@@ -202,27 +200,15 @@ def test_livez_is_false_while_the_sweep_is_stuck_and_true_again_when_it_goes_on(
         gate.wait()  # what no cancelling ends
         return 0
 
-    probe = Probe("127.0.0.1", 0)
-    with sweeping(valkey.url, stuck, 0.1, longest=0.2) as sweep:
+    with sweeping(valkey.url, stuck, 0.1, longest=0.2) as sweep, probing() as probe:
         probe.watch("sweep", sweep.ailment)
-        probe.start()
         try:
-            assert livez(probe) == "ok\n"
-            until(lambda: livez(probe).startswith("sweep: no attempt for"))
+            assert asked(probe, "/livez") == (200, "ok\n")
+            until(lambda: asked(probe, "/livez")[1].startswith("sweep: no attempt for"))
             gate.set()
-            until(lambda: livez(probe) == "ok\n")
+            until(lambda: asked(probe, "/livez") == (200, "ok\n"))
         finally:
             gate.set()
-            probe.stop()
-
-
-def livez(probe: Probe) -> str:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{probe.port}/livez", timeout=5) as reply:
-            return reply.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.read().decode()
 
 
 def test_without_a_cluster_the_worker_says_so_in_one_line_and_goes_on(valkey, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import redis
-from workers import Worker, completed, tell, until, world
+from workers import Worker, completed, tell, world
 
 from benchmarks.watch import kubeconfig
 from devcluster import DevCluster
 from tests.api import client, evaluation
-from tests.conftest import eventually
+from tests.conftest import eventually, until
 
 
 @pytest.mark.must_survive(29)

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from proxied import proxied
-from workers import ONE_AT_A_TIME, Worker, completed, tell, until, world
+from workers import ONE_AT_A_TIME, Worker, completed, tell, world
+
+from tests.conftest import until
 
 HANDLER = """
 @on("completed")

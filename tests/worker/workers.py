@@ -6,10 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +22,7 @@ from jobcast.keys import Keys
 from jobcast.ledger import Ledger, Step, Telling
 from testbed.ports import free_port
 from tests.published import complaints_of_hash
+from worker.http import Probe
 
 ROOT = Path(__file__).parents[2]
 R = TypeVar("R")
@@ -56,13 +56,25 @@ def score(event):
 ONE_AT_A_TIME = ("-P", "threads", "-c", "1")
 
 
-def until(condition: Callable[[], R], timeout: float = 60.0) -> R:
-    """Wait until it is true; returns what it returned."""
-    deadline = time.monotonic() + timeout
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout} s; last: {result!r}"
-        time.sleep(0.02)
-    return result
+@contextmanager
+def probing() -> Iterator[Probe]:
+    """Where a worker's HTTP listens, and nothing to tell yet."""
+    probe = Probe("127.0.0.1", 0)
+    probe.start()
+    try:
+        yield probe
+    finally:
+        probe.stop()
+
+
+def asked(probe: Probe, path: str) -> tuple[int, str]:
+    """What it answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{probe.port}{path}", timeout=5) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
 
 
 def completed(name: str, output: str = "42") -> Completed:
