@@ -6,12 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.replay import NAMESPACE
+from testbed.pages import page
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,17 +43,12 @@ class Running:
         return memory(self.process.pid, "VmHWM")
 
     def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=10) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as refusal:
-            return refusal.code, refusal.read().decode()
+        return page(self._port, path, 10)
 
     def wait_until_ready(self) -> None:
         while True:
-            with contextlib.suppress(OSError):
-                if self.get("/readyz")[0] == 200:
-                    return
+            if self.get("/readyz")[0] == 200:
+                return
             assert self.process.poll() is None, self._log.read_text()
             time.sleep(0.02)
 

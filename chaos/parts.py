@@ -5,11 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from testbed.pages import page
 from testbed.ports import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -111,8 +110,4 @@ class Part:
                 await asyncio.sleep(0.1)
 
     def _answers(self, path: str) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as response:
-                return bool(response.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+        return page(self.port, path, 2)[0] == 200

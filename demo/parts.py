@@ -7,11 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from testbed.pages import page
 from testbed.ports import free_port
 from testbed.valkey import NotStarted, ValkeyServer
 
@@ -96,8 +95,4 @@ class Parts:
 
 
 def _answers(port: int, path: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    return page(port, path, 2)[0] == 200

@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
+from testbed.pages import page
 from testbed.ports import free_port
 from tests.conftest import eventually
 from tests.published import complaints_of_hash
@@ -43,11 +42,7 @@ class Part:
 
     def answers(self, path: str) -> bool:
         assert self.process.poll() is None, f"{self.name} has ended:\n{self.log.read_text()[-3000:]}"
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as response:
-                return bool(response.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+        return page(self.port, path, 2)[0] == 200
 
     def wait(self) -> None:
         """Until it is ready; blocks."""

@@ -6,8 +6,6 @@ The accounts are those of k8s/base/rbac.yaml; controller and worker run with a t
 import asyncio
 import json
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from jobcast.job import FINALIZER as FINALIZER_NAME
+from testbed.pages import page
 from testbed.valkey import ValkeyServer
 from tests.api import Api, evaluation
 from tests.client.telling import event, telling_to
@@ -27,14 +26,7 @@ CONTROLLER, WORKER = granted("controller"), granted("worker")
 
 
 def readyz(part: Part) -> str:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{part.port}/readyz", timeout=5) as reply:
-            return str(reply.read().decode())
-    except urllib.error.HTTPError as error:
-        with error:
-            return str(error.read().decode())
-    except OSError:
-        return ""
+    return page(part.port, "/readyz")[1]
 
 
 async def doctor(kubeconfig: Path, valkey: ValkeyServer, **more: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 
 from demo.jobs import Cluster, Evaluation
 from jobcast.client import Client
+from testbed.pages import page
 from testbed.valkey import valkey
 from tests.conftest import until
 from tests.fates.stage import devcluster
@@ -52,8 +52,8 @@ class Running:
 
     @staticmethod
     def get(part: Part, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{part.port}{path}", timeout=5) as reply:
-            text: str = reply.read().decode()
+        status, text = page(part.port, path)
+        assert status == 200, f"{path}: {status} {text}"
         return text
 
     def status(self, part: Part) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from controller.check import check
 from controller.settings import ControllerSettings
 from jobcast.cli.app import app
 from jobcast.connection import check_url, masked
+from testbed.pages import page
 from testbed.ports import free_port
 from testbed.valkey import ValkeyServer
 from tests.controller.conftest import cluster, wiretap  # noqa: F401 - a cluster that answers
@@ -181,22 +182,10 @@ async def test_no_process_says_a_password(
 def _served(process: "subprocess.Popen[bytes]", port: int) -> str:
     """All of its pages, once it has tried Redis and says so; nothing of one that ended."""
     import time
-    import urllib.error
-    import urllib.request
-
-    def page(path: str) -> str:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
-                return str(reply.read().decode())
-        except urllib.error.HTTPError as error:
-            with error:
-                return str(error.read().decode())
-        except OSError:
-            return ""
 
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
-        pages = [page(path) for path in ("/livez", "/readyz", "/statusz", "/metrics")]
+        pages = [page(port, path)[1] for path in ("/livez", "/readyz", "/statusz", "/metrics")]
         if "jobcast_" in pages[-1] and ("password" in "".join(pages) or pages[1].startswith("404")):
             return "".join(pages)
         time.sleep(0.05)

@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from jobcast.connection import connect, connect_plain
 from jobcast.event import Completed, Event, JobRef, Log, Running, event_id
 from jobcast.keys import Keys
 from jobcast.ledger import Ledger, Step, Telling
+from testbed.pages import page
 from testbed.ports import free_port
 from tests.published import complaints_of_hash
 from worker.http import Probe
@@ -69,12 +68,7 @@ def probing() -> Iterator[Probe]:
 
 def asked(probe: Probe, path: str) -> tuple[int, str]:
     """What it answers."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{probe.port}{path}", timeout=5) as reply:
-            return reply.status, reply.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
+    return page(probe.port, path)
 
 
 def completed(name: str, output: str = "42") -> Completed:
@@ -206,14 +200,7 @@ class Worker:
 
     def get(self, path: str) -> tuple[int, str]:
         """What it answers over HTTP; code 0 while it does not."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as reply:
-                return reply.status, reply.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
+        return page(self.port, path)
 
     def __enter__(self) -> "Worker":
         return self.start()
