@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
+# Also where it is set: tests start hundreds of processes, and each would compile what it imports.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test check e2e observability bench chaos sabotages fuzz docs site dist image lock format clean
 .DEFAULT_GOAL := help

@@ -20,7 +20,7 @@ def environment(**settings: Any) -> dict[str, str]:
     kept = ("PATH", "HOME", "LANG", "KUBECONFIG")
     given = {name: os.environ[name] for name in kept if name in os.environ}
     # A spawned process starts quicker without looking for its source to be newer.
-    return given | {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": "0", "PYTHONDONTWRITEBYTECODE": "1"} | settings
+    return given | {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": "0"} | settings
 
 
 def command(*arguments: str) -> list[str]:

@@ -1,6 +1,5 @@
 """What a fate is played on: a cluster, a controller of its own process, a Valkey; devcluster or a real node."""
 
-import os
 import ssl
 import subprocess
 import sys
@@ -76,7 +75,7 @@ def devcluster(folder: Path) -> Iterator[Path]:
     command += ["--notice-seconds", str(NOTICE_SECONDS)]
     command += ["--log-rotate-bytes", str(ROTATE_BYTES)]
     command += ["--log-rotate-seconds", str(ROTATE_SECONDS)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 30
         while not kubeconfig.exists():

@@ -10,7 +10,7 @@ import redis
 
 from testbed.valkey import ValkeyServer
 
-QUICK = ("--repl-diskless-sync-delay", "0", "--hz", "100")
+QUICK = ("--repl-diskless-sync-delay", "0")
 LOADED_KEYS = 1000
 
 
