@@ -19,7 +19,6 @@ def environment(**settings: Any) -> dict[str, str]:
     """Ours, without what would set up a controller, and with these settings."""
     kept = ("PATH", "HOME", "LANG", "KUBECONFIG")
     given = {name: os.environ[name] for name in kept if name in os.environ}
-    # A spawned process starts quicker without looking for its source to be newer.
     return given | {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": "0"} | settings
 
 

@@ -1,6 +1,7 @@
 """A cluster of four, of whom one is a replica."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.valkeys.nodes import QUICK, replication_of, wait_until
 
 SLOTS = 16384
 NODE_TIMEOUT_MILLIS = 1000
+FAILOVER_SECONDS = 6.0
+"""After 5 s a replica gives up a failover that was asked of it."""
 
 
 class Cluster:
@@ -71,10 +74,13 @@ class Cluster:
         old, new = self.primary, self.replica
         if kill:
             old.stop(kill=True)
-        else:
-            new.ask("CLUSTER", "FAILOVER")
+        asked = 0.0
 
         def is_done() -> bool:
+            nonlocal asked
+            if not kill and new.role == "slave" and time.monotonic() > asked + FAILOVER_SECONDS:
+                asked = time.monotonic()
+                new.ask("CLUSTER", "FAILOVER")
             with contextlib.suppress(ValueError):
                 return self.primary is new and all(
                     b"cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in self.nodes if node.process
