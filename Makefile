@@ -37,7 +37,7 @@ demo: setup
 
 # More processes than most machines have cores: tests wait more than they compute.
 test: setup
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not cluster and not chaos and not prometheus"
+	$(BIN)/python -m pytest -n 6 --dist worksteal -m "not cluster and not chaos and not prometheus"
 
 check: setup
 	$(BIN)/ruff format --check .
