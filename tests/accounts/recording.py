@@ -66,8 +66,10 @@ class Recording:
 
     def _is_ours(self, where: str) -> bool:
         if where not in self._users:
-            self._users = {one["addr"]: one["user"] for one in self._admin.client_list()}
-        return self._users.setdefault(where, "") == self._account
+            # Of this one alone: others in the list may not have logged in yet.
+            users = {one["addr"]: one["user"] for one in self._admin.client_list()}
+            self._users[where] = users.get(where, "")
+        return self._users[where] == self._account
 
 
 @contextmanager

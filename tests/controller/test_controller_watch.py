@@ -286,7 +286,7 @@ async def test_a_job_that_lives_while_the_pods_cannot_be_watched_is_told_with_ex
 async def test_a_job_that_ends_while_the_watch_of_pods_is_mute_is_told_with_exit_code_and_log(
     world: World, tmp_path: Any
 ) -> None:
-    async with world.controller(log_wait_seconds=0.5):
+    async with world.controller(log_wait_seconds=4):
         await world.run("half-seen", f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo all; exit 6")
         await world.until("half-seen", "running")
         world.strike("stall", verb="watch", resource="pods")

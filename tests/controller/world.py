@@ -13,10 +13,13 @@ import redis.asyncio
 import redis.exceptions
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from controller.manager import Controller
 from controller.settings import ControllerSettings
 from devcluster import DevCluster, Fault
+from devcluster.faults import Struck
 from devcluster.server import Server
 from jobcast.kube import Access
 from tests.conftest import eventually
@@ -160,7 +163,9 @@ class World:
 
     async def __aenter__(self) -> "World":
         self.http = aiohttp.ClientSession(headers={OURS: "1"})
-        self.redis = redis.asyncio.Redis.from_url(self.redis_url, decode_responses=True, socket_timeout=2)
+        # Once more: a Redis that was started again has closed the connections that are kept.
+        again = Retry(NoBackoff(), 1)
+        self.redis = redis.asyncio.Redis.from_url(self.redis_url, decode_responses=True, socket_timeout=2, retry=again)
         self._subscribed = asyncio.Event()
         self._listening = asyncio.create_task(self._listen(), name="subscriber")
         await self.create_namespace(self.namespace)
@@ -234,6 +239,10 @@ class World:
     def strike(self, kind: Any, **fields: Any) -> int:
         return self.cluster.faults.strike(Fault(kind=kind, **fields))
 
+    def _watches(self) -> set[Struck]:
+        """Those that are open."""
+        return {stream for stream in self.cluster.faults.streams if stream.verb == "watch"}
+
     # Redis
 
     async def told(self, name: str = "") -> list[Obj]:
@@ -302,7 +311,8 @@ class World:
 
     @contextlib.asynccontextmanager
     async def controller(self, *, ready: bool = True, **settings: Any) -> AsyncIterator[Replica]:
-        """A replica in this process; `ready` waits until it says so itself."""
+        """A replica in this process; `ready` waits until it says so itself, and its watches are open: what is done to them then
+        is done to all."""
         given = {
             "redis_url": self.redis_url,
             "namespaces": (self.namespace,),
@@ -311,6 +321,7 @@ class World:
             "http_port": 0,
             **settings,
         }
+        before = self._watches()
         controller = Controller(ControllerSettings(**given), await Access.find())
         task = asyncio.create_task(controller.run(), name="controller")
         replica = Replica(controller, task, self.http)
@@ -318,6 +329,7 @@ class World:
             await eventually(lambda: controller.health is not None or task.done(), 5)
             if ready:
                 await eventually(replica.is_ready)
+                await eventually(lambda: len(self._watches() - before) >= 2 * len(given["namespaces"]))
             yield replica
         finally:
             await replica.stop()
