@@ -36,6 +36,8 @@ class Board:
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
         """The latest change last."""
+        self.is_listening = False
+        """Whether whatever is told from now on will be seen."""
 
     def feed(self, told: Event | Progress) -> None:
         row = self._rows.pop(told.eval_id, None)
@@ -56,9 +58,7 @@ class Board:
         """As many rows as there is room for. `now`: Unix seconds, for how long something has been running."""
         room = max(height - FRAME_LINES, 1)
         shown = list(reversed(self._rows.values()))[:room]
-        table = Table(
-            box=SIMPLE_HEAD, expand=True, caption=_caption(len(shown), len(self._rows), trouble), caption_justify="left"
-        )
+        table = Table(box=SIMPLE_HEAD, expand=True, caption=self._caption(len(shown), trouble), caption_justify="left")
         for name in ("status", "evaluation", "Job"):
             table.add_column(name, no_wrap=True, overflow="ellipsis")
         for name in ("time", "exit"):
@@ -75,6 +75,14 @@ class Board:
                 Text(row.why),
             )
         return table
+
+    def _caption(self, shown: int, trouble: str | None) -> Text:
+        if trouble:
+            return Text(f"waiting for Redis: {harmless(trouble)}", "bold yellow")
+        if not self._rows:
+            told = "nothing was told yet; --since 1h begins with what was" if self.is_listening else "connecting"
+            return Text(told, "dim")
+        return Text(f"{len(self._rows) - shown} more" if len(self._rows) > shown else "", "dim")
 
 
 def _row(event: Event, job: str) -> Row:
@@ -96,11 +104,3 @@ def _unix(time: str | None) -> float | None:
         return unix(time) if time else None
     except ValueError:
         return None
-
-
-def _caption(shown: int, known: int, trouble: str | None) -> Text:
-    if trouble:
-        return Text(f"waiting for Redis: {harmless(trouble)}", "bold yellow")
-    if not known:
-        return Text("nothing was told yet; --since 1h begins with what was", "dim")
-    return Text(f"{known - shown} more" if known > shown else "", "dim")

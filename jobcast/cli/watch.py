@@ -87,6 +87,8 @@ class Picture:
         self._board = Board()
         self._trouble: str | None = None
         self._has_changed = asyncio.Event()
+        self._beginning = 0
+        """Feeds that have not begun: what is told now may be missed."""
 
     def tell_trouble(self, trouble: str | None) -> None:
         self._trouble = f"{self._where}: {trouble}" if trouble else None
@@ -98,6 +100,7 @@ class Picture:
         tasks = [asyncio.create_task(self._take(jobcast.follow(begin), wanted), name="events")]
         if wanted.progress:
             tasks.append(asyncio.create_task(self._take_progress(jobcast, wanted), name="progress"))
+        self._beginning = len(tasks)
         tasks.append(asyncio.create_task(self._draw(), name="draw"))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -111,14 +114,21 @@ class Picture:
 
     async def _take(self, feed: AsyncFeed[Event], wanted: Wanted) -> None:
         async with feed:
+            self._has_begun()
             async for told in feed:
                 self._add(told, wanted)
 
     async def _take_progress(self, jobcast: Operator, wanted: Wanted) -> None:
         async with jobcast.events(Status.SUSPENDED, progress=True) as feed:  # a status has to be named
+            self._has_begun()
             async for told in feed:
                 if isinstance(told, Progress):
                     self._add(told, wanted)
+
+    def _has_begun(self) -> None:
+        self._beginning -= 1
+        self._board.is_listening = not self._beginning
+        self._has_changed.set()
 
     def _add(self, told: Event | Progress, wanted: Wanted) -> None:
         if wanted.has(told):

@@ -125,3 +125,10 @@ def test_evaluations_without_number_take_bounded_memory() -> None:
     for number in range(MOST_ROWS + 10):
         board.feed(event("running", str(number)))
     assert rows(board, height=16)[-1] == f"{MOST_ROWS - 10} more"
+
+
+def test_it_says_that_nothing_was_told_only_once_nothing_is_missed_any_more() -> None:
+    board = Board()
+    assert rows(board) == ["connecting"]
+    board.is_listening = True
+    assert rows(board) == ["nothing was told yet; --since 1h begins with what was"]
