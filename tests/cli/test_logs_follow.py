@@ -49,11 +49,11 @@ async def test_it_shows_what_is_printed_while_it_is_and_ends_with_the_evaluation
     go = tmp_path / "go"
     await known(told, f"echo one; while [ ! -e {go} ]; do sleep 0.02; done; printf 'two\\r\\nend'")
     following = start("logs", "-f", "a", KUBECONFIG=str(tmp_path / "kubeconfig"))
-    assert await asyncio.wait_for(logs_of(following, 4), 20) == "one\n"
+    assert await asyncio.wait_for(logs_of(following, 4), 60) == "one\n"
     go.touch()
     await told.pod()
     await told.tell("completed", "a")
-    out, err = await asyncio.to_thread(following.communicate, timeout=20)
+    out, err = await asyncio.to_thread(following.communicate, timeout=60)
     assert (out.replace("\r", ""), err, following.returncode) == ("two\nend", "", 0)
 
 
@@ -77,12 +77,12 @@ async def test_it_goes_on_with_the_next_attempt_and_says_so(
     go = tmp_path / "go"
     await known(told, f"echo tried; while [ ! -e {go} ]; do sleep 0.02; done; exit 1", backoffLimit=1)
     following = start("logs", "-f", "a", KUBECONFIG=str(tmp_path / "kubeconfig"))
-    assert await asyncio.wait_for(logs_of(following, 6), 20) == "tried\n"
+    assert await asyncio.wait_for(logs_of(following, 6), 60) == "tried\n"
     first = (await told.pod(is_running))["metadata"]["name"]
     go.touch()
     await told.api.ended("a")
     await told.tell("failed", "a")
-    out, err = await asyncio.to_thread(following.communicate, timeout=20)
+    out, err = await asyncio.to_thread(following.communicate, timeout=60)
     assert (out, following.returncode) == ("tried\n", 0)
     (said,) = err.splitlines()
     assert said.startswith("jobcast: the log of a-")
@@ -97,7 +97,7 @@ async def test_it_ends_cleanly_when_its_reader_has_had_enough(
     script = 'set -o pipefail; "$0" logs -f a | head -n 1'
     more = {"KUBECONFIG": str(tmp_path / "kubeconfig")}
     result = await asyncio.to_thread(
-        subprocess.run, ["bash", "-c", script, JOBCAST], capture_output=True, env=environment | more, timeout=30
+        subprocess.run, ["bash", "-c", script, JOBCAST], capture_output=True, env=environment | more, timeout=90
     )
     assert (result.stdout, result.stderr, result.returncode) == (b"line\n", b"", 0)
 
@@ -107,12 +107,12 @@ async def test_a_job_that_is_deleted_is_followed_to_its_last_word(
 ) -> None:
     await known(told, "trap 'echo bye; exit 1' TERM; echo one; while :; do sleep 0.02; done")
     following = start("logs", "-f", "a", KUBECONFIG=str(tmp_path / "kubeconfig"))
-    assert await asyncio.wait_for(logs_of(following, 4), 20) == "one\n"
+    assert await asyncio.wait_for(logs_of(following, 4), 60) == "one\n"
     pod = (await told.pod(is_running))["metadata"]["name"]
     await told.tell("cancelled", "a")
     await told.api.delete(f"{told.api.jobs}/a")
     await told.api.gone(f"{told.api.pods}/{pod}")
-    out, err = await asyncio.to_thread(following.communicate, timeout=20)
+    out, err = await asyncio.to_thread(following.communicate, timeout=60)
     assert out.endswith("bye\n")
     assert (err, following.returncode) == ("", 0)
 
@@ -155,10 +155,10 @@ async def test_what_came_after_the_end_of_the_stream_is_made_up_for(
     """As where an API server ended it in good order, and the container printed more before it ended."""
     ref = await known(told, "echo one")
     following = start("logs", "-f", "a", KUBECONFIG=str(tmp_path / "kubeconfig"))
-    assert await asyncio.wait_for(logs_of(following, 4), 20) == "one\n"
+    assert await asyncio.wait_for(logs_of(following, 4), 60) == "one\n"
     attempt = await stored(told, ref, b"one\nand more\n")
     await told.tell("completed", "a", attempts=[attempt])
-    out, err = await asyncio.to_thread(following.communicate, timeout=20)
+    out, err = await asyncio.to_thread(following.communicate, timeout=60)
     assert (out, err, following.returncode) == ("and more\n", "", 0)
 
 
@@ -186,7 +186,7 @@ async def test_an_evaluation_that_nobody_knows_yet_is_waited_for(start: Callable
     said = await asyncio.to_thread(following.stderr.readline)
     assert said == "jobcast: nothing is known of evaluation '42' yet; waiting for it\n"
     await told.teller.tell(event("failed", output="all that is known\n", log=Log(source="a/main", bytes=17)))
-    out, _ = await asyncio.to_thread(following.communicate, timeout=20)
+    out, _ = await asyncio.to_thread(following.communicate, timeout=60)
     assert out == "all that is known\n"
 
 

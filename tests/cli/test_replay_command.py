@@ -173,7 +173,7 @@ async def test_ctrl_c_says_how_many_were_replayed_and_how_to_go_on(
     process = start("replay", "--since", "0", "--rate", "150")
     await eventually(lambda: len(stage.replays) >= 5)
     process.send_signal(signal.SIGINT)
-    _, said = await asyncio.to_thread(process.communicate, timeout=15)
+    _, said = await asyncio.to_thread(process.communicate, timeout=60)
     assert process.returncode == 130
     done = len(stage.replays)
     assert 5 <= done < 300
@@ -190,7 +190,7 @@ async def test_ctrl_c_says_how_many_were_replayed_and_how_to_go_on(
 async def test_no_more_than_the_rate_leave_in_a_second(start: Callable[..., Process], stage: Stage) -> None:
     stage.tell(*(event("failed", str(number)) for number in range(10)))
     process = start("replay", "--since", "0", "--rate", "20")
-    await asyncio.to_thread(process.communicate, timeout=15)
+    await asyncio.to_thread(process.communicate, timeout=60)
     stamps = [int(entry.partition("-")[0]) for entry, _ in stage.client.xrange(stage.keys.replays)]  # type: ignore[union-attr,misc]
     assert stamps[-1] - stamps[0] >= 9 * 50 * 0.95
 
@@ -204,7 +204,7 @@ async def test_a_redis_that_goes_away_is_said_with_how_to_go_on(
         process = start("replay", "--since", "0", "--rate", "100", REDIS_URL=own_valkey.url)
         await eventually(lambda: len(stage.replays) >= 5)
         own_valkey.stop(kill=True)
-    _, said = await asyncio.to_thread(process.communicate, timeout=15)
+    _, said = await asyncio.to_thread(process.communicate, timeout=60)
     assert process.returncode == 1
     first, second = said.splitlines()
     assert re.search(r"replayed \d+ events of .*; perhaps one more; go on with --since \d+-\d+ --until", first)

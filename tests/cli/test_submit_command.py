@@ -138,11 +138,11 @@ async def test_why_a_pod_cannot_start_is_said_once_while_it_waits(
         pod = (await told.pod(lambda pod: True))["metadata"]["name"]
         for reason in ("ErrImagePull", "ImagePullBackOff"):
             await waits(told, pod, reason)
-            said = await asyncio.wait_for(asyncio.to_thread(running.stderr.readline), 20)
+            said = await asyncio.wait_for(asyncio.to_thread(running.stderr.readline), 60)
             assert said == f"jobcast: {pod} waits: {reason}: no such image\n"
         await waits(told, pod, "ErrImagePull")
         await waits(told, pod, "InvalidImageName")
-        assert "InvalidImageName" in await asyncio.wait_for(asyncio.to_thread(running.stderr.readline), 20)
+        assert "InvalidImageName" in await asyncio.wait_for(asyncio.to_thread(running.stderr.readline), 60)
 
 
 async def waits(told: Told, pod: str, reason: str) -> None:
@@ -177,7 +177,7 @@ async def test_ctrl_c_leaves_the_job_alone_and_says_so(
     assert running.stderr is not None
     assert "created Job" in await asyncio.to_thread(running.stderr.readline)
     running.send_signal(signal.SIGINT)
-    out, err = await asyncio.to_thread(running.communicate, timeout=20)
+    out, err = await asyncio.to_thread(running.communicate, timeout=60)
     assert (out, err, running.returncode) == ("", "jobcast: the Job goes on; its end: jobcast wait a\n", 130)
     assert not is_finished(await told.job())
 

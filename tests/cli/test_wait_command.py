@@ -29,7 +29,7 @@ async def test_it_ends_when_the_evaluation_does(
     wait = start("wait", "42")
     await eventually(is_listening)
     await teller.tell(event("running"), event("completed"))
-    out, err = await asyncio.to_thread(wait.communicate, timeout=15)
+    out, err = await asyncio.to_thread(wait.communicate, timeout=60)
     assert (wait.returncode, err) == (0, "")
     assert "completed  42" in out
 

@@ -25,11 +25,11 @@ FAILED = Attempt(
 
 async def lines(process: Process, count: int) -> list[str]:
     assert process.stdout is not None
-    return [await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 15) for _ in range(count)]
+    return [await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 60) for _ in range(count)]
 
 
 async def ended(process: Process) -> tuple[int, str, str]:
-    out, err = await asyncio.to_thread(process.communicate, timeout=15)
+    out, err = await asyncio.to_thread(process.communicate, timeout=60)
     return process.returncode, out, err
 
 
@@ -159,11 +159,11 @@ async def test_it_waits_for_a_redis_that_went_away_and_goes_on(
     await lines(watch, 1)
     own_valkey.stop()
     assert watch.stderr is not None
-    said = await asyncio.wait_for(asyncio.to_thread(watch.stderr.readline), 15)
+    said = await asyncio.wait_for(asyncio.to_thread(watch.stderr.readline), 60)
     assert said.startswith(f"jobcast: waiting for Redis at 127.0.0.1:{own_valkey.port}: ")
     own_valkey.start()
     await eventually(is_heard)
     assert await lines(watch, 1) == [data.decode() + "\n"]
-    assert await asyncio.wait_for(asyncio.to_thread(watch.stderr.readline), 15) == "jobcast: Redis is back\n"
+    assert await asyncio.wait_for(asyncio.to_thread(watch.stderr.readline), 60) == "jobcast: Redis is back\n"
     watch.send_signal(signal.SIGINT)
     assert (await ended(watch))[0] == 0

@@ -54,7 +54,7 @@ async def tell(world: World, events: Sequence[Event]) -> None:
 
 async def until_heard(world: World, events: Sequence[Event], hearing: "asyncio.Task[Any]") -> Any:
     """Tell again and again, as whoever notices a failover a little later does, until it has been heard."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not hearing.done():
             await tell(world, events)
             await asyncio.wait([hearing], timeout=0.1)
@@ -64,7 +64,7 @@ async def until_heard(world: World, events: Sequence[Event], hearing: "asyncio.T
 async def hear_anew(world: World, hearing: "asyncio.Task[Any]") -> None:
     """Tell other things until one of them is heard."""
     number = 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not hearing.done():
             number += 1
             await tell(world, [event("failed", f"after-{number}")])
@@ -75,7 +75,7 @@ async def hear_anew(world: World, hearing: "asyncio.Task[Any]") -> None:
 async def gather_ids(feed: Any, wanted: set[str]) -> list[str]:
     """The ids given until none of those wanted is missing."""
     given: list[str] = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while wanted - set(given):
             item = await anext(feed)
             given.append(getattr(item, "event", item).id)

@@ -113,7 +113,7 @@ async def test_a_redis_that_loads_its_data_is_waited_for(
     async with jobcast.stream(GROUP) as entries, jobcast.follow("0") as events:
         await asyncio.to_thread(slow_loader.restart_slowly)
         before = entries.interruptions, events.interruptions
-        waits = [asyncio.create_task(take(feed, 1, timeout=20)) for feed in (entries, events)]
+        waits = [asyncio.create_task(take(feed, 1, timeout=60)) for feed in (entries, events)]
         waits.append(asyncio.create_task(jobcast.wait("42", 20)))
         await eventually(lambda: entries.interruptions > before[0] and events.interruptions > before[1])
         assert slow_loader.is_loading()
@@ -138,7 +138,7 @@ async def test_a_primary_that_is_demoted_and_promoted_again_is_waited_for(
     async with own_world.join().stream(GROUP) as entries:
         await own_world.teller.tell(event("running"))
         await take(entries, 1)
-        waiting = asyncio.create_task(take(entries, 1, timeout=20))
+        waiting = asyncio.create_task(take(entries, 1, timeout=60))
         await eventually(lambda: _has_clients(own_valkey, "blocked_clients", 1))
         await command(own_valkey, "REPLICAOF", "127.0.0.1", "1")
         await eventually(lambda: entries.interruptions >= 2)
@@ -161,7 +161,7 @@ async def test_a_name_that_leads_to_another_primary_is_followed(
     async with FaultProxy(own_valkey.port) as name:
         jobcast = subscriber(kind, f"redis://127.0.0.1:{name.port}/0", prefix)
         async with jobcast.stream(GROUP) as entries:
-            waiting = asyncio.create_task(take(entries, 1, timeout=20))
+            waiting = asyncio.create_task(take(entries, 1, timeout=60))
             await eventually(lambda: _has_clients(own_valkey, "blocked_clients", 1))
             name.lead_to(valkey.port)
             await command(own_valkey, "REPLICAOF", "127.0.0.1", "1")
@@ -200,7 +200,7 @@ async def test_a_reply_with_entries_that_is_lost_is_given_again(valkey: ValkeySe
         jobcast = subscriber(kind, f"redis://127.0.0.1:{proxy.port}/0", prefix)
         async with jobcast.stream(GROUP) as entries:
             proxy.lose_reply_to(b"XREADGROUP")
-            waiting = asyncio.create_task(take(entries, 1, timeout=20))
+            waiting = asyncio.create_task(take(entries, 1, timeout=60))
             await redis.xadd(f"{{{prefix}}}:events", {"event": encode(event("running"))})
             (entry,) = await waiting
             assert entry.event == event("running")
@@ -222,7 +222,7 @@ async def test_a_redis_that_is_frozen_is_noticed_and_used_again_when_it_thaws(
         taken = await take(entries, 2)
         own_valkey.process.send_signal(signal.SIGSTOP)
         try:
-            waiting = asyncio.create_task(take(entries, 4, timeout=20))
+            waiting = asyncio.create_task(take(entries, 4, timeout=60))
             await eventually(lambda: entries.interruptions >= 1)
         finally:
             own_valkey.process.send_signal(signal.SIGCONT)
@@ -258,7 +258,7 @@ async def test_what_was_in_work_when_its_process_was_killed_comes_again_first(
     with process.stdin, process.stdout:
         worked = (await asyncio.to_thread(process.stdout.readline)).decode().strip()
         process.kill()
-        process.wait(10)
+        process.wait(60)
     async with world.join().stream(GROUP, "pod-0") as entries:
         again = await take(entries, 2)
     assert [entry.event.id for entry in again] == [worked, event("completed").id]

@@ -57,5 +57,5 @@ async def test_it_goes_on_where_it_was_after_a_restart_of_redis(
         valkey.stop(kill=True)
         valkey.start()
         await world.teller.tell(event("completed"))
-        waiting = asyncio.create_task(take(events, 1, timeout=20))
+        waiting = asyncio.create_task(take(events, 1, timeout=60))
         assert await waiting == [event("completed")]

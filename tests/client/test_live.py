@@ -90,7 +90,7 @@ async def test_it_listens_again_after_a_restart_of_redis(
     async with own_world.join().events() as events:
         await own_world.teller.tell(event("running"))
         assert await take(events, 1) == [event("running")]
-        waiting = asyncio.create_task(take(events, 1, timeout=20))
+        waiting = asyncio.create_task(take(events, 1, timeout=60))
         own_valkey.stop(kill=kill)
         own_valkey.start()
         assert (await _tell_until_heard(own_world, waiting)).status == "completed"
@@ -100,7 +100,7 @@ async def test_it_listens_again_after_a_restart_of_redis(
 async def test_it_waits_for_a_redis_that_is_not_there_yet(own_world: World, own_valkey: ValkeyServer) -> None:
     own_valkey.stop()
     events = own_world.join().events()
-    waiting = asyncio.create_task(take(events, 1, timeout=20))
+    waiting = asyncio.create_task(take(events, 1, timeout=60))
     await eventually(lambda: events.interruptions >= 2)
     own_valkey.start()
     assert (await _tell_until_heard(own_world, waiting)).status == "completed"
@@ -114,7 +114,7 @@ async def test_a_mute_connection_is_noticed_and_made_anew(
     monkeypatch.setattr(subscription, "ANSWER_SECONDS", 0.3)
     assert own_valkey.process is not None
     async with own_world.join().events() as events:
-        waiting = asyncio.create_task(take(events, 1, timeout=20))
+        waiting = asyncio.create_task(take(events, 1, timeout=60))
         own_valkey.process.send_signal(signal.SIGSTOP)
         try:
             await eventually(lambda: events.interruptions >= 1)

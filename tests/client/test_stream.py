@@ -210,7 +210,7 @@ async def test_nothing_is_lost_over_a_restart_of_redis(
     async with world.join().stream(GROUP, batch=4) as entries:
         await world.teller.tell(*(event("running", str(i)) for i in range(10)))
         taken = await take(entries, 3)
-        waiting = asyncio.create_task(take(entries, 17, timeout=30))
+        waiting = asyncio.create_task(take(entries, 17, timeout=60))
         valkey.stop(kill=kill)
         valkey.start()
         await world.teller.tell(*(event("running", str(i)) for i in range(10, 20)))
@@ -225,7 +225,7 @@ async def test_what_is_in_hand_is_not_given_again_after_a_restart_of_redis(
     async with world.join().stream(GROUP, auto_ack=False) as entries:
         await world.teller.tell(*(event("running", str(i)) for i in range(3)))
         taken = await take(entries, 3)
-        waiting = asyncio.create_task(take(entries, 1, timeout=20))
+        waiting = asyncio.create_task(take(entries, 1, timeout=60))
         valkey.stop(kill=True)
         await eventually(lambda: entries.interruptions >= 1)
         valkey.start()
@@ -242,7 +242,7 @@ async def test_a_redis_that_restarted_empty_is_read_from_its_new_beginning(
     async with own_world.join().stream(GROUP) as entries:
         await own_world.teller.tell(event("running"))
         await take(entries, 1)
-        waiting = asyncio.create_task(take(entries, 2, timeout=20))
+        waiting = asyncio.create_task(take(entries, 2, timeout=60))
         own_valkey.stop()
         own_valkey.start()
         await own_world.teller.tell(event("running"), event("completed"))

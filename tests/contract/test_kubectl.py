@@ -34,7 +34,7 @@ async def kubectl(devcluster: DevCluster, tmp_path: Path) -> AsyncIterator[Kubec
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             out, _ = await process.communicate((stdin or "").encode())
         assert (process.returncode != 0) is fails, out.decode()
         return out.decode()

@@ -110,7 +110,7 @@ async def test_an_init_container_is_read_while_the_main_one_waits(api: Api) -> N
         400,
         f'container "main" in pod "{pod}" is waiting to start: PodInitializing',
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await log(api, pod, container="first") != (200, b"from first\n"):
             await asyncio.sleep(0.05)
 
@@ -168,7 +168,7 @@ async def test_the_log_before_a_restart_is_the_previous_one(api: Api) -> None:
     pod = seen["metadata"]["name"]
     assert seen["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 1
     assert await log(api, pod, previous="true") == (200, b"first\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await log(api, pod) != (200, b"second\n"):
             await asyncio.sleep(0.05)
 

@@ -36,7 +36,7 @@ async def started(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Proces
     )
     try:
         assert process.stdout
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             line = (await process.stdout.readline()).decode()
         assert line.startswith("devcluster ready url=http://127.0.0.1:")
         assert line.endswith(f" kubeconfig={folder / 'kubeconfig'}\n")
@@ -54,7 +54,7 @@ async def running(url: str, command: str) -> int:
         job = make_job("a", f"echo $$$$; {command}", pod={"terminationGracePeriodSeconds": 1})
         async with session.post("/apis/batch/v1/namespaces/default/jobs", json=job) as response:
             assert response.status == 201
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 async with session.get("/api/v1/namespaces/default/pods") as response:
                     items = (await response.json())["items"]
@@ -69,7 +69,7 @@ async def running(url: str, command: str) -> int:
 
 async def ends(group: int) -> None:
     """Wait until a process group is gone."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 os.killpg(group, 0)
@@ -86,11 +86,11 @@ async def test_whichever_way_it_ends_nothing_stays(tmp_path: Path, number: signa
         # A child in the background and deaf to TERM: what a Job may leave behind.
         group = await running(url, "trap '' TERM; sleep 300 & sleep 300")
         process.send_signal(number)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             code = await process.wait()
         assert code == (-number if number == signal.SIGKILL else 0)
         await ends(group)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while [path.name for path in tmp_path.iterdir()] != ["kubeconfig"]:
             await asyncio.sleep(0.02)
 
@@ -148,7 +148,7 @@ async def test_a_late_kubelet_never_sees_a_short_container_run() -> None:
         cluster.store.subscribe(phases)
         async with aiohttp.ClientSession(cluster.url) as session:
             await session.post("/apis/batch/v1/namespaces/default/jobs", json=make_job("a"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while "terminated" not in seen:
                     await asyncio.sleep(0.01)
     assert "running" not in seen

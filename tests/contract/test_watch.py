@@ -20,7 +20,7 @@ def told(events: list[Obj]) -> list[tuple[str, str]]:
 async def take(api: Api, path: str, count: int, **query: str) -> list[Obj]:
     """The first so many events of a watch."""
     events: list[Obj] = []
-    async with asyncio.timeout(30), contextlib.aclosing(api.watch(path, **query)) as lines:
+    async with asyncio.timeout(60), contextlib.aclosing(api.watch(path, **query)) as lines:
         async for event in lines:
             events.append(event)
             if len(events) == count:
@@ -165,7 +165,7 @@ async def test_a_version_that_is_forgotten_is_an_error_event_behind_a_200(api: A
         status, _ = await api.call("GET", path, params={"resourceVersion": "1", "resourceVersionMatch": "Exact"})
         if status == 200:
             pytest.skip("this cluster is too young to have forgotten anything")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         events = [event async for event in api.watch(path, resourceVersion="1", timeoutSeconds="5")]
     (event,) = events
     assert event["type"] == "ERROR"

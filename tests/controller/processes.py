@@ -50,7 +50,7 @@ class Process:
     ) -> None:
         if self.popen.poll() is None:
             self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(60)
 
     @property
     def errors(self) -> str:
@@ -88,6 +88,6 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
 
-    async def exit_code(self, timeout: float = 20) -> int:
+    async def exit_code(self, timeout: float = 60) -> int:
         await eventually(lambda: self.popen.poll() is not None, timeout)
         return self.popen.returncode

@@ -158,7 +158,7 @@ async def test_a_mistake_of_our_own_costs_the_task_a_restart_and_nobody_an_event
         before = await replica.metric(name, task=task)
         monkeypatch.setattr(Store, method, put_or_fail)
         await world.run("struck", "echo told", ttlSecondsAfterFinished=60)
-        event = await world.until("struck", "completed", 5)
+        event = await world.until("struck", "completed")
         assert failures
         assert await replica.metric(name, task=task) == before + 1
         await eventually(replica.is_ready)

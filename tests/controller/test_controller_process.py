@@ -297,7 +297,7 @@ try:
 except RuntimeError:
     structlog.get_logger().exception("it failed")
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=os.getcwd())
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, cwd=os.getcwd())
     assert "what went wrong" in ended.stderr
     assert SECRET not in ended.stderr
 

@@ -129,7 +129,7 @@ async def test_the_log_that_a_dead_replica_was_reading_is_read_by_another_once_i
             await world.until("witness", "completed")
             assert len(world.wiretap.of("log", name="claimed")) == 1, "it is read by one replica alone"
             first.signal(signal.SIGKILL)
-            event = await world.until("claimed", "completed", 10)
+            event = await world.until("claimed", "completed")
             assert len(world.wiretap.of("log", name="claimed")) == 2
     assert (event["output"], event["log"]["state"]) == ("all of it\n", "complete")
 
@@ -163,7 +163,7 @@ async def test_a_replica_that_slept_longer_than_its_claims_live_tells_nothing_tw
         sleeper.signal(signal.SIGSTOP)
         with Process(world, tmp_path) as other:
             await other.ready()
-            event = await world.until("claimed", "completed", 15)
+            event = await world.until("claimed", "completed")
             await world.run("meanwhile", "echo all of it")
             await world.until("meanwhile", "completed")
             told = await world.told()

@@ -274,10 +274,10 @@ def _jobs() -> Any:
 async def test_a_job_that_lives_while_the_pods_cannot_be_watched_is_told_with_exit_code_and_log(world: World) -> None:
     """The watch of Jobs may be well when that of Pods is not; then the API server is asked for the Pods of the Job."""
     async with world.controller():
-        world.fault("status", code=429, retry_after=5, verb="watch", resource="pods")
+        world.fault("status", code=429, retry_after=300, verb="watch", resource="pods")
         world.strike("cut", verb="watch", resource="pods")
         await world.run("unseen", "echo all; exit 6")
-        event = await world.until("unseen", "failed", 4)
+        event = await world.until("unseen", "failed")
     assert (event["exit_code"], event["output"], len(event["attempts"])) == (6, "all\n", 1)
     assert await world.statuses("unseen") == ["running", "failed"]
 

@@ -134,7 +134,7 @@ class Replica:
 
     async def stop(self) -> None:
         self.controller.stop()
-        await asyncio.wait_for(self.task, 20)
+        await asyncio.wait_for(self.task, 60)
 
 
 def sample(text: str, name: str, **labels: str) -> float:
@@ -254,7 +254,7 @@ class World:
     async def statuses(self, name: str) -> list[str]:
         return [event["status"] for event in await self.told(name)]
 
-    async def until(self, name: str, status: str, timeout: float = 20) -> Obj:
+    async def until(self, name: str, status: str, timeout: float = 60) -> Obj:
         """The last event of the Job with this status, once there is one. Fails at once on another end."""
 
         async def found() -> Obj | None:

@@ -55,7 +55,7 @@ def staged(name: str, folder: Path, kubeconfig: Path | None = None) -> Iterator[
     valkey = ValkeyServer(folder).start()
     parts = Parts({"REDIS_URL": valkey.url, "NAMESPACES": "*"}, folder)
     try:
-        stage = Stage(name, connection(kubeconfig), valkey, parts, 20 if kubeconfig else 90)
+        stage = Stage(name, connection(kubeconfig), valkey, parts, 60 if kubeconfig else 90)
         parts.environment["LABEL_SELECTOR"] = f"app=evaluation,run={stage.run}"
         if kubeconfig is not None:
             parts.environment["KUBECONFIG"] = str(kubeconfig)
@@ -85,4 +85,4 @@ def devcluster(folder: Path) -> Iterator[Path]:
         yield kubeconfig
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)

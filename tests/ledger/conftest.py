@@ -64,13 +64,13 @@ class World:
     async def heard(self, count: int) -> list[tuple[str, str]]:
         """Channel and status of the next so many messages, and proof that no more came."""
         found = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(found) < count:
                 message = await self.pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
                 if message is not None:
                     found.append((message["channel"].decode(), json.loads(message["data"])["status"]))
         await self.client.publish(self.keys.channel("nothing"), json.dumps({"status": "the end"}))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (message := await self.pubsub.get_message(ignore_subscribe_messages=True, timeout=1)) is None:
                 pass
         assert message["data"] == b'{"status": "the end"}', "more was published than was asked for"

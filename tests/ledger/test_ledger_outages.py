@@ -132,7 +132,7 @@ async def test_steps_wait_while_redis_is_away_and_all_go_through_in_order(own: W
     await eventually(lambda: own.ledger.trouble)
     assert not any(task.done() for task in living)
     own_valkey.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*living)
     by_job: dict[bytes, list[bytes]] = {}
     for _, fields in await own.client.xrange(own.keys.events):
@@ -183,7 +183,7 @@ async def test_a_name_that_leads_to_another_primary_is_followed_though_the_old_o
         await world.tell("running", key="a")
         name.lead_to(valkey.port)
         await command(own_valkey, "REPLICAOF", "127.0.0.1", "1")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await world.tell("running", "completed", key="a", version=11)
         assert await world.stream() == ["running", "completed"]
         assert world.forgot[0] == "away"

@@ -259,7 +259,7 @@ async def test_whoever_waits_when_the_ledger_closes_is_let_go(make_client: Calla
         tasks = [asyncio.create_task(one.tell("completed", uid=str(number))) for number in range(3)]
         for _ in range(turns):
             await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await asyncio.gather(*tasks, return_exceptions=True)
     del one
     gc.collect()  # a connection left open would be complained about here

@@ -107,7 +107,7 @@ logging.getLogger("jobcast.archive.folder").info("logs removed", extra={"count":
 logging.getLogger("aiohttp").info("not worth a line")
 warnings.warn("odd")
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=ROOT)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, cwd=ROOT)
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
     assert [(line["level"], line["logger"]) for line in lines] == [
         ("error", "asyncio"),

@@ -44,7 +44,7 @@ def on_redis(story: Callable[[Any], Awaitable[None]]) -> None:
 
     async def told() -> None:
         redis = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await story(redis)
         await redis.aclose()
 

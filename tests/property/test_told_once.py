@@ -37,7 +37,7 @@ class Story(RuleBasedStateMachine):
 
     def run(self, work: Any) -> Any:
         async def within() -> Any:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 return await work
 
         return self.runner.run(within())

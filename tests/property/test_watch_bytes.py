@@ -111,7 +111,7 @@ async def mirrored(resource: Resource[Any], server: Bytes, sink: Any, skipped: l
     running = asyncio.create_task(mirror.run())
     over = asyncio.create_task(server.is_over.wait())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.wait([running, over], return_when=asyncio.FIRST_COMPLETED)
         assert not running.done(), running
     finally:

@@ -83,7 +83,7 @@ class World:
         return [fields[b"status"].decode() for _, fields in await self.client.xrange(self.ledger.keys.events)]
 
     async def until_told(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await self.reconciler.reconcile(UID)).later is not None:
                 await asyncio.sleep(0)
 
@@ -360,7 +360,7 @@ async def test_logs_are_read_as_each_container_ends_and_not_before(world: World)
     assert world.source.tries == []
     world.store.put_pod(pod(ended_state()))
     await world.reconciler.reconcile(UID)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not world.done:
             await asyncio.sleep(0)
     assert world.source.tries == ["eval-42-abcde"]

@@ -18,7 +18,7 @@ async def queue() -> AsyncIterator[Workqueue]:
 
 
 async def take(queue: Workqueue) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         key, _ = await queue.get()
     return key
 

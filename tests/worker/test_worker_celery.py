@@ -69,7 +69,7 @@ def test_a_cold_shutdown_gives_the_running_task_to_the_next_worker(valkey, tmp_p
             until(lambda: redis.calls == ["begun a completed"])
             assert worker.process is not None
             worker.process.send_signal(signal.SIGQUIT)
-            worker.process.wait(20)
+            worker.process.wait(60)
         assert len(redis.pending) == 1
         redis.open_gate("gate")
         with Worker(valkey.url, tmp_path, WAITING, *PREFORK):

@@ -50,6 +50,6 @@ def test_a_broker_that_is_lost_many_times_within_a_second_is_one_that_is_lost(ow
     handler = "@on()\ndef note(event): ...\n"
     with proxied(own_valkey.port) as proxy, Worker(proxy.url, tmp_path, handler, *ONE_AT_A_TIME) as worker:
         until(lambda: worker.get("/readyz")[0] == 200)
-        until(lambda: (proxy.cut(), len(worker.said("Connected to %s")) > MANY)[1])
+        until(lambda: (proxy.cut(), len(worker.said("Connected to %s")) > MANY)[1], 200)
         until(lambda: worker.get("/readyz")[0] == 200)
         assert "Frequent restarts" not in worker.log

@@ -66,8 +66,9 @@ def test_a_worker_that_was_stopped_for_longer_than_a_takeover_loses_nothing_that
             assert len(redis.pending) == 2  # the awakened one has acknowledged nothing
             redis.open_gate("gate")
             until(lambda: redis.is_done)
-            assert redis.calls.count("score a completed") == 2
-            assert set(redis.calls) == {"score a completed", "score b completed"}
+            # The first one, which is at `a` still, may be through with it before the second one comes to it.
+            assert redis.calls.count("score a completed") in (1, 2)
+            assert redis.calls.count("score b completed") == 1
             assert second.get("/livez")[0] == 200
 
 
@@ -191,7 +192,7 @@ def test_a_worker_that_stops_lets_its_running_task_end(valkey, tmp_path: Path) -
         os.kill(worker.process.pid, signal.SIGTERM)
         until(lambda: "Warm shutdown" in worker.log)
         redis.open_gate("gate")
-        assert worker.process.wait(15) == 0
+        assert worker.process.wait(60) == 0
         assert redis.is_done
         assert not redis.client.keys("*tasks:one@test")
 

@@ -109,7 +109,7 @@ def test_a_worker_whose_port_is_taken_ends_with_code_2_and_one_line(valkey, tmp_
         taken.listen()
         worker.start()
         assert worker.process is not None
-        assert worker.process.wait(20) == 2
+        assert worker.process.wait(60) == 2
     assert f"WORKER_HTTP_PORT: {worker.port}: cannot listen" in worker.log
     assert "Traceback" not in worker.log
 

@@ -67,7 +67,7 @@ def started(root: Path, url: str, **env: str) -> Iterator["subprocess.Popen[byte
         yield process
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(60)
         print((root / "log").read_text())
 
 

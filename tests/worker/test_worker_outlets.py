@@ -64,7 +64,7 @@ def shop(broker: str, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
         yield process
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(60)
 
 
 def worker(ours: str, theirs: str, folder: Path, *, name: str = "one", prefix: str) -> Worker:

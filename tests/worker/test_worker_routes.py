@@ -46,7 +46,7 @@ def shop(url: str, folder: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(60)
 
 
 def test_events_are_routed_to_tasks_of_an_existing_app_by_name_and_queue(valkey, tmp_path: Path) -> None:

@@ -187,4 +187,4 @@ def test_a_route_does_not_wait_for_a_handlers_task_of_the_same_event(valkey, mon
         ((entry, _),) = before.read(reply).entries
         monkeypatch.setattr(bridge, "entries_here", lambda: {entry})
         with bridging(valkey.url, target, "worker:shop"):
-            until(lambda: target.handed == ["a"], 10)
+            until(lambda: target.handed == ["a"])
