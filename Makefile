@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 help:
 	@echo "make demo    six evaluation Jobs, told live, on this machine alone"
-	@echo "make test    every test that needs no cluster"
+	@echo "make test    every test that needs no cluster; PROCESSES=6"
 	@echo "make check   format, lint, types, import contracts, documentation"
 	@echo "make site    the documentation, in site/"
 	@echo "make e2e     the end-to-end tests against the current kubeconfig context"
@@ -36,8 +36,9 @@ demo: setup
 	@$(BIN)/jobcast demo
 
 # More processes than most machines have cores: tests wait more than they compute.
+PROCESSES ?= 6
 test: setup
-	$(BIN)/python -m pytest -n 6 --dist worksteal -m "not cluster and not chaos and not prometheus"
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m "not cluster and not chaos and not prometheus"
 
 check: setup
 	$(BIN)/ruff format --check .
