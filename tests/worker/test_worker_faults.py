@@ -66,9 +66,8 @@ def test_a_worker_that_was_stopped_for_longer_than_a_takeover_loses_nothing_that
             assert len(redis.pending) == 2  # the awakened one has acknowledged nothing
             redis.open_gate("gate")
             until(lambda: redis.is_done)
-            # The first one, which is at `a` still, may be through with it before the second one comes to it.
-            assert redis.calls.count("score a completed") in (1, 2)
-            assert redis.calls.count("score b completed") == 1
+            # Who is slow may have what it works on taken over, or be through with it before another begins.
+            assert set(redis.calls) == {"score a completed", "score b completed"}
             assert second.get("/livez")[0] == 200
 
 
