@@ -40,7 +40,12 @@ async def test_is_restarted_in_place_and_succeeds(fate: Fate) -> None:
 async def test_is_restarted_in_place_until_the_pod_is_taken_away(fate: Fate) -> None:
     job = await fate.run("echo try; exit 5", pod={"restartPolicy": "OnFailure"}, backoffLimit=2)
     end = await fate.ends(
-        job, "running", f"failed 5 {BACKOFF}", progress=["attempt-ended 5", "attempt-ended 5", "main-ended 5"]
+        job,
+        "running",
+        f"failed 5 {BACKOFF}",
+        progress=["attempt-ended 5", "attempt-ended 5", "main-ended 5"],
+        or_progress=["attempt-ended 5"]
+        * 3,  # its watch said that it waits for a restart before the Job's said that none comes
     )
     (attempt,) = end["attempts"]
     assert (attempt["exit_code"], attempt["restarts"]) == (5, 2)
@@ -107,7 +112,12 @@ async def test_has_an_init_container_that_fails_until_the_pod_is_taken_away(fate
     first = container("first", "echo try; exit 7")
     pod = {"restartPolicy": "OnFailure", "initContainers": [first]}
     job = await fate.run("echo main", pod=pod, backoffLimit=1)
-    end = await fate.ends(job, f"failed 7 {BACKOFF}", progress=["attempt-ended 7", "main-ended 7"])
+    end = await fate.ends(
+        job,
+        f"failed 7 {BACKOFF}",
+        progress=["attempt-ended 7", "main-ended 7"],
+        or_progress=["attempt-ended 7"] * 2,  # as above
+    )
     assert (end["container"], end["role"], end["attempts"][0]["restarts"]) == ("first", "init", 1)
     await fate.is_log(end["log"], b"try\n")
 
