@@ -1,15 +1,15 @@
 """What Celery's consumer does about a broker that was lost."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from proxied import proxied
-from workers import ONE_AT_A_TIME, Worker
+from celery.bootsteps import CLOSE
 
-from tests.conftest import until
+from jobcast.handlers import Registry
+from worker.app import create_app
 from worker.consumer import Consumer
+from worker.settings import WorkerSettings
 
 MANY = 12
 
@@ -46,10 +46,20 @@ def test_an_acknowledgement_that_finds_the_broker_gone_says_so() -> None:
 
 
 @pytest.mark.must_survive(29)
-def test_a_broker_that_is_lost_many_times_within_a_second_is_one_that_is_lost(own_valkey, tmp_path: Path) -> None:
-    handler = "@on()\ndef note(event): ...\n"
-    with proxied(own_valkey.port) as proxy, Worker(proxy.url, tmp_path, handler, *ONE_AT_A_TIME) as worker:
-        until(lambda: worker.get("/readyz")[0] == 200)
-        until(lambda: (proxy.cut(), len(worker.said("Connected to %s")) > MANY)[1], 200)
-        until(lambda: worker.get("/readyz")[0] == 200)
-        assert "Frequent restarts" not in worker.log
+def test_a_broker_that_is_lost_many_times_within_a_second_is_one_that_is_lost(valkey, monkeypatch, caplog) -> None:
+    monkeypatch.setattr("worker.consumer.PAUSE_SECONDS", 0)
+    app = create_app(WorkerSettings(redis_url=valkey.url), Registry())
+    consumer = Consumer(print, app=app, controller=SimpleNamespace(use_eventloop=False, semaphore=None))
+    losses = iter(range(MANY))
+
+    def begin(_: Consumer) -> None:
+        if next(losses, None) is None:
+            consumer.blueprint.state = CLOSE
+        else:
+            raise ConnectionResetError("lost")
+
+    monkeypatch.setattr(consumer.blueprint, "start", begin)
+    consumer.start()
+    assert consumer.restart_count == MANY
+    assert "Frequent restarts" not in caplog.text
+    app.close()
