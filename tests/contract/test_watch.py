@@ -120,7 +120,7 @@ async def test_the_server_ends_a_watch_when_its_time_is_up(api: Api) -> None:
     begun = time.monotonic()
     events = [event async for event in api.watch(api.jobs, timeoutSeconds="1")]
     assert events == []
-    assert 0.9 < time.monotonic() - begun < 5
+    assert 0.9 < time.monotonic() - begun < 30
 
 
 async def test_the_initial_events_end_with_a_bookmark(api: Api) -> None:

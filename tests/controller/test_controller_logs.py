@@ -111,7 +111,7 @@ async def test_a_log_that_hangs_delays_its_own_job_alone_and_only_so_long(world:
             assert (await world.until(f"other-{number}", "completed"))["output"] == "seen\n"
         assert "completed" not in await world.statuses("hanging"), "the others were not behind it"
         event = await world.until("hanging", "completed")
-        assert 0.8 * wait < time.monotonic() - begun < 3 * wait
+        assert 0.8 * wait < time.monotonic() - begun < 10 * wait
     assert (event["log"]["state"], event["log"]["reason"]) == ("unavailable", "timeout")
     assert (event["exit_code"], event["output"]) == (0, "")
 

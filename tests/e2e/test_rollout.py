@@ -13,7 +13,7 @@ from tests.e2e.load import Load
 
 JOBS_A_SECOND = 20.0
 LONGEST_SECONDS = 2.0
-"""From a fact being written to its event."""
+"""From a fact being written to its event, beyond what the same machine takes while nothing is done to the controllers."""
 CAUGHT_UP_SECONDS = 5.0
 """From the first controller that is ready to the events of what happened while there was none."""
 TOO_MANY = 429
@@ -67,9 +67,10 @@ async def test_nothing_is_lost_told_twice_or_late_while_controllers_come_and_go(
     assert set(load.logs.values()) == {"complete"}
     assert load.told.keys() == load.written.keys()
     late = max(at for fact, at in load.told.items() if load.written[fact] < marks["none"]) - marks["none"]
-    assert late < CAUGHT_UP_SECONDS
+    steady = longest["steady"]
+    assert late < CAUGHT_UP_SECONDS + steady
     del longest["none"]
-    assert max(longest.values()) < LONGEST_SECONDS, longest
+    assert max(longest.values()) < LONGEST_SECONDS + steady, longest
 
 
 async def drain(jobcast: Installed) -> None:

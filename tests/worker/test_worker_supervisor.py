@@ -83,8 +83,8 @@ def test_pauses_between_failures_grow_and_end_with_a_stop(work, monkeypatch) -> 
     until(lambda: work.begun == 1)
     began = time.monotonic()
     work.stop.set()
-    work.thread.join(5)
-    assert time.monotonic() - began < 5
+    work.thread.join(40)
+    assert time.monotonic() - began < 40
     assert work.thread.ailment() is None
 
 

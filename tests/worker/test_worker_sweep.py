@@ -176,7 +176,7 @@ def test_a_stop_cancels_the_round_and_does_not_wait_for_it(valkey) -> None:
     with sweeping(valkey.url, rounds):
         until(lambda: rounds.begun)
         began = time.monotonic()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30  # the round would go on for ever
     assert rounds.cancelled == 1
     with redis.Redis.from_url(valkey.url) as client:
         assert not client.exists("{sweep}:sweep"), "others need not wait"
