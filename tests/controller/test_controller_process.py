@@ -214,6 +214,15 @@ async def test_a_check_names_each_permission_that_is_missing(
     assert line.format(namespace=world.namespace) in broken[0]
 
 
+async def test_a_check_says_of_each_namespace_what_is_granted_there(world: World, tmp_path: Path) -> None:
+    world.fault("status", code=403, times=None, verb="watch", resource="jobs", namespace=world.namespace)
+    with Process(world, tmp_path, "--check", NAMESPACES=f"{world.namespace},default") as process:
+        assert await process.exit_code() == 1
+    said = process.output.splitlines()
+    assert "ok      may list and watch jobs and pods and read logs in default" in said
+    assert not any(line.startswith("ok") and world.namespace in line for line in said), said
+
+
 async def test_a_check_tells_everything_that_is_broken_at_once(world: World, tmp_path: Path) -> None:
     url = f"redis://:{SECRET}@127.0.0.1:{free_port()}/0"
     path = _kubeconfig_to(f"http://127.0.0.1:{free_port()}", tmp_path)
