@@ -13,7 +13,7 @@ EVERY_SECONDS = 10.0
 GONE_SECONDS = 30.0
 """Two of three words may be lost or late."""
 KEPT_SECONDS = 86_400
-"""For a day it can be said when a part was last there."""
+"""For a day it can be said when a part, or a handler, was last there."""
 CONTROLLER, WORKER = "controller", "worker"
 
 PRUNE = """

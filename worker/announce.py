@@ -9,15 +9,13 @@ import redis
 
 from jobcast.connection import explain
 from jobcast.keys import Keys
-from jobcast.parts import PRUNE
+from jobcast.parts import KEPT_SECONDS, PRUNE
 from worker.targets import Target
 
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 10.0
 """Who looks takes what was not announced for a minute for gone; five of six may come late."""
-KEPT_SECONDS = 86_400
-"""For a day it can be said when it was last seen."""
 # What strangers left in the hash goes too: whoever reads it may rely on it.
 _ANNOUNCE = (
     PRUNE

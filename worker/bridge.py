@@ -69,7 +69,6 @@ class Bridge:
         self._dispatcher = Dispatcher(app, entries, self._announcer, self._flights, targets)
         has_tasks = any(target.ends_with_its_task for target in targets)
         self._own_queue = own_queue(settings.key_prefix, consumer) if has_tasks else None
-        self._has_tasks = has_tasks
         self._takeover = settings.takeover_seconds
         self._heard: queue.SimpleQueue[tuple[Handed, bool] | tuple[frozenset[Handed], float]] = queue.SimpleQueue()
         wanted = {status for target in targets for status in target.statuses}
@@ -244,7 +243,7 @@ class Bridge:
         looked_at = self._unseen[:LOOKED_AT]
         entries, count = self._group.turns(looked_at, self._flights.room)
         del self._unseen[:count]
-        here = entries_here() if self._has_tasks else ()
+        here = entries_here() if self._own_queue is not None else ()
         self._dispatcher.take([entry for entry in entries if entry[0] not in here], again=looked_at)
 
     def _hand_out(self) -> None:

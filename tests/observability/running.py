@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from demo.jobs import Cluster, Evaluation
 from jobcast.client import Client
@@ -15,8 +15,6 @@ from testbed.valkey import valkey
 from tests.conftest import until
 from tests.fates.stage import devcluster
 from tests.parts import Part, Parts
-
-R = TypeVar("R")
 
 HANDLERS = """
 from jobcast import on

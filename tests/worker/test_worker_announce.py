@@ -13,8 +13,9 @@ from workers import Worker
 
 from jobcast.event import Status
 from jobcast.keys import Keys
+from jobcast.parts import KEPT_SECONDS
 from tests.conftest import until
-from worker.announce import EVERY_SECONDS, KEPT_SECONDS, Announcer
+from worker.announce import EVERY_SECONDS, Announcer
 
 KEYS = Keys("announce")
 

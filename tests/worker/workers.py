@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import redis
 
@@ -24,7 +23,6 @@ from tests.published import complaints_of_hash
 from worker.http import Probe
 
 ROOT = Path(__file__).parents[2]
-R = TypeVar("R")
 
 HANDLERS = """
 import os, time
