@@ -7,13 +7,13 @@ import redis.asyncio
 
 from benchmarks.objects import job
 from controller.workers import WORKERS
-from jobcast.connection import connect
-from jobcast.job import Job
+from jobcast.jobs.decode import Reading, WireJob
+from jobcast.jobs.facts import Context, Teller, due
+from jobcast.jobs.model import Job
+from jobcast.jobs.status import standing
 from jobcast.keys import Keys
-from jobcast.ledger import Ledger, Step, Telling
-from jobcast.reading import Reading, WireJob
-from jobcast.status import standing
-from jobcast.telling import Context, Teller, due
+from jobcast.ledger.ledger import Ledger, Step, Telling
+from jobcast.redis.connection import connect
 from jobcast.wire import encode
 from testbed.valkey import valkey
 

@@ -19,11 +19,11 @@ from benchmarks.cluster import NAMESPACE, Played, Scene, Stage, log_block, playi
 from benchmarks.objects import pod
 from benchmarks.running import memory, running
 from benchmarks.watch import kubeconfig
-from jobcast.archive import open_archive
-from jobcast.archive.base import LogPlace
-from jobcast.excerpt import LogRead
+from jobcast.jobs.facts import LogRead
 from jobcast.kube import Access, Api
-from jobcast.logs import LogReads, Wanted
+from jobcast.logs.reader import LogReads, Wanted
+from jobcast.logstore import open_archive
+from jobcast.logstore.base import LogPlace
 from testbed.valkey import valkey
 
 MB = 1_000_000

@@ -8,8 +8,8 @@ import msgspec
 
 from benchmarks.objects import job, pod
 from controller.store import Store
-from jobcast.job import Job, Pod
-from jobcast.reading import Reading, WireJob, WirePod
+from jobcast.jobs.decode import Reading, WireJob, WirePod
+from jobcast.jobs.model import Job, Pod
 
 JOBS = 10_000
 

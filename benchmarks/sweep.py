@@ -26,8 +26,8 @@ from benchmarks.watch import kubeconfig
 from chaos.apiproxy import ApiProxy, Door
 from devcluster import DevCluster
 from jobcast.kube import Access
-from jobcast.settings import CoreSettings
-from jobcast.sweeping import sweep_once
+from jobcast.reconcile.sweep import sweep_once
+from jobcast.service.settings import CoreSettings
 from testbed.valkey import valkey
 
 JOBS = 1_000

@@ -12,7 +12,7 @@ from controller.log import configure
 from controller.manager import Controller
 from controller.settings import ControllerSettings
 from jobcast.kube import Access, NoCluster
-from jobcast.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, read
+from jobcast.service.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, read
 
 
 def main() -> int:

@@ -3,12 +3,12 @@
 import sys
 
 from controller.settings import ControllerSettings
-from jobcast.archive import ArchiveError, is_url, probe
-from jobcast.connection import ERRORS, connect, explain, masked
 from jobcast.keys import Keys
 from jobcast.kube import Access, Api, KubeError, NoCluster, needed
-from jobcast.parts import CONTROLLER
-from jobcast.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, watched_namespaces
+from jobcast.logstore import ArchiveError, is_url, probe
+from jobcast.redis.connection import ERRORS, connect, explain, masked
+from jobcast.service.membership import CONTROLLER
+from jobcast.service.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, watched_namespaces
 
 
 async def check(settings: ControllerSettings) -> int:

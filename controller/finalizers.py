@@ -16,9 +16,9 @@ from controller import metrics
 from controller.scope import Scope
 from controller.store import Store
 from controller.workqueue import Workqueue
-from jobcast.job import Job, Pod
+from jobcast.jobs.model import Job, Pod
 from jobcast.kube import Forbidden, KubeError, Throttled, Unauthorized, Unreachable
-from jobcast.view import Cluster
+from jobcast.reconcile.view import Cluster
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ _Place = tuple[str, str]
 
 
 class Finalizers:
-    """The Cluster of jobcast.reconcile, with releases that are seen through. `run` is the task that does it.
+    """The Cluster of jobcast.reconcile.reconciler, with releases that are seen through. `run` is the task that does it.
 
     `trouble` says what is wrong with Redis; None while nothing is.
     """

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from controller.reflector import Reflector
-from jobcast.job import Job, Pod
+from jobcast.jobs.model import Job, Pod
 from jobcast.kube import KubeError
 
 DEAF_SECONDS = 300.0

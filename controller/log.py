@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import structlog
 
-from jobcast import lines
-from jobcast.connection import secrets_of
-from jobcast.settings import CoreSettings
+from jobcast.redis.connection import secrets_of
+from jobcast.service import logging as lines
+from jobcast.service.settings import CoreSettings
 
 
 def configure(settings: CoreSettings) -> None:

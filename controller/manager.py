@@ -36,16 +36,16 @@ from controller.store import Store
 from controller.supervisor import Supervisor
 from controller.workers import Workers, note
 from controller.workqueue import Workqueue
-from jobcast.connection import connect, masked
 from jobcast.keys import Keys
 from jobcast.kube import Access, Api
-from jobcast.ledger import CLAIM_SECONDS, Ledger
-from jobcast.link import LedgerError
-from jobcast.logs import LogReads
-from jobcast.readings import open_reads
-from jobcast.reconcile import Reconciler
-from jobcast.settings import reading_of, watched_namespaces
-from jobcast.trimming import Trimming
+from jobcast.ledger.ledger import CLAIM_SECONDS, Ledger
+from jobcast.ledger.trimming import Trimming
+from jobcast.logs.plan import open_reads
+from jobcast.logs.reader import LogReads
+from jobcast.reconcile.reconciler import Reconciler
+from jobcast.redis.batcher import LedgerError
+from jobcast.redis.connection import connect, masked
+from jobcast.service.settings import reading_of, watched_namespaces
 
 log = structlog.get_logger()
 

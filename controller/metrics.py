@@ -11,7 +11,7 @@ from prometheus_client import (
 
 from jobcast import __version__
 from jobcast.event import Log, Status
-from jobcast.ledger import Answer
+from jobcast.ledger.ledger import Answer
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each counter, that nobody asks for
 registry = CollectorRegistry()

@@ -11,10 +11,10 @@ import structlog
 from controller.settings import ControllerSettings
 from jobcast import __version__
 from jobcast.kube import Access, own_namespace
-from jobcast.ledger import Ledger
-from jobcast.link import LedgerError
-from jobcast.parts import CONTROLLER, EVERY_SECONDS, SCRIPT, Neighbours, Part, announcing, leaving
-from jobcast.settings import ALL_NAMESPACES, watched_namespaces
+from jobcast.ledger.ledger import Ledger
+from jobcast.redis.batcher import LedgerError
+from jobcast.service.membership import CONTROLLER, EVERY_SECONDS, SCRIPT, Neighbours, Part, announcing, leaving
+from jobcast.service.settings import ALL_NAMESPACES, watched_namespaces
 
 log = structlog.get_logger()
 

@@ -13,9 +13,9 @@ from controller.store import Store
 from controller.supervisor import Supervisor
 from controller.workqueue import Workqueue
 from jobcast import __version__
-from jobcast.connection import masked
-from jobcast.ledger import Ledger
-from jobcast.parts import Neighbours
+from jobcast.ledger.ledger import Ledger
+from jobcast.redis.connection import masked
+from jobcast.service.membership import Neighbours
 
 
 class Report:

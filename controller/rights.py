@@ -8,7 +8,7 @@ import structlog
 
 from controller.scope import Scope
 from jobcast.kube import Api, KubeError, needed
-from jobcast.parts import CONTROLLER
+from jobcast.service.membership import CONTROLLER
 
 log = structlog.get_logger()
 

@@ -8,9 +8,9 @@ from controller import metrics
 from controller.reflector import Reflector
 from controller.store import Store
 from controller.workqueue import Workqueue
-from jobcast.job import JOB_NAME_LABEL, Job, Pod
+from jobcast.jobs.model import JOB_NAME_LABEL, Job, Pod
 from jobcast.kube import JOBS, PODS, Api, Change
-from jobcast.reconcile import Reconciler
+from jobcast.reconcile.reconciler import Reconciler
 
 QUEUE_ROOM = 500
 """A page of a list is worked on when no more keys than this wait before it: as many as a page has."""

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from jobcast.settings import CoreSettings, Port
+from jobcast.service.settings import CoreSettings, Port
 
 
 class ControllerSettings(CoreSettings):

@@ -10,7 +10,7 @@ from sys import intern
 
 from msgspec.structs import replace
 
-from jobcast.job import Job, Pod, unix
+from jobcast.jobs.model import Job, Pod, unix
 
 MAX_ORPHANS = 1024
 """Jobs whose Pods are kept although the Job itself was not seen: the two watches race by milliseconds. Pods of Jobs that
@@ -18,7 +18,7 @@ the selector leaves out end up here too, and the oldest make room."""
 
 
 class Store:
-    """Jobs by uid and Pods by their Job's uid; the View of jobcast.reconcile."""
+    """Jobs by uid and Pods by their Job's uid; the View of jobcast.reconcile.reconciler."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}

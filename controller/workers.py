@@ -9,8 +9,8 @@ from controller.store import Store
 from controller.workqueue import Workqueue
 from jobcast.event import Event, logged
 from jobcast.kube import KubeError
-from jobcast.link import LedgerError
-from jobcast.reconcile import Reconciler
+from jobcast.reconcile.reconciler import Reconciler
+from jobcast.redis.batcher import LedgerError
 
 log = structlog.get_logger()
 

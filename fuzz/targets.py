@@ -18,13 +18,13 @@ from jobcast.client.errors import ClientError
 from jobcast.client.program import Call, Program
 from jobcast.client.record import read as read_record
 from jobcast.client.waiting import _end_of, _is_about
-from jobcast.connection import masked
-from jobcast.excerpt import Excerpt
+from jobcast.jobs.decode import Reading
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, KubeError
 from jobcast.kube.decode import Lines
-from jobcast.reading import Reading
-from jobcast.settings import read
+from jobcast.logs.excerpt import Excerpt
+from jobcast.redis.connection import masked
+from jobcast.service.settings import read
 from jobcast.wire import UNREADABLE, MalformedEvent, decode, decode_progress
 from tests.unit.objects import condition, ended_state, job_json, pod_json
 from worker.settings import WorkerSettings

@@ -111,7 +111,7 @@ class Keys:
 
     @property
     def parts(self) -> str:
-        """Fields are `<kind>:<name>`, values are JSON: see jobcast/parts.py."""
+        """Fields are `<kind>:<name>`, values are JSON: see jobcast/service/membership.py."""
         return self._key("parts")
 
     def todo(self, entry: str, group: str = GROUP) -> str:

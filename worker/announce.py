@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import msgspec
 import redis
 
-from jobcast.connection import explain
 from jobcast.keys import Keys
-from jobcast.parts import KEPT_SECONDS, PRUNE
+from jobcast.redis.connection import explain
+from jobcast.service.membership import KEPT_SECONDS, PRUNE
 from worker.targets import Target
 
 log = logging.getLogger(__name__)

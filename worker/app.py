@@ -8,9 +8,9 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 
-from jobcast.connection import CONNECT_SECONDS, ERRORS, connect_plain, explain
 from jobcast.handlers import Registry
 from jobcast.keys import Keys
+from jobcast.redis.connection import CONNECT_SECONDS, ERRORS, connect_plain, explain
 from worker import log, metrics, steps
 from worker.broker import ANSWER_SECONDS, Broker
 from worker.conveyor import Conveyor

@@ -12,9 +12,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from jobcast.connection import connect_plain, explain
 from jobcast.event import Status
 from jobcast.keys import GROUP
+from jobcast.redis.connection import connect_plain, explain
 from worker import metrics
 from worker.announce import Announcer
 from worker.arrivals import Arrivals

@@ -10,8 +10,8 @@ from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
-from jobcast.connection import CONNECT_SECONDS, check_options, check_url, connect_plain, taken_apart
-from jobcast.primary import Node, PlainFindingConnection, PlainFindingSSLConnection
+from jobcast.redis.connection import CONNECT_SECONDS, check_options, check_url, connect_plain, taken_apart
+from jobcast.redis.discovery import Node, PlainFindingConnection, PlainFindingSSLConnection
 
 BROKERS = ("redis", "rediss", "amqp", "amqps", "pyamqp", "sqs", "memory")
 """Schemes of Celery's. Not its `sentinel`, whose URL has no place for the name of the service."""

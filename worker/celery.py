@@ -6,7 +6,7 @@ multiprocess.begin()
 
 # ruff: noqa: E402 - none of these may come before
 from jobcast.handlers import registry
-from jobcast.settings import read
+from jobcast.service.settings import read
 from worker.app import create_app
 from worker.handlers import load
 from worker.settings import WorkerSettings

@@ -5,7 +5,7 @@ import secrets
 
 import redis.asyncio
 
-from jobcast.connection import ERRORS
+from jobcast.redis.connection import ERRORS
 
 LIFE_SECONDS = 10.0
 """How long the claim outlives a worker that died in the middle of a round; Redis may be away for less without others

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from billiard import active_children, pool
 from celery import signals
 
-from jobcast.settings import EXIT_FAILED
+from jobcast.service.settings import EXIT_FAILED
 from worker import multiprocess
 from worker.supervisor import Supervised
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from typing import NoReturn
 
 from jobcast.handlers import Handler, Registry
-from jobcast.settings import EXIT_WRONG_SETTINGS
+from jobcast.service.settings import EXIT_WRONG_SETTINGS
 
 TIME_LIMITS = ("time_limit", "soft_time_limit")
 POOL_WITH_TIME_LIMITS = "celery.concurrency.prefork"

@@ -15,7 +15,7 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from jobcast import __version__
-from jobcast.parts import Neighbours
+from jobcast.service.membership import Neighbours
 from worker.multiprocess import exposition
 from worker.supervisor import Supervised
 

@@ -8,8 +8,8 @@ from typing import Any
 import celery.apps.worker
 from celery import signals
 
-from jobcast import lines
-from jobcast.connection import explain, secrets_of
+from jobcast.redis.connection import explain, secrets_of
+from jobcast.service import logging as lines
 from worker.presence import AWAY
 from worker.settings import WorkerSettings
 

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jobcast.connection import connect_plain, explain
 from jobcast.keys import Keys
+from jobcast.redis.connection import connect_plain, explain
 from worker.presence import AWAY
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervised

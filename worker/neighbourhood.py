@@ -9,11 +9,11 @@ from typing import Any
 import redis
 
 from jobcast import __version__
-from jobcast.connection import connect_plain, explain
 from jobcast.keys import Keys
 from jobcast.kube import Access, NoCluster
-from jobcast.parts import EVERY_SECONDS, SCRIPT, WORKER, Neighbours, Part, announcing, leaving
-from jobcast.settings import ALL_NAMESPACES, watched_namespaces
+from jobcast.redis.connection import connect_plain, explain
+from jobcast.service.membership import EVERY_SECONDS, SCRIPT, WORKER, Neighbours, Part, announcing, leaving
+from jobcast.service.settings import ALL_NAMESPACES, watched_namespaces
 from worker.presence import AWAY
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervised

@@ -15,8 +15,8 @@ from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
 from jobcast.backoff import pause
-from jobcast.connection import CONNECT_SECONDS
 from jobcast.event import Event
+from jobcast.redis.connection import CONNECT_SECONDS
 from worker import metrics
 from worker.broker import ANSWER_SECONDS, Broker, sending_options
 from worker.presence import Presence

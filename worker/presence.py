@@ -6,7 +6,7 @@ import re
 import kombu.exceptions
 from prometheus_client import Gauge
 
-from jobcast.connection import ERRORS, explain
+from jobcast.redis.connection import ERRORS, explain
 
 log = logging.getLogger(__name__)
 AWAY = (*ERRORS, kombu.exceptions.KombuError)

@@ -24,7 +24,7 @@ import yaml
 from jobcast.event import Status
 from jobcast.filters import Filter, filter_of
 from jobcast.keys import GROUP
-from jobcast.settings import shown
+from jobcast.service.settings import shown
 from worker.broker import Broker, of_route
 from worker.handlers import never_matches
 

@@ -7,7 +7,7 @@ from celery import Celery
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from jobcast.settings import CoreSettings, Port, Seconds, shown
+from jobcast.service.settings import CoreSettings, Port, Seconds, shown
 from worker.broker import Broker, leads_to_a_cluster, of_celery, of_redis
 from worker.routes import Route, load_routes, parse_routes
 

@@ -16,9 +16,9 @@ from celery.worker.state import maybe_shutdown
 from kombu import Queue
 
 from jobcast import __version__
-from jobcast.connection import masked
 from jobcast.keys import GROUP
-from jobcast.settings import EXIT_WRONG_SETTINGS
+from jobcast.redis.connection import masked
+from jobcast.service.settings import EXIT_WRONG_SETTINGS
 from worker import metrics, sweep
 from worker.bridge import Bridge
 from worker.grace import Grace, end_at_once, shorten_last_words

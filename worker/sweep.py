@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TypeAlias
 
-from jobcast.connection import ERRORS, connect, explain
 from jobcast.event import Event, logged
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden, KubeError, NoCluster, Unauthorized
-from jobcast.link import LedgerError
-from jobcast.sweeping import sweep_once
-from jobcast.trimming import Trimming
+from jobcast.ledger.trimming import Trimming
+from jobcast.reconcile.sweep import sweep_once
+from jobcast.redis.batcher import LedgerError
+from jobcast.redis.connection import ERRORS, connect, explain
 from worker import metrics
 from worker.claim import SweepClaim
 from worker.settings import WorkerSettings

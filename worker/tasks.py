@@ -18,8 +18,8 @@ from celery import Task
 from celery.exceptions import Ignore, Retry
 
 from jobcast import wire
-from jobcast.connection import ERRORS, explain
 from jobcast.handlers import Handler
+from jobcast.redis.connection import ERRORS, explain
 from worker.outcome import Outcome
 
 if TYPE_CHECKING:

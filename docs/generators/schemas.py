@@ -14,7 +14,7 @@ from typing import Any, get_args
 import msgspec
 
 from jobcast import event
-from jobcast import progress as between
+from jobcast.jobs import progress as between
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -4,7 +4,7 @@ from pydantic_core import PydanticUndefined
 
 from controller.settings import ControllerSettings
 from generators.tables import cell
-from jobcast.settings import CoreSettings
+from jobcast.service.settings import CoreSettings
 from worker.settings import WorkerSettings
 
 

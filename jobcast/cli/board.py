@@ -10,7 +10,7 @@ from rich.text import Text
 from jobcast.cli.output import harmless
 from jobcast.cli.show import STYLES, duration, exit_code, first_line
 from jobcast.event import Cancelled, Ended, Event, Progress, Running, Suspended
-from jobcast.job import unix
+from jobcast.jobs.model import unix
 
 MOST_ROWS = 1000
 """Evaluations that are remembered: many more than a terminal shows, and less than anybody's memory."""

@@ -10,8 +10,8 @@ from jobcast.cli.output import complain
 from jobcast.cli.usage import EXIT_FAILED, EXIT_WRONG_USAGE
 
 if TYPE_CHECKING:
+    from jobcast.jobs.decode import Reading
     from jobcast.kube import Api
-    from jobcast.reading import Reading
 
 
 async def in_cluster(command: Callable[["Api"], Awaitable[int]], reading: "Reading | None" = None) -> int:

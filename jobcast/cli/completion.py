@@ -6,7 +6,7 @@ import typer
 
 from jobcast.client import ClientError
 from jobcast.client.address import address, names
-from jobcast.connection import ERRORS, connect_plain
+from jobcast.redis.connection import ERRORS, connect_plain
 
 ANSWER_SECONDS = 1.0
 """Whoever presses Tab waits no longer, and for a connection twice that."""

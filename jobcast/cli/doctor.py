@@ -15,13 +15,13 @@ from jobcast.cli.output import console, harmless, print_line, write_json
 from jobcast.cli.redis import Redis
 from jobcast.cli.usage import EXIT_FAILED, EXIT_WRONG_USAGE, Json, Prefix, RedisUrl, end
 from jobcast.cli.work import patience
-from jobcast.connection import connect, explain
 from jobcast.doctor import Finding, Verdict, account, examined, installed, server, streams
 from jobcast.doctor.finding import LIMIT_SECONDS, Check, Explain, broken, unknown, warning
 from jobcast.keys import Keys
+from jobcast.redis.connection import connect, explain
 
 if TYPE_CHECKING:
-    from jobcast.settings import CoreSettings
+    from jobcast.service.settings import CoreSettings
 
 KUBECONFIG = "kubeconfig"
 REDIS_SECONDS = (5.0, 4.0)
@@ -64,7 +64,7 @@ def _settings(redis: Redis) -> "CoreSettings | None":
     """None where what is needed for a cluster is not installed. Ends the command with code 2 where one is wrong."""
     try:
         from jobcast import kube  # noqa: F401 - whether it can be
-        from jobcast.settings import CoreSettings, read
+        from jobcast.service.settings import CoreSettings, read
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "jobcast":
             raise
@@ -98,7 +98,7 @@ async def of_cluster(settings: "CoreSettings | None", namespace: str | None) -> 
         return [warning("cluster", text, "pip install 'jobcast[controller]'")]
     from jobcast.doctor import cluster, pods
     from jobcast.kube import Access, Api, Forbidden, NoCluster
-    from jobcast.settings import watched_namespaces
+    from jobcast.service.settings import watched_namespaces
 
     try:
         async with asyncio.timeout(LIMIT_SECONDS):

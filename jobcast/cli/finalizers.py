@@ -10,7 +10,7 @@ from rich.text import Text
 from jobcast.cli.cluster import in_cluster
 from jobcast.cli.output import complain, console, harmless, print_line
 from jobcast.cli.usage import EXIT_FAILED
-from jobcast.job import FINALIZER, Job
+from jobcast.jobs.model import FINALIZER, Job
 
 if TYPE_CHECKING:
     from jobcast.kube import Api

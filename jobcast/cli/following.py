@@ -16,10 +16,10 @@ from jobcast.cli.output import complain
 from jobcast.cli.stored import logs_of, rest
 from jobcast.client import AsyncClient, AsyncFeed, Unavailable
 from jobcast.event import TERMINAL, Event
-from jobcast.job import JOB_UID_LABEL, Job, Pod
+from jobcast.jobs.model import JOB_UID_LABEL, Job, Pod
+from jobcast.jobs.progress import waiting
 from jobcast.kube import Api, Forbidden, KubeError, NotFound
-from jobcast.logs import GONE_MARK
-from jobcast.progress import waiting
+from jobcast.logs.reader import GONE_MARK
 
 LOOK_SECONDS = 0.5
 """Between looks at the Pods: a start, or a reason to wait, is noticed that late."""

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jobcast.attempts import is_of_a_former_start, word
-from jobcast.job import Job, Pod
+from jobcast.jobs.model import Job, Pod
+from jobcast.jobs.observation import is_of_a_former_start, word
 
 Key = tuple[str, str, int]
 """Pod, container, and how often it was restarted before: as a log's place has it."""

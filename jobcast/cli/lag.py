@@ -18,7 +18,7 @@ from jobcast.cli.usage import EXIT_FAILED
 from jobcast.client import Unavailable
 from jobcast.client.announced import Announced
 from jobcast.client.operator import Operator
-from jobcast.groups import GroupState
+from jobcast.ledger.groups import GroupState
 
 EVERY_SECONDS = 2.0
 """Of --watch: as fast as a person reads a number and looks away."""

@@ -14,7 +14,7 @@ from jobcast.client import AsyncClient, AsyncFeed, ClientError, NotKept, Record
 from jobcast.client.choice import Which
 from jobcast.client.log import MEANINGS
 from jobcast.event import Ended, Event, Log
-from jobcast.telling import TERMINATION_MESSAGE
+from jobcast.jobs.facts import TERMINATION_MESSAGE
 
 if TYPE_CHECKING:
     from jobcast.kube import Api

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml  # kubernetes-asyncio, which reads the kubeconfig, brings it
 
-from jobcast.job import DEFAULT_CONTAINER
+from jobcast.jobs.model import DEFAULT_CONTAINER
 
 USER = 65532
 """A uid that is nobody's: most images run as root unless told otherwise, which a restricted namespace refuses."""

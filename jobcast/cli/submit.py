@@ -20,11 +20,11 @@ from jobcast.cli.wait import EXIT_NOT_COMPLETED
 from jobcast.client import AsyncClient, AsyncFeed
 from jobcast.client.choice import Which
 from jobcast.event import Cancelled, Ended, Event, Failed, Status
-from jobcast.job import Job
+from jobcast.jobs.model import Job
 
 if TYPE_CHECKING:
+    from jobcast.jobs.decode import Reading
     from jobcast.kube import Api
-    from jobcast.reading import Reading
 
 CONFLICT = 409
 
@@ -57,7 +57,7 @@ def submission(redis: Redis, options: Options) -> Submission:
     """What is to be done. Raises ValueError, naming the option. Ends the command with code 2 where a setting is wrong."""
     with extra():
         from jobcast.cli.manifest import check_eval_id, label, labelled
-        from jobcast.settings import CoreSettings, read, reading_of
+        from jobcast.service.settings import CoreSettings, read, reading_of
     if options.eval_id is not None:
         check_eval_id(options.eval_id)
     settings = read(CoreSettings, redis_url=redis.url)

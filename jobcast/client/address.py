@@ -4,8 +4,8 @@ import os
 import re
 from urllib.parse import urlsplit
 
-from jobcast.connection import REDIS_PORT, check_options, check_url, taken_apart
 from jobcast.keys import DEFAULT_PREFIX, Keys
+from jobcast.redis.connection import REDIS_PORT, check_options, check_url, taken_apart
 
 DEFAULT_URL = "redis://localhost:6379/0"
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,64}")

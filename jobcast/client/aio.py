@@ -7,7 +7,6 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 import redis
 import redis.asyncio
 
-from jobcast.archive.fetch import read_object_async
 from jobcast.client.address import address, names
 from jobcast.client.choice import Which
 from jobcast.client.entry import Entry
@@ -32,8 +31,9 @@ from jobcast.client.program import (
 from jobcast.client.programs import Course, LogCourse, Programs
 from jobcast.client.record import Record
 from jobcast.client.waiting import End
-from jobcast.connection import ERRORS, connect
 from jobcast.event import Event, Log, Progress
+from jobcast.logstore.fetch import read_object_async
+from jobcast.redis.connection import ERRORS, connect
 
 CANCEL_SECONDS = 0.05
 """After so long, cancel again: redis-py may have swallowed it."""

@@ -9,8 +9,8 @@ ClientError
 
 import redis
 
-from jobcast.connection import explain
 from jobcast.event import Log
+from jobcast.redis.connection import explain
 
 _PASSING = (
     redis.exceptions.ReadOnlyError,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jobcast.client.entry import entries_of, entries_read
 from jobcast.client.group import BLOCK_SECONDS, END_OF_STREAM, START_OF_STREAM
 from jobcast.client.program import Call, Give, Health, Program, Ready
-from jobcast.connection import ERRORS
+from jobcast.redis.connection import ERRORS
 from jobcast.wire import MalformedEvent, decode
 
 BATCH = 100

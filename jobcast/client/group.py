@@ -14,7 +14,7 @@ import redis
 
 from jobcast.client.entry import Entry, Fields, entries_of, entries_read, text
 from jobcast.client.program import Call, Give, Health, Program, Ready
-from jobcast.connection import ANSWER_SECONDS, ERRORS
+from jobcast.redis.connection import ANSWER_SECONDS, ERRORS
 from jobcast.wire import MalformedEvent, decode
 
 BLOCK_SECONDS = 2.0

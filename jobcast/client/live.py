@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from jobcast.client.program import Give, Health, Program, Ready
 from jobcast.client.subscription import Subscription
-from jobcast.connection import ERRORS
 from jobcast.event import Status
 from jobcast.keys import Keys
+from jobcast.redis.connection import ERRORS
 from jobcast.wire import MalformedEvent, decode, decode_progress
 
 

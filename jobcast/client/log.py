@@ -1,15 +1,13 @@
 """The exact bytes of a log: where they are kept, and that they are the ones that were read.
 
 record ─▶ choice ─▶ what is known of the log ─▶ redis:<key>            GET, zstd
-                                            └─▶ s3://…, file:///…, …   jobcast.archive
+                                            └─▶ s3://…, file:///…, …   jobcast.logstore
 """
 
 import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from jobcast.archive.base import UNAVAILABLE, ArchiveError, LogPlace
-from jobcast.archive.fetch import PIECE_BYTES, LogNotFound, decompressed
 from jobcast.client.choice import Known, Which, chosen, known_of_record, known_of_row, place_of, some
 from jobcast.client.entry import text
 from jobcast.client.errors import ClientError, Damaged, NotKept, Refused, Unavailable
@@ -17,6 +15,8 @@ from jobcast.client.program import Call, Chunk, Give, Health, Open, Program, Rea
 from jobcast.client.record import asked, fields_of, get
 from jobcast.event import Log
 from jobcast.keys import Keys
+from jobcast.logstore.base import UNAVAILABLE, ArchiveError, LogPlace
+from jobcast.logstore.fetch import PIECE_BYTES, LogNotFound, decompressed
 
 MEANINGS = {
     "pod-gone": "the Pod was deleted or evicted, or went with its node",

@@ -13,8 +13,8 @@ from jobcast.client.record import asked
 from jobcast.client.replays import Replay, replay, replay_letter
 from jobcast.client.scan import Page, Span, last_of, scan
 from jobcast.client.since import When
-from jobcast.connection import ERRORS
-from jobcast.groups import GroupState, groups
+from jobcast.ledger.groups import GroupState, groups
+from jobcast.redis.connection import ERRORS
 
 FIRST = When(0.0, False, "0")
 

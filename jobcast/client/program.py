@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from jobcast.client.errors import is_refusal, told
-from jobcast.connection import explain
+from jobcast.redis.connection import explain
 
 PAUSE_SECONDS = (0.05, 0.5)
 """First and longest pause while Redis is away: back within half a second, at two attempts a second."""

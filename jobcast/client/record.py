@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from jobcast.client.entry import data, text
 from jobcast.client.errors import told
 from jobcast.client.program import Call, Program
-from jobcast.connection import ERRORS
 from jobcast.event import TERMINAL, Attempt, Cancelled, Ended, Event, Log
+from jobcast.jobs.progress import Indexes, Waiting
 from jobcast.keys import Keys
-from jobcast.progress import Indexes, Waiting
+from jobcast.redis.connection import ERRORS
 from jobcast.wire import UNREADABLE, MalformedEvent, decode
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ from jobcast.client.errors import told
 from jobcast.client.letter import Letter
 from jobcast.client.program import Call, Program
 from jobcast.client.scan import Found
-from jobcast.connection import ERRORS
 from jobcast.event import Event
 from jobcast.keys import Keys
+from jobcast.redis.connection import ERRORS
 from jobcast.wire import MalformedEvent, decode
 
 # The letter goes after the replay is there, and nothing is written where one of the keys is of another type or Redis is

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jobcast.client.entry import text
 from jobcast.client.program import Call, Give, Program, Ready
 from jobcast.client.record import asked
-from jobcast.groups import order
+from jobcast.ledger.groups import order
 
 PAGE = 100
 """Entries in one reply: with the longest default output, or as long a traceback, some megabytes."""

@@ -8,7 +8,7 @@ import redis
 
 from jobcast.client.entry import data, text
 from jobcast.client.program import Listen, Ping, Program, Subscribe
-from jobcast.connection import ANSWER_SECONDS
+from jobcast.redis.connection import ANSWER_SECONDS
 
 QUIET_SECONDS = 10.0
 """After so long without a message, ask for a sign of life. With the answer's 5 s a dead link is noticed within 15 s."""

@@ -12,9 +12,9 @@ import msgspec
 from jobcast.client.program import Health, Pause, Program
 from jobcast.client.record import Record, read
 from jobcast.client.subscription import Subscription
-from jobcast.connection import ERRORS
 from jobcast.event import TERMINAL, Cancelled, Completed, Event, Failed, Status
 from jobcast.keys import Keys
+from jobcast.redis.connection import ERRORS
 from jobcast.wire import UNREADABLE, MalformedEvent, decode
 
 REREAD_SECONDS = 10.0

@@ -6,7 +6,7 @@ import redis
 
 from jobcast.doctor.finding import Finding, broken, ok, unknown, warning
 from jobcast.keys import Keys
-from jobcast.parts import CONTROLLER, GONE_SECONDS, WORKER, Part, known, misfits
+from jobcast.service.membership import CONTROLLER, GONE_SECONDS, WORKER, Part, known, misfits
 
 if TYPE_CHECKING:
     import redis.asyncio

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import redis
 
 from jobcast.doctor.finding import Finding, ok, unknown, warning
-from jobcast.groups import GroupState, groups
 from jobcast.keys import Keys
+from jobcast.ledger.groups import GroupState, groups
 
 if TYPE_CHECKING:
     import redis.asyncio

@@ -14,12 +14,12 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from jobcast.job import FINALIZER, Job, Pod
+from jobcast.jobs.decode import Reading
+from jobcast.jobs.model import FINALIZER, Job, Pod
 from jobcast.kube.access import Access, NoCluster
 from jobcast.kube.decode import JOBS, PODS, Change, Lines, Page, Resource, Skip, T
 from jobcast.kube.errors import Invalid, KubeError, NotFound, Unauthorized, Unreachable, from_response
 from jobcast.kube.permissions import Permission
-from jobcast.reading import Reading
 from jobcast.wire import UNREADABLE
 
 WATCH_SILENCE_SECONDS = 90.0

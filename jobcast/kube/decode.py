@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from jobcast.job import Job, Pod
+from jobcast.jobs.decode import Reading, WireJob, WirePod, is_version
+from jobcast.jobs.model import Job, Pod
 from jobcast.kube.errors import Status, from_status
-from jobcast.reading import Reading, WireJob, WirePod, is_version
 from jobcast.wire import UNREADABLE
 
 T = TypeVar("T", Job, Pod)

@@ -2,12 +2,12 @@
 
 import asyncio
 
-from jobcast.connection import connect
 from jobcast.keys import Keys
-from jobcast.ledger import Ledger
-from jobcast.logbook import LogBook
-from jobcast.logs import LogPlace
-from jobcast.trimming import Trimming
+from jobcast.ledger.ledger import Ledger
+from jobcast.ledger.trimming import Trimming
+from jobcast.logs.index import LogBook
+from jobcast.logs.reader import LogPlace
+from jobcast.redis.connection import connect
 from tests.accounts.conftest import PREFIX, Accounts, rules_of
 from tests.accounts.recording import Recording, broken_without, recording
 from tests.controller.world import World

@@ -11,7 +11,7 @@ from jobcast.client import AsyncClient, Client
 from jobcast.client.operator import Operator
 from jobcast.client.since import when
 from jobcast.keys import Keys
-from jobcast.ledger import Ledger
+from jobcast.ledger.ledger import Ledger
 from tests.accounts.conftest import PREFIX, Accounts, rules_of
 from tests.accounts.recording import Asked, Recording, broken_without, recording, refused
 from tests.cli.operating import Stage

@@ -8,13 +8,13 @@ import pytest
 from celery import Celery
 from kombu import Exchange, Queue
 
-from jobcast.connection import connect, connect_plain
 from jobcast.keys import Keys
-from jobcast.ledger import Ledger
-from jobcast.logbook import LogBook
-from jobcast.logs import LogPlace
-from jobcast.pruning import prune
-from jobcast.trimming import Trimming
+from jobcast.ledger.ledger import Ledger
+from jobcast.ledger.pruning import prune
+from jobcast.ledger.trimming import Trimming
+from jobcast.logs.index import LogBook
+from jobcast.logs.reader import LogPlace
+from jobcast.redis.connection import connect, connect_plain
 from testbed.ports import free_port
 from tests.accounts.conftest import PREFIX, Accounts, rules_of
 from tests.accounts.recording import Recording, broken_without, recording

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobcast.archive import ArchiveError, Keeper, Kept, LogPlace, open_archive
-from jobcast.archive.base import Archive
+from jobcast.logstore import ArchiveError, Keeper, Kept, LogPlace, open_archive
+from jobcast.logstore.base import Archive
 from testbed.ports import free_port
 
 BUCKET = "logs"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobcast.archive import folder as room
-from jobcast.archive.base import LogPlace
-from jobcast.archive.folder import tidy, tidy_apart
-from jobcast.archive.objects import ObjectArchive
+from jobcast.logstore import retention as room
+from jobcast.logstore.base import LogPlace
+from jobcast.logstore.objects import ObjectArchive
+from jobcast.logstore.retention import tidy, tidy_apart
 from tests.conftest import eventually
 
 UID = "6f9d3b52-63a5-4a83-9a41-0d1d3f6a7c1"

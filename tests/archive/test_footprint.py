@@ -16,8 +16,8 @@ def run(code: str, *arguments: str) -> str:
 
 def test_importing_it_imports_nothing_that_a_subscriber_may_lack() -> None:
     heavy = '{"obstore", "zstandard", "pydantic", "aiohttp", "structlog"}'
-    modules = "base, fetch, keeper, objects, outage, probing, redis, stores"
-    assert run(f"import sys; from jobcast.archive import {modules}; print({heavy} & set(sys.modules))") == "set()\n"
+    modules = "base, circuit, fetch, objects, probe, redis, uploader, urls"
+    assert run(f"import sys; from jobcast.logstore import {modules}; print({heavy} & set(sys.modules))") == "set()\n"
 
 
 def test_without_its_extra_it_says_what_to_install(tmp_path: Path) -> None:
@@ -25,8 +25,8 @@ def test_without_its_extra_it_says_what_to_install(tmp_path: Path) -> None:
         """
 import sys
 sys.modules["obstore"] = sys.modules["zstandard"] = sys.modules["compression"] = None
-from jobcast.archive import check_store
-from jobcast.archive.fetch import decompressed, read_object
+from jobcast.logstore import check_store
+from jobcast.logstore.fetch import decompressed, read_object
 for call in (lambda: check_store("s3://bucket"), lambda: next(read_object("s3://bucket/x")), lambda: decompressed(b"")):
     try:
         call()
@@ -45,8 +45,8 @@ GROWTH = """
 import asyncio, hashlib, sys
 from pathlib import Path
 from controller import memory
-from jobcast.archive import Keeper, LogPlace, open_archive
-from jobcast.archive.fetch import read_object
+from jobcast.logstore import Keeper, LogPlace, open_archive
+from jobcast.logstore.fetch import read_object
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()

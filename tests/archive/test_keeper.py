@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from jobcast.archive import REFUSED, UNAVAILABLE, ArchiveError, Keeper, Kept, LogPlace, Sink
+from jobcast.logstore import REFUSED, UNAVAILABLE, ArchiveError, Keeper, Kept, LogPlace, Sink
 from tests.archive.conftest import place
 from tests.conftest import eventually
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jobcast.archive import ArchiveError, Keeper, Kept, probe
-from jobcast.archive.fetch import LogNotFound, read_object, read_object_async
-from jobcast.archive.objects import PART_BYTES, WIDE_UPLOADS, ObjectArchive
+from jobcast.logstore import ArchiveError, Keeper, Kept, probe
+from jobcast.logstore.fetch import LogNotFound, read_object, read_object_async
+from jobcast.logstore.objects import PART_BYTES, WIDE_UPLOADS, ObjectArchive
 from tests.archive.conftest import BUCKET, S3Server, keep, opened, place
 from tests.conftest import eventually
 

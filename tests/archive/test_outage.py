@@ -2,8 +2,8 @@
 
 import pytest
 
-from jobcast.archive import REFUSED, UNAVAILABLE, ArchiveError
-from jobcast.archive.outage import SILENT_SECONDS, TRY_AGAIN_SECONDS, Outage
+from jobcast.logstore import REFUSED, UNAVAILABLE, ArchiveError
+from jobcast.logstore.circuit import SILENT_SECONDS, TRY_AGAIN_SECONDS, Outage
 
 AWAY = ArchiveError(UNAVAILABLE, "away")
 

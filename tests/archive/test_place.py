@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobcast.archive import LogPlace
+from jobcast.logstore import LogPlace
 
 HOSTILE = [
     "",

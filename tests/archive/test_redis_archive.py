@@ -5,8 +5,8 @@ import random
 import pytest
 import zstandard
 
-from jobcast.archive import UNAVAILABLE, ArchiveError, Keeper, Kept, LogPlace, RedisArchive, fetch
-from jobcast.archive.fetch import decompressed
+from jobcast.logstore import UNAVAILABLE, ArchiveError, Keeper, Kept, LogPlace, RedisArchive, fetch
+from jobcast.logstore.fetch import decompressed
 from tests.archive.conftest import keep, place
 
 MIB = 1024 * 1024

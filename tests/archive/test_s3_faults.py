@@ -9,9 +9,9 @@ import pytest
 
 from controller import check
 from controller.settings import ControllerSettings
-from jobcast.archive import REFUSED, UNAVAILABLE, ArchiveError, Keeper, Kept, probe
-from jobcast.archive.fetch import read_object
-from jobcast.archive.objects import PART_BYTES
+from jobcast.logstore import REFUSED, UNAVAILABLE, ArchiveError, Keeper, Kept, probe
+from jobcast.logstore.fetch import read_object
+from jobcast.logstore.objects import PART_BYTES
 from testbed.ports import free_port
 from tests.archive.conftest import BUCKET, SECRET, S3Server, keep, lead_to, opened, place
 from tests.conftest import eventually
@@ -77,7 +77,7 @@ async def test_a_server_that_is_killed_under_an_upload_is_known_soon(own_s3: S3S
 
 
 async def test_a_server_that_comes_back_is_used_again(own_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobcast.archive.outage.TRY_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("jobcast.logstore.circuit.TRY_AGAIN_SECONDS", 0.05)
     archive = opened(STORE)
     assert isinstance(await keep(archive, place(), b"abc"), Kept)
     own_s3.kill()
@@ -96,7 +96,7 @@ async def test_a_server_that_comes_back_is_used_again(own_s3: S3Server, monkeypa
 async def test_logs_that_are_turned_away_do_not_put_off_the_next_try(
     hanging: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobcast.archive.outage.TRY_AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr("jobcast.logstore.circuit.TRY_AGAIN_SECONDS", 0.5)
     archive, calls = opened(STORE), 0
     for n in range(300):
         keeper = Keeper(archive, place(f"pod-{n}"))
@@ -135,7 +135,7 @@ async def test_while_it_is_away_the_next_log_does_not_wait_for_it(hanging: Hangi
 
 
 async def test_a_burst_does_not_wait_for_a_server_that_hangs(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobcast.archive.outage.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("jobcast.logstore.circuit.SILENT_SECONDS", 0.2)
     archive = opened(STORE)
     first = asyncio.create_task(keep(archive, place("first"), b"abc"))
     await eventually(archive.outage.away)
@@ -209,7 +209,7 @@ async def test_an_endpoint_that_is_not_there_is_unavailable(monkeypatch: pytest.
 
 
 async def test_an_endpoint_that_hangs_fails_the_probe(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobcast.archive.probing.PROBE_SECONDS", 0.3)
+    monkeypatch.setattr("jobcast.logstore.probe.PROBE_SECONDS", 0.3)
     with pytest.raises(ArchiveError, match=re.escape("does not answer within 0.3 s")):
         await probe(STORE)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from jobcast.archive import REFUSED, UNAVAILABLE, check_store
-from jobcast.archive.stores import explain, open_store, parse
+from jobcast.logstore import REFUSED, UNAVAILABLE, check_store
+from jobcast.logstore.urls import explain, open_store, parse
 from tests.archive.conftest import SECRET
 
 RIGHT = {

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from devcluster import DevCluster
 from jobcast.cli.app import app
-from jobcast.connection import connect
 from jobcast.keys import Keys
+from jobcast.redis.connection import connect
 from testbed.valkey import ValkeyServer
 from tests.api import Api, client
 from tests.cli.cluster import Told

@@ -16,8 +16,8 @@ from devcluster import DevCluster, Fault
 from jobcast import __version__
 from jobcast.cli.doctor import of_cluster
 from jobcast.doctor import pods
-from jobcast.parts import SCRIPT, Part, announcing
-from jobcast.settings import CoreSettings
+from jobcast.service.membership import SCRIPT, Part, announcing
+from jobcast.service.settings import CoreSettings
 from testbed.valkey import ValkeyServer
 from tests.api import Api, client, evaluation
 from tests.cli.operating import Stage, ago

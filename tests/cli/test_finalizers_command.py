@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from devcluster import DevCluster, Fault
-from jobcast.job import FINALIZER
+from jobcast.jobs.model import FINALIZER
 from testbed.ports import free_port
 
 Ran = tuple[int, str, str]

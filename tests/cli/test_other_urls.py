@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 
-from jobcast.connection import connect_plain
+from jobcast.redis.connection import connect_plain
 from tests.cli.operating import Stage
 from tests.client.telling import event
 from tests.valkeys.fixtures import DOUBLED_PREFIX

@@ -9,9 +9,9 @@ import fakeredis
 import pytest
 
 from jobcast.client import AsyncClient, Client
-from jobcast.connection import connect
 from jobcast.keys import Keys
-from jobcast.ledger import Ledger
+from jobcast.ledger.ledger import Ledger
+from jobcast.redis.connection import connect
 from testbed.valkey import ValkeyServer
 from tests.client.subscribers import Subscriber, Threaded, subscriber
 from tests.client.telling import Teller

@@ -5,10 +5,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from jobcast.archive import Archive, LogPlace, open_archive
 from jobcast.event import Event, JobRef, Log
-from jobcast.ledger import Ledger
-from jobcast.logbook import LogBook
+from jobcast.ledger.ledger import Ledger
+from jobcast.logs.index import LogBook
+from jobcast.logstore import Archive, LogPlace, open_archive
 
 LIMIT_BYTES = 4 * 1024 * 1024
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from jobcast.connection import connect
 from jobcast.event import (
     Attempt,
     Cancelled,
@@ -23,7 +22,8 @@ from jobcast.event import (
     event_id,
 )
 from jobcast.keys import Keys
-from jobcast.ledger import Ledger, Step, Telling, Told
+from jobcast.ledger.ledger import Ledger, Step, Telling, Told
+from jobcast.redis.connection import connect
 from jobcast.wire import encode
 
 BIRTH = 1_795_168_800.0

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from jobcast.client import AsyncClient, Unavailable, aio
-from jobcast.connection import connect
 from jobcast.event import Log
+from jobcast.redis.connection import connect
 from testbed.valkey import ValkeyServer
 from tests.client.keeping import place
 from tests.client.subscribers import take

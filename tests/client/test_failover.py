@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from jobcast import link
 from jobcast.client import Deduplicator, Unavailable, aio, group, plain, subscription
-from jobcast.connection import connect, connect_plain
 from jobcast.event import Event
-from jobcast.ledger import Step, Telling
-from jobcast.pipe import Pipe
+from jobcast.ledger.ledger import Step, Telling
+from jobcast.redis import batcher
+from jobcast.redis.connection import connect, connect_plain
+from jobcast.redis.pipeline import Pipe
 from jobcast.wire import encode
 from tests.client.conftest import World
 from tests.client.subscribers import take
@@ -27,7 +27,7 @@ GROUP = "scoring"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that notice a mute Redis within a second."""
-    monkeypatch.setattr(link, "Pipe", functools.partial(Pipe, answer_seconds=0.8))  # of who tells
+    monkeypatch.setattr(batcher, "Pipe", functools.partial(Pipe, answer_seconds=0.8))  # of who tells
     monkeypatch.setattr(aio, "connect", functools.partial(connect, answer_seconds=0.8))
     monkeypatch.setattr(plain, "connect_plain", functools.partial(connect_plain, answer_seconds=0.8))
     monkeypatch.setattr(group, "BLOCK_SECONDS", 0.3)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobcast.client import aio, group, plain, waiting
-from jobcast.connection import connect, connect_plain
+from jobcast.redis.connection import connect, connect_plain
 from jobcast.wire import encode
 from testbed.faultproxy import FaultProxy
 from testbed.valkey import ValkeyServer

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import redis.asyncio
 
-from jobcast.connection import connect
-from jobcast.groups import DEAD_SECONDS, Consumer, GroupState, groups
 from jobcast.keys import Keys
+from jobcast.ledger.groups import DEAD_SECONDS, Consumer, GroupState, groups
+from jobcast.redis.connection import connect
 from testbed.valkey import ValkeyServer
 
 KEYS = Keys("groups")

@@ -5,8 +5,8 @@ import redis
 import redis.asyncio
 
 from jobcast.client.address import address, where
-from jobcast.connection import check_url, connect, connect_plain, masked, secrets_of
-from jobcast.primary import ClusterFinder, Node, SentinelFinder
+from jobcast.redis.connection import check_url, connect, connect_plain, masked, secrets_of
+from jobcast.redis.discovery import ClusterFinder, Node, SentinelFinder
 
 SENTINELS = (
     "rediss+sentinel://user:pa%2Fss@one,two:26380,[::1]:3/mymaster/2?sentinel_password=s3cret&ssl_cert_reqs=none"

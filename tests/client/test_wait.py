@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobcast.client import waiting
-from jobcast.connection import connect
+from jobcast.redis.connection import connect
 from jobcast.wire import MalformedEvent, encode
 from testbed.valkey import ValkeyServer
 from tests.client.conftest import World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from jobcast.job import unix
+from jobcast.jobs.model import unix
 from tests.api import Api, Obj, Recording, condition, container, is_running, make_job
 from tests.conftest import eventually
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobcast.settings import CoreSettings
-from jobcast.sweeping import sweep_once
+from jobcast.reconcile.sweep import sweep_once
+from jobcast.service.settings import CoreSettings
 from tests.conftest import eventually
 from tests.controller.world import Obj, World
 

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from jobcast.cli.doctor import of_cluster, of_redis
 from jobcast.cli.redis import Redis
-from jobcast.settings import CoreSettings
+from jobcast.service.settings import CoreSettings
 from tests.conftest import eventually
 from tests.controller.world import World
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from jobcast.job import FINALIZER
-from jobcast.settings import CoreSettings
-from jobcast.sweeping import sweep_once
+from jobcast.jobs.model import FINALIZER
+from jobcast.reconcile.sweep import sweep_once
+from jobcast.service.settings import CoreSettings
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually
 from tests.controller.processes import Process

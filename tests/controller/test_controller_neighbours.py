@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from jobcast import __version__
 from jobcast.keys import Keys
-from jobcast.parts import SCRIPT, Part, announcing, leaving
+from jobcast.service.membership import SCRIPT, Part, announcing, leaving
 from tests.conftest import eventually
 from tests.controller.world import Replica, World
 

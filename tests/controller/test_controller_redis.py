@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller import workers
-from jobcast import reconcile
-from jobcast.pipe import Pipe
+from jobcast.reconcile import reconciler
+from jobcast.redis.pipeline import Pipe
 from testbed.faultproxy import FaultProxy
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually
@@ -292,7 +292,7 @@ async def test_while_redis_is_away_keys_are_queued_and_the_api_server_keeps_the_
 ) -> None:
     """What an outage may cost is counted, not timed: a key and a small object for each Job, and so many logs in all."""
     monkeypatch.setattr(workers, "WORKERS", 8)
-    monkeypatch.setattr(reconcile, "READS_WHILE_AWAY", 4)
+    monkeypatch.setattr(reconciler, "READS_WHILE_AWAY", 4)
     world, jobs = own_world, 60
     async with world.controller() as replica:
         await world.run("before")

@@ -11,21 +11,21 @@ from typing import Any
 
 import pytest
 
-from jobcast import sweeping
-from jobcast.archive.base import LogPlace
-from jobcast.connection import connect
 from jobcast.event import Event, event_id
-from jobcast.job import JOB_NAME_LABEL
+from jobcast.jobs.model import JOB_NAME_LABEL
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden
 from jobcast.kube.api import Api
-from jobcast.ledger import Ledger, Step, Telling
-from jobcast.link import LedgerError
-from jobcast.logbook import LogBook
-from jobcast.pipe import Pipe
-from jobcast.settings import CoreSettings
-from jobcast.sweeping import sweep_once
-from jobcast.trimming import Trimming
+from jobcast.ledger.ledger import Ledger, Step, Telling
+from jobcast.ledger.trimming import Trimming
+from jobcast.logs.index import LogBook
+from jobcast.logstore.base import LogPlace
+from jobcast.reconcile import sweep as sweeping
+from jobcast.reconcile.sweep import sweep_once
+from jobcast.redis.batcher import LedgerError
+from jobcast.redis.connection import connect
+from jobcast.redis.pipeline import Pipe
+from jobcast.service.settings import CoreSettings
 from tests.conftest import eventually
 from tests.controller.world import Obj, World, make_job
 

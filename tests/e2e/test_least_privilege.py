@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from jobcast.job import FINALIZER as FINALIZER_NAME
+from jobcast.jobs.model import FINALIZER as FINALIZER_NAME
 from testbed.pages import page
 from testbed.valkey import ValkeyServer
 from tests.api import Api, evaluation

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from jobcast.job import unix
+from jobcast.jobs.model import unix
 from tests.api import Obj, container, is_running
 from tests.fates.fate import Fate, stays
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from jobcast.job import unix
+from jobcast.jobs.model import unix
 from tests.fates.fate import Fate
 
 NOWHERE = {"image": "jobcast.invalid/does-not-exist:1"}

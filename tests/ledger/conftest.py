@@ -10,10 +10,10 @@ import fakeredis
 import pytest
 import redis.asyncio
 
-from jobcast.connection import connect
 from jobcast.event import TERMINAL, event_id
 from jobcast.keys import Keys
-from jobcast.ledger import Ledger, Step, Telling, Told
+from jobcast.ledger.ledger import Ledger, Step, Telling, Told
+from jobcast.redis.connection import connect
 from testbed.valkey import ValkeyServer
 
 UID = "6f9d3b52-63a5-4a83-9a41-0d1d3f6a7c10"

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from jobcast.connection import connect
-from jobcast.ledger import Answer
+from jobcast.ledger.ledger import Answer
+from jobcast.redis.connection import connect
 from tests.conftest import eventually
 from tests.ledger.conftest import World, world_on
 from tests.valkeys.cluster import Cluster

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobcast.connection import connect
-from jobcast.ledger import AT_ONCE, CLAIM_SECONDS, Answer
+from jobcast.ledger.ledger import AT_ONCE, CLAIM_SECONDS, Answer
+from jobcast.redis.connection import connect
 from testbed.faultproxy import FaultProxy
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobcast.connection import connect
-from jobcast.ledger import Answer, LedgerError
+from jobcast.ledger.ledger import Answer, LedgerError
+from jobcast.redis.connection import connect
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually
 from tests.ledger.conftest import UID, World, command, pauses_of_the_link, tell_later, world_on

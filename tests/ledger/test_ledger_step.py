@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobcast.event import event_id
-from jobcast.ledger import SCRIPT, Answer, Told
+from jobcast.ledger.ledger import SCRIPT, Answer, Told
 from tests.ledger.conftest import RETENTION, UID, World, world_on
 
 OTHER = "another-uid"

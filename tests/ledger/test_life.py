@@ -4,10 +4,10 @@ import msgspec
 import pytest
 import zstandard
 
-from jobcast.archive.base import REFUSED, ArchiveError, Kept, LogPlace
 from jobcast.event import Log
-from jobcast.ledger import PROGRESS, Telling
-from jobcast.logbook import LogBook
+from jobcast.ledger.ledger import PROGRESS, Telling
+from jobcast.logs.index import LogBook
+from jobcast.logstore.base import REFUSED, ArchiveError, Kept, LogPlace
 from tests.ledger.conftest import RETENTION, UID, World, step
 
 OTHER = "11111111-63a5-4a83-9a41-0d1d3f6a7c10"

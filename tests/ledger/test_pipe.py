@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import redis.exceptions
 
-from jobcast.connection import ERRORS, connect
-from jobcast.pipe import Pipe
+from jobcast.redis.connection import ERRORS, connect
+from jobcast.redis.pipeline import Pipe
 from testbed.ports import free_port
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually
@@ -102,7 +102,7 @@ async def test_a_server_that_is_mute_from_the_start_is_cut(monkeypatch: pytest.M
         asyncio.timeout(60),
     ):
         for i in range(300):
-            monkeypatch.setattr("jobcast.pipe.CONNECT_SECONDS", 0.0001 + i * 0.000005)
+            monkeypatch.setattr("jobcast.redis.pipeline.CONNECT_SECONDS", 0.0001 + i * 0.000005)
             with pytest.raises(ERRORS):
                 await pipe.exchange([("GET", "a")])
 

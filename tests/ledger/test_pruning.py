@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from jobcast import pruning
-from jobcast.archive.base import LogPlace
-from jobcast.connection import connect, connect_plain
 from jobcast.event import Log
-from jobcast.logbook import LogBook
+from jobcast.ledger import pruning
+from jobcast.logs.index import LogBook
+from jobcast.logstore.base import LogPlace
+from jobcast.redis.connection import connect, connect_plain
 from tests.conftest import ValkeyServer
 from worker.entries import Entries
 

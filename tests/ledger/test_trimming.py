@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import redis
 
-from jobcast import groups as groups_room
-from jobcast import trimming
-from jobcast.connection import connect
-from jobcast.groups import groups
-from jobcast.trimming import Trimming
+from jobcast.ledger import groups as groups_room
+from jobcast.ledger import trimming
+from jobcast.ledger.groups import groups
+from jobcast.ledger.trimming import Trimming
+from jobcast.redis.connection import connect
 from testbed.valkey import ValkeyServer
 
 from .conftest import World, world_on

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobcast.event import logged
-from jobcast.lines import Formatter
+from jobcast.service.logging import Formatter
 from jobcast.wire import decode
 from tests.observability.running import TOLD, Running
 from worker import metrics, sweep
@@ -103,7 +103,7 @@ from controller.log import configure
 from controller.settings import ControllerSettings
 configure(ControllerSettings(log_format="json", redis_url="redis://:s3cr3t@here:1/0"))
 logging.getLogger("asyncio").error("task %s was lost: s3cr3t", "a", extra={"seconds": 3})
-logging.getLogger("jobcast.archive.folder").info("logs removed", extra={"count": 2})
+logging.getLogger("jobcast.logstore.retention").info("logs removed", extra={"count": 2})
 logging.getLogger("aiohttp").info("not worth a line")
 warnings.warn("odd")
 """
@@ -111,7 +111,7 @@ warnings.warn("odd")
     lines = [json.loads(line) for line in ended.stderr.splitlines()]
     assert [(line["level"], line["logger"]) for line in lines] == [
         ("error", "asyncio"),
-        ("info", "jobcast.archive.folder"),
+        ("info", "jobcast.logstore.retention"),
         ("warning", "py.warnings"),
     ]
     assert (lines[0]["event"], lines[0]["message"]) == ("task %s was lost: ***", "task a was lost: ***")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobcast.event import event_id
-from jobcast.job import Job, Pod
+from jobcast.jobs.model import Job, Pod
 from jobcast.kube import JOBS, PODS, Change
 from tests.unit.objects import READING, ended_state, pod_json, running_state, waiting_state
 

@@ -10,9 +10,9 @@ import fakeredis
 from controller.scope import JobSink, PodSink
 from controller.store import Store
 from jobcast.keys import Keys
-from jobcast.ledger import Ledger, LedgerError, Step, Told
-from jobcast.logs import LogReads
-from jobcast.reconcile import Reconciler
+from jobcast.ledger.ledger import Ledger, LedgerError, Step, Told
+from jobcast.logs.reader import LogReads
+from jobcast.reconcile.reconciler import Reconciler
 from tests.property.cluster import History
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobcast.excerpt import Excerpt
+from jobcast.logs.excerpt import Excerpt
 from tests.property.odd import SNIPPETS, chunks
 from tests.unit.test_logs import room
 from tests.unit.test_logs_kept import PATH, MemoryArchive

@@ -10,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobcast.event import TERMINAL
-from jobcast.excerpt import unavailable
-from jobcast.job import Job, Pod
+from jobcast.jobs.decode import Reading
+from jobcast.jobs.facts import Context, Teller, due, unavailable
+from jobcast.jobs.model import Job, Pod
+from jobcast.jobs.progress import life, notes, progress, summary
+from jobcast.jobs.status import concluded, standing
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, Change, Resource
-from jobcast.progress import life, notes, progress, summary
-from jobcast.reading import Reading
-from jobcast.status import concluded, standing
-from jobcast.telling import Context, Teller, due
-from jobcast.view import step_of
+from jobcast.reconcile.view import step_of
 from jobcast.wire import decode, decode_progress, encode
 from tests.property.cluster import History
 from tests.property.odd import JOB, POD, SNIPPETS, grafted, odd, places

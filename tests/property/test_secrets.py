@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from controller.check import check
 from controller.settings import ControllerSettings
 from jobcast.cli.app import app
-from jobcast.connection import check_url, masked
+from jobcast.redis.connection import check_url, masked
 from testbed.pages import page
 from testbed.ports import free_port
 from testbed.valkey import ValkeyServer

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
 from controller.settings import ControllerSettings
-from jobcast.settings import EXIT_WRONG_SETTINGS, CoreSettings, read
+from jobcast.service.settings import EXIT_WRONG_SETTINGS, CoreSettings, read
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]

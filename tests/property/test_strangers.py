@@ -15,8 +15,8 @@ from jobcast.client import AsyncClient, ClientError, Refused
 from jobcast.client.record import Record
 from jobcast.event import Event, Status
 from jobcast.keys import Keys
-from jobcast.ledger import Answer, Ledger, Step, Telling
-from jobcast.link import LedgerError
+from jobcast.ledger.ledger import Answer, Ledger, Step, Telling
+from jobcast.redis.batcher import LedgerError
 from jobcast.wire import MalformedEvent, decode, encode
 from tests.client.telling import event
 from tests.golden.shapes import SHAPES

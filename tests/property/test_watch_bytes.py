@@ -17,9 +17,9 @@ from controller.reflector import Reflector
 from controller.scope import PodSink
 from controller.store import Store
 from controller.workqueue import Workqueue
-from jobcast.job import Job, Pod
+from jobcast.jobs.decode import Reading
+from jobcast.jobs.model import Job, Pod
 from jobcast.kube import JOBS, PODS, Access, Api, Change, KubeError, Page, Resource, Unreachable
-from jobcast.reading import Reading
 from jobcast.wire import UNREADABLE
 from tests.property.odd import JOB, POD, SNIPPETS, chunks, grafted, odd, places
 from tests.unit.objects import job_json, pod_json

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from jobcast.job import Job, Pod
+from jobcast.jobs.decode import Reading
+from jobcast.jobs.model import Job, Pod
 from jobcast.kube import JOBS, PODS
-from jobcast.reading import Reading
 
 UID = "6f9d3b52-63a5-4a83-9a41-0d1d3f6a7c10"
 CREATED = "2026-11-20T09:59:58Z"

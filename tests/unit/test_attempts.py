@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from jobcast.attempts import attempts, deciding, in_intervals, word
 from jobcast.event import PENDING, Progress
-from jobcast.job import Job, Pod
-from jobcast.progress import NOTHING, life, notes, progress, summary, waiting
-from jobcast.status import concluded, standing
+from jobcast.jobs.model import Job, Pod
+from jobcast.jobs.observation import attempts, deciding, in_intervals, word
+from jobcast.jobs.progress import NOTHING, life, notes, progress, summary, waiting
+from jobcast.jobs.status import concluded, standing
 from tests.unit.objects import (
     ENDED,
     RAN,

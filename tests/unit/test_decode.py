@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobcast.job import Job, Pod
+from jobcast.jobs.model import Job, Pod
 from jobcast.kube import JOBS, PODS, Change, Expired, KubeError, Throttled
 from jobcast.kube import decode as decoding
 from jobcast.kube.decode import Lines, Page

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobcast.excerpt import Excerpt, unavailable
+from jobcast.jobs.facts import unavailable
+from jobcast.logs.excerpt import Excerpt
 
 LEFT_OUT = re.compile(r"\n\[\.\.\. (\d+) bytes left out \.\.\.\]\n")
 

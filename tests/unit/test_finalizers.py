@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from controller import metrics
 from controller.finalizers import HOLD_AGAIN_SECONDS, LIST_SECONDS, PAUSE_SECONDS, SILENCE_SECONDS, Finalizers
 from controller.store import Store
-from jobcast.job import FINALIZER, Job
+from jobcast.jobs.model import FINALIZER, Job
 from jobcast.kube import Forbidden, Invalid, KubeError, Page, Throttled, Unreachable
 from tests.unit.objects import job
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from jobcast.job import Job, main_container, unix
+from jobcast.jobs.decode import Reading
+from jobcast.jobs.model import Job, main_container, unix
 from jobcast.kube import JOBS, PODS
-from jobcast.reading import Reading
 from tests.unit.objects import (
     CREATED,
     RAN,

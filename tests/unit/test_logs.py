@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from jobcast import logs, tries
-from jobcast.archive import open_archive
-from jobcast.archive.base import Archive, LogPlace
 from jobcast.event import Log
-from jobcast.excerpt import LogRead
+from jobcast.jobs.facts import LogRead
 from jobcast.kube import Forbidden, KubeError, NotFound, Throttled, Unauthorized, Unreachable
-from jobcast.logs import LogReads, Wanted
+from jobcast.logs import read, reader
+from jobcast.logs.reader import LogReads, Wanted
+from jobcast.logstore import open_archive
+from jobcast.logstore.base import Archive, LogPlace
 from tests.conftest import eventually
 
 Answer = bytes | list[bytes] | BaseException | asyncio.Event
@@ -112,7 +112,7 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         def __getattr__(self, name: str) -> object:
             return no_sleep if name == "sleep" else getattr(asyncio, name)
 
-    monkeypatch.setattr(logs, "asyncio", FakeAsyncio())
+    monkeypatch.setattr(reader, "asyncio", FakeAsyncio())
     return asked
 
 
@@ -238,7 +238,7 @@ async def test_a_hanging_read_delays_its_own_job_only() -> None:
 
 @pytest.mark.must_survive(22)
 async def test_a_read_that_never_ends_is_given_up_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "LONGEST_READ_SECONDS", 0.01)
+    monkeypatch.setattr(reader, "LONGEST_READ_SECONDS", 0.01)
     async with room(pod=[asyncio.Event()]) as one:
         read = await one.read("pod")
         assert (read.log.state, read.log.reason) == ("unavailable", "timeout")
@@ -261,7 +261,7 @@ async def test_no_more_reads_at_a_time_than_allowed() -> None:
 
 @pytest.mark.must_survive(22)
 async def test_reads_that_all_hang_give_their_places_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tries, "HANG_SECONDS", 0.01)
+    monkeypatch.setattr(read, "HANG_SECONDS", 0.01)
     let_go = asyncio.Event()
     async with room(concurrency=2, one=[let_go], two=[let_go], other=[b"x"]) as one:
         one.want("one")
@@ -274,7 +274,7 @@ async def test_reads_that_all_hang_give_their_places_to_others(monkeypatch: pyte
 
 @pytest.mark.must_survive(34)
 async def test_what_is_kept_for_jobs_not_told_yet_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(reader, "KEPT_BYTES", 1000)
     names = [f"pod{n}" for n in range(10)]
     async with room(concurrency=1, **{name: [b"x" * 300] for name in names}) as one:
         for name in names:
@@ -305,7 +305,7 @@ class RedisIsAway:
 async def test_logs_that_wait_for_redis_keep_others_from_being_read_into_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tries, "HANG_SECONDS", 0.001)
+    monkeypatch.setattr(read, "HANG_SECONDS", 0.001)
     names = [f"pod{n}" for n in range(10)]
     async with room(concurrency=2, **{name: [b"x"] for name in names}) as one:
         one.reads.rotation = away = RedisIsAway()  # type: ignore[assignment]
@@ -336,7 +336,7 @@ async def test_of_a_read_that_is_dropped_the_moment_it_ends_nothing_is_kept(tmp_
 
 
 async def test_one_log_larger_than_the_bound_is_kept_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "KEPT_BYTES", 10)
+    monkeypatch.setattr(reader, "KEPT_BYTES", 10)
     async with room(pod=[b"x" * 300]) as one:
         assert len((await one.read("pod")).output) == 300
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobcast import logs
-from jobcast.archive.base import REFUSED, UNAVAILABLE, ArchiveError, Kept, LogPlace
 from jobcast.kube import NotFound
+from jobcast.logs import reader
+from jobcast.logstore.base import REFUSED, UNAVAILABLE, ArchiveError, Kept, LogPlace
 from tests.conftest import eventually
 from tests.unit.test_logs import Answer, room, wanted, without_pauses
 
@@ -118,7 +118,7 @@ async def test_a_store_that_refuses_costs_the_reference_and_not_the_excerpt(reas
 
 @pytest.mark.must_survive(24)
 async def test_a_redis_that_is_away_longer_than_a_read_may_take_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "LONGEST_READ_SECONDS", 0.01)
+    monkeypatch.setattr(reader, "LONGEST_READ_SECONDS", 0.01)
     archive, passed = MemoryArchive(), asyncio.get_running_loop().time() + 0.05
     archive.is_back.clear()
     async with room(archive=archive, store_seconds=None, pod=[b"what it said"]) as one:
@@ -142,7 +142,7 @@ async def test_a_slow_store_does_not_hold_up_the_event_and_gets_the_log_all_the_
 
 
 async def test_logs_that_wait_for_a_slow_store_are_owed_when_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "MOST_SLOW", 2)
+    monkeypatch.setattr(reader, "MOST_SLOW", 2)
     archive = MemoryArchive()
     archive.is_back.clear()
     names = [f"pod{n}" for n in range(5)]

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobcast.parts import GONE_SECONDS, Neighbours, Part, known, misfits, there
+from jobcast.service.membership import GONE_SECONDS, Neighbours, Part, known, misfits, there
 
 
 def part(kind: str = "controller", name: str = "a", **more: Any) -> Part:

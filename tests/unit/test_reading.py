@@ -5,7 +5,7 @@ import json
 import pytest
 
 from controller.store import Store
-from jobcast.job import unix
+from jobcast.jobs.model import unix
 from jobcast.kube import JOBS
 from tests.unit.objects import ENDED, RAN, READING, condition, container_json, ended_state, job, pod, running_state
 

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from controller.store import Store
-from jobcast.job import Job, Pod
+from jobcast.jobs.model import Job, Pod
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden, KubeError, Throttled, Unreachable
-from jobcast.ledger import Ledger, Step, Telling
-from jobcast.logs import LogReads
-from jobcast.reconcile import DONE, OTHER_SECONDS, Reconciler
+from jobcast.ledger.ledger import Ledger, Step, Telling
+from jobcast.logs.reader import LogReads
+from jobcast.reconcile.reconciler import DONE, OTHER_SECONDS, Reconciler
 from tests.unit.objects import (
     ENDED,
     RESUMED,

@@ -10,11 +10,11 @@ import fakeredis
 import pytest
 
 from jobcast.event import Event
-from jobcast.job import FINALIZER, Job
+from jobcast.jobs.model import FINALIZER, Job
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden
-from jobcast.ledger import Ledger
-from jobcast.reconcile import DONE
+from jobcast.ledger.ledger import Ledger
+from jobcast.reconcile.reconciler import DONE
 from tests.conftest import eventually
 from tests.unit.objects import (
     ENDED,

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from jobcast.archive.base import LogPlace
 from jobcast.kube import NotFound
-from jobcast.rotation import LOOK_SECONDS, Rotation
+from jobcast.logs.rotation import LOOK_SECONDS, Rotation
+from jobcast.logstore.base import LogPlace
 from tests.conftest import eventually
 
 KEY = ("pod uid", "main", 0)

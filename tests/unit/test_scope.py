@@ -6,7 +6,7 @@ import pytest
 
 from controller.scope import QUIET_SECONDS, JobSink, PodSink
 from controller.store import Store
-from jobcast.job import Job
+from jobcast.jobs.model import Job
 from jobcast.kube import Change
 from tests.unit.objects import STARTED, UID, condition, ended_state, job, pod, running_state
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from controller.settings import ControllerSettings
-from jobcast.settings import EXIT_WRONG_SETTINGS, CoreSettings, read, reading_of
+from jobcast.service.settings import EXIT_WRONG_SETTINGS, CoreSettings, read, reading_of
 
 NONSENSE = {
     "REDIS_URL": [

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from jobcast.event import PENDING, Status
-from jobcast.job import Job, Pod
-from jobcast.status import Standing, first_start, standing
+from jobcast.jobs.model import Job, Pod
+from jobcast.jobs.status import Standing, first_start, standing
 from tests.unit.objects import (
     CREATED,
     ENDED,

@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 
 from jobcast.event import Cancelled, Completed, Event, Failed, Log, Running, Status, Suspended, event_id
-from jobcast.excerpt import LogRead, unavailable
-from jobcast.job import Job, Pod
-from jobcast.status import standing
-from jobcast.telling import Context, Due, Teller, attempts, deciding, due
+from jobcast.jobs.facts import Context, Due, LogRead, Teller, attempts, deciding, due, unavailable
+from jobcast.jobs.model import Job, Pod
+from jobcast.jobs.status import standing
 from tests.unit.objects import (
     CREATED,
     ENDED,

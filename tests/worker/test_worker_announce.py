@@ -13,7 +13,7 @@ from workers import Worker
 
 from jobcast.event import Status
 from jobcast.keys import Keys
-from jobcast.parts import KEPT_SECONDS
+from jobcast.service.membership import KEPT_SECONDS
 from tests.conftest import until
 from worker.announce import EVERY_SECONDS, Announcer
 

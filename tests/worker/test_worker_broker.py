@@ -6,8 +6,8 @@ from celery import Celery
 from kombu import Connection
 from pydantic import ValidationError
 
-from jobcast.primary import Node
-from jobcast.settings import complaints
+from jobcast.redis.discovery import Node
+from jobcast.service.settings import complaints
 from worker.app import configuration
 from worker.broker import SentinelTransport, of_redis
 from worker.settings import WorkerSettings

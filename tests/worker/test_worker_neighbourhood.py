@@ -9,7 +9,7 @@ from workers import asked, probing, world
 
 from jobcast import __version__
 from jobcast.keys import Keys
-from jobcast.parts import SCRIPT, Part, announcing, leaving
+from jobcast.service.membership import SCRIPT, Part, announcing, leaving
 from testbed.valkey import ValkeyServer
 from tests.conftest import until
 from worker import neighbourhood

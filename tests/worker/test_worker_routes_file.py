@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from workers import completed, running
 
 from jobcast.event import JobRef, Status
-from jobcast.settings import complaints
+from jobcast.service.settings import complaints
 from worker.routes import Route
 from worker.settings import WorkerSettings
 

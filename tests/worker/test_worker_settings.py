@@ -11,7 +11,7 @@ from workers import ROOT
 
 from jobcast.event import Status
 from jobcast.filters import Filter
-from jobcast.settings import complaints
+from jobcast.service.settings import complaints
 from worker.app import configuration
 from worker.routes import Route
 from worker.settings import WorkerSettings

@@ -12,7 +12,7 @@ import pytest
 import redis
 from workers import Worker, asked, probing, world
 
-from jobcast.connection import connect
+from jobcast.redis.connection import connect
 from tests.conftest import until
 from worker import claim
 from worker import sweep as sweep_room

@@ -13,10 +13,10 @@ from pathlib import Path
 import redis
 
 from jobcast import wire
-from jobcast.connection import connect, connect_plain
 from jobcast.event import Completed, Event, JobRef, Log, Running, event_id
 from jobcast.keys import Keys
-from jobcast.ledger import Ledger, Step, Telling
+from jobcast.ledger.ledger import Ledger, Step, Telling
+from jobcast.redis.connection import connect, connect_plain
 from testbed.pages import page
 from testbed.ports import free_port
 from tests.published import complaints_of_hash

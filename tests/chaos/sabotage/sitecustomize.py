@@ -14,7 +14,7 @@ from typing import Any
 
 def records_before_telling() -> None:
     """The row and the record first, the stream afterwards: two steps in place of one."""
-    from jobcast import ledger
+    from jobcast.ledger import ledger
 
     # count is still made, so that it is known what is to be appended.
     start = ledger.SCRIPT.index("    redis.call('XADD'")
@@ -54,7 +54,7 @@ def acks_before_task() -> None:
 
 def ignores_versions() -> None:
     """Who is newer is not asked: whoever comes last is."""
-    from jobcast import ledger
+    from jobcast.ledger import ledger
 
     text = ledger.SCRIPT.replace("version < told_version", "false").replace("version >= told_version", "true")
     ledger.SCRIPT, ledger.SHA = text, hashlib.sha1(text.encode()).hexdigest()
@@ -64,7 +64,7 @@ def forgets_who_vanished() -> None:
     """After a list nobody looks for the Jobs that are not in it."""
     from controller.manager import Controller
     from controller.scope import JobSink
-    from jobcast.ledger import Ledger
+    from jobcast.ledger.ledger import Ledger
 
     async def sleep(self: Any, scope: Any) -> None:
         await asyncio.Event().wait()
@@ -79,7 +79,7 @@ def forgets_who_vanished() -> None:
 
 def ignores_the_epoch() -> None:
     """Redis is believed to remember whatever it acknowledged."""
-    from jobcast.ledger import Ledger
+    from jobcast.ledger.ledger import Ledger
 
     create = Ledger.__init__
 

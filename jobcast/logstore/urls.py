@@ -1,0 +1,202 @@
+"""Object stores behind URLs: what a URL must be, how one is opened, what its errors mean. The only door to obstore.
+
+| URL | store |
+| --- | --- |
+| `file:///folder` | a folder: a volume that controller, worker and readers share |
+| `s3://bucket/prefix` | S3 and what speaks like it |
+| `gs://bucket/prefix` | Google Cloud Storage |
+| `az://container/prefix`, `abfs[s]://container@account.dfs.core.windows.net/prefix` | Azure Blob Storage |
+
+Credentials and endpoints come from the environment, never from the URL.
+"""
+
+import os
+import re
+from datetime import timedelta
+from html import unescape
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from jobcast.logstore.base import REFUSED, UNAVAILABLE, ArchiveError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+SCHEMES = ("file", "s3", "gs", "az", "abfs", "abfss")
+CONNECT_SECONDS = 2.0
+"""A store that is there answers a SYN within milliseconds; twice the kernel's first resend is dead."""
+REQUEST_SECONDS = 30.0
+"""A part of 5 MiB at 170 KB/s. Whoever cannot wait so long gives up by himself."""
+READ_SECONDS = 3600.0
+"""For a whole log on its way out; that nothing comes is noticed after REQUEST_SECONDS."""
+RETRIES = 2
+"""For a connection that was closed under us, or a server that is being replaced: within half a second."""
+
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}")
+_ACCOUNT_HOST = re.compile(r"[a-z0-9-]{3,63}@[a-z0-9]{3,24}\.(dfs|blob)\.[a-z0-9.-]+")
+_PREFIX_PART = re.compile(r"(?!\.+$)[A-Za-z0-9._=+,@-]+")
+_SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|SAS")
+_RIGHT = (
+    "it must be redis, none, or a URL: file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or"
+    " abfs://container@account.dfs.core.windows.net/prefix"
+)
+
+
+class StoreUrl(NamedTuple):
+    """A place in a store, taken apart: `root` can be opened, `path` is a key in it."""
+
+    root: str
+    path: str
+
+    @property
+    def scheme(self) -> str:
+        return self.root.partition("://")[0]
+
+    @property
+    def text(self) -> str:
+        return f"{self.root}/{self.path}" if self.path else self.root
+
+
+def parse(url: str) -> StoreUrl:
+    """Raises ValueError saying what is wrong; nothing of a URL that might carry a secret is repeated."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        raise ValueError(_RIGHT)
+    try:
+        parts = urlsplit(url)
+        has_secret = ":" in parts.netloc or (parts.netloc.count("@") > 0 and not scheme.startswith("abfs"))
+    except ValueError:
+        raise ValueError(f"it does not parse; {_RIGHT}") from None
+    if has_secret or "?" in url or "#" in url:
+        raise ValueError(f"credentials and options belong into the environment, not into the URL; {_RIGHT}")
+    if scheme == "file":
+        if parts.netloc:
+            raise ValueError(f"a file URL has three slashes and an absolute path; {_RIGHT}")
+    elif "@" in parts.netloc:
+        if not _ACCOUNT_HOST.fullmatch(parts.netloc):
+            raise ValueError(f"container@account.dfs.core.windows.net does not parse; {_RIGHT}")
+    elif not _HOST.fullmatch(parts.netloc):
+        raise ValueError(f"the bucket's or container's name does not parse; {_RIGHT}")
+    path = parts.path.removeprefix("/").removesuffix("/")
+    for part in path.split("/") if path else ():
+        if not _PREFIX_PART.fullmatch(part):
+            raise ValueError(
+                f"a part of the path is empty or has other characters than A-Z a-z 0-9 . _ = + , @ -; {_RIGHT}"
+            )
+    if scheme == "file" and not path:
+        raise ValueError(f"the root of the file system is no place for logs; {_RIGHT}")
+    return StoreUrl(f"{scheme}://{parts.netloc}", path)
+
+
+def open_store(url: StoreUrl, *, request_seconds: float = REQUEST_SECONDS) -> "ObjectStore":
+    """Does no I/O. Raises ValueError for what the environment lacks or has wrong, ImportError without obstore."""
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import LocalStore, from_url
+    except ImportError:
+        raise ImportError("obstore is missing; object stores need: pip install 'jobcast[archive]'") from None
+    if url.scheme == "file":
+        return LocalStore()
+    client: Any = {
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "timeout": timedelta(seconds=request_seconds),
+        "read_timeout": timedelta(seconds=REQUEST_SECONDS),
+        "default_content_type": "text/plain",
+        # These options replace what obstore reads from the environment. Whoever writes http:// there means it.
+        "allow_http": any(_wants_http(name, value) for name, value in os.environ.items()),
+    }
+    retry: Any = {
+        "max_retries": RETRIES,
+        "retry_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=0.5), "base": 2},
+    }
+    try:
+        store: ObjectStore = from_url(url.root, client_options=client, retry_config=retry)
+    except (BaseError, OSError) as error:
+        raise ValueError(_first_line(str(error))) from None
+    return store
+
+
+def _wants_http(name: str, value: str) -> bool:
+    if name in ("AWS_ALLOW_HTTP", "AZURE_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP"):
+        return value.lower() in ("1", "true", "yes", "on")
+    is_endpoint = name.startswith(("AWS_", "AZURE_", "GOOGLE_")) and ("ENDPOINT" in name or name.endswith("BASE_URL"))
+    return (is_endpoint and value.startswith("http://")) or name == "AZURE_STORAGE_USE_EMULATOR"
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """What obstore raises when a store says no or does not answer. Anything else is a bug."""
+    from obstore.exceptions import BaseError
+
+    return BaseError, OSError, NotImplementedError
+
+
+def explain(error: Exception, url: StoreUrl) -> ArchiveError:
+    """What obstore or the file system said, as one line with a reason."""
+    text = str(error)
+    for pattern, reason, meaning in _MEANINGS:
+        if pattern.search(text):
+            return ArchiveError(reason, f"{url.text}: {meaning or _first_line(text)}")
+    status = re.search(r"status code: (\d{3})", text)
+    if status is not None:
+        is_refusal = status[1] in ("301", "501", "507") or (status[1].startswith("4") and status[1] not in _BUSY)
+        return ArchiveError(REFUSED if is_refusal else UNAVAILABLE, f"{url.text}: {_said(text, status[1])}")
+    system = re.search(r"\(os error (\d+)\)", text)
+    is_refusal = system is not None and int(system[1]) in _REFUSING_ERRNOS
+    return ArchiveError(REFUSED if is_refusal else UNAVAILABLE, f"{url.text}: {_first_line(text)}")
+
+
+_BUSY = ("408", "425", "429")
+_REFUSING_ERRNOS = frozenset({1, 2, 13, 17, 20, 21, 27, 28, 30, 36, 40, 122})
+"""Of Linux: not permitted, no such file, permission denied, exists, (not) a directory, too big, no space, read-only, name too
+long, too many links, quota."""
+_MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = (
+    (
+        re.compile(r"HTTP error: builder error"),
+        REFUSED,
+        "the endpoint is not https; write it with http:// or set AWS_ALLOW_HTTP=true",
+    ),
+    (
+        re.compile(r"http://(169\.254\.169\.254|metadata\.google\.internal|\[fd00:ec2::254\])"),
+        REFUSED,
+        "no credentials in the environment, and the machine has none to give",
+    ),
+    (re.compile(r"ConnectionRefused"), UNAVAILABLE, "nothing listens at its endpoint (connection refused)"),
+    (re.compile(r"dns error"), UNAVAILABLE, "the name of its endpoint does not resolve"),
+    (re.compile(r"InvalidCertificate"), REFUSED, "the certificate of its endpoint is not trusted"),
+    (re.compile(r"InvalidContentType"), REFUSED, "its endpoint does not speak TLS; write it with http://"),
+    (re.compile(r"TimedOut"), UNAVAILABLE, "it does not answer in time"),
+    (re.compile(r"ConnectionReset|IncompleteMessage|BrokenPipe"), UNAVAILABLE, "it closed the connection"),
+)
+
+
+def _said(text: str, status: str) -> str:
+    """The store's own words: a code and a sentence of its XML, as S3, Azure and GCS send it."""
+    code = re.search(r"<Code>([^<]{1,80})</Code>", text)
+    message = re.search(r"<Message>([^<\n]{1,200})", text)
+    words = [unescape(match[1].strip()) for match in (code, message) if match is not None]
+    return f"it answered {status}" + (f": {_masked(': '.join(words))}" if words else _hint(status))
+
+
+def _hint(status: str) -> str:
+    return {
+        "301": ": the bucket is in another region, see AWS_REGION",
+        "401": ": the credentials are wrong",
+        "403": ": the credentials are wrong or lack a permission",
+        "404": ": there is no such bucket or container",
+    }.get(status, "")
+
+
+def _first_line(text: str) -> str:
+    # Queries may be signed; nothing after the first line is for people.
+    line = re.sub(r"\?\S*", "", text.partition("\n")[0]).strip()
+    line = re.sub(r"^Generic \w+ error: ", "", line.rpartition(" - ")[2])
+    return _masked(line)[:300] or "no reason given"
+
+
+def _masked(line: str) -> str:
+    """Without any secret of the environment, whatever a store or a library may have put into its words."""
+    for name, value in os.environ.items():
+        if name.startswith(("AWS_", "AZURE_", "GOOGLE_")) and _SECRET.search(name) and len(value) >= 8:
+            line = line.replace(value, "***")
+    return line

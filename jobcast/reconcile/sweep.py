@@ -1,0 +1,311 @@
+"""The slow driver: list the Jobs once, and have the very same reconcile tell what nobody told.
+
+One paged list of Jobs per namespace, and the Pods of untold Jobs. With the controller running this finds nothing; what it
+finds is the measure of how well the fast path does. It also does the upkeep of Redis: trims the streams, and prunes.
+"""
+
+import asyncio
+import contextlib
+import math
+import os
+import random
+import secrets
+import socket
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import redis.asyncio
+
+from jobcast.event import PENDING, Event
+from jobcast.jobs.model import JOB_NAME_LABEL, JOB_UID_LABEL, Job, Pod
+from jobcast.keys import Keys
+from jobcast.kube import JOBS, PODS, Access, Api
+from jobcast.ledger import pruning
+from jobcast.ledger.ledger import CLAIM_SECONDS, Ledger, Row
+from jobcast.ledger.trimming import Trimming
+from jobcast.logs.index import LogBook, Owed
+from jobcast.logs.plan import open_reads
+from jobcast.logs.reader import LogReads, Wanted
+from jobcast.logstore.base import UNAVAILABLE
+from jobcast.logstore.retention import tidy_apart
+from jobcast.reconcile.reconciler import Reconciler
+from jobcast.redis.batcher import LedgerError
+from jobcast.redis.connection import connect
+from jobcast.service.settings import CoreSettings, reading_of, watched_namespaces
+
+CONCURRENCY = 64
+"""Jobs reconciled at the same time: their steps share round trips, and a sweep is in no hurry."""
+BATCH = 2000
+"""Jobs in hand at the same time, those that wait for their logs among them: all of 100,000 would be 300 MB."""
+KEEP_BATCH = 500
+OWED_A_SWEEP = 200
+"""Logs brought to the store in one round: the events come first."""
+FEW = 20
+"""Jobs whose Pods are asked for one by one: fewer requests than the pages of a namespace of 10,000 Pods."""
+FAST_PATH_SECONDS = 1.0
+"""What the controller tells within it has not been missed: it is a thousand times what it takes."""
+
+
+class Snapshot:
+    """The cluster as one sweep listed it; the View of jobcast.reconcile.reconciler."""
+
+    def __init__(self) -> None:
+        self.shown: set[str] = set()
+        """The uids of all Jobs that were listed."""
+        self.jobs: dict[str, Job] = {}
+        """Those that may have something untold."""
+        self._pods: dict[str, list[Pod]] = {}
+        self._versions: dict[str, int] = {}
+
+    def add_pods(self, pods: Sequence[Pod]) -> None:
+        for pod in pods:
+            if pod.owner in self.jobs:
+                self._pods.setdefault(pod.owner, []).append(pod)
+
+    def all_pods_listed(self, namespaces: Collection[str], version: str) -> None:
+        """After the Jobs, so that no Pod which a Job of ours had then is missing."""
+        self._versions.update(dict.fromkeys(namespaces, int(version or 0)))
+
+    def job(self, uid: str) -> Job | None:
+        return self.jobs.get(uid)
+
+    def is_gone(self, uid: str) -> bool:
+        return False  # what is gone is not in the snapshot at all
+
+    def pods(self, uid: str) -> Sequence[Pod]:
+        return self._pods.get(uid, ())
+
+    def pods_version(self, namespace: str) -> int:
+        return self._versions.get(namespace, 0)
+
+    def has_seen_pods(self, namespace: str) -> bool:
+        return any(pods[0].namespace == namespace for pods in self._pods.values())
+
+    def drop(self, uid: str) -> None:
+        self.jobs.pop(uid, None)
+        self._pods.pop(uid, None)
+
+
+async def sweep_once(
+    settings: CoreSettings, trimming: Trimming | None = None, *, told: Callable[[Event], None] = lambda event: None
+) -> int:
+    """One sweep; returns how many events it told. The upkeep of Redis is done first, whatever the cluster says. Raises
+    NoCluster, KubeError, LedgerError."""
+    async with contextlib.AsyncExitStack() as stack:
+        client: redis.asyncio.Redis = connect(settings.redis_url, prefix=settings.key_prefix)
+        stack.push_async_callback(client.aclose)
+        ledger = await stack.enter_async_context(
+            Ledger(
+                client,
+                Keys(settings.key_prefix),
+                identity=f"sweep {socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}",
+                retention=settings.retention_seconds,
+            )
+        )
+        refusal = await _upkeep(ledger, settings, trimming)
+        access = await Access.find()
+        api = await stack.enter_async_context(Api(access, reading_of(settings)))
+        count = await Sweep(settings, access, api, ledger, told).run(stack)
+        if refusal is not None:
+            raise refusal
+        return count
+
+
+async def _upkeep(ledger: Ledger, settings: CoreSettings, trimming: Trimming | None) -> LedgerError | None:
+    """Trims and prunes. What Redis refuses here, a key that somebody wrote over, must not keep anything from being told."""
+    try:
+        if trimming is not None:
+            await trimming.trim(ledger)
+        if await pruning.is_due(ledger, settings.retention_seconds):
+            await pruning.prune(ledger, retention=settings.retention_seconds, todo_life=settings.stream_max_seconds)
+            if settings.log_store.startswith("file://"):
+                tidy_apart(Path(settings.log_store.removeprefix("file://")), settings.retention_seconds)
+    except LedgerError as error:
+        return error
+    return None
+
+
+class Sweep:
+    """The parts of one round. Nothing of it survives the round: a stale thought cannot outlive a minute."""
+
+    def __init__(
+        self, settings: CoreSettings, access: Access, api: Api, ledger: Ledger, told: Callable[[Event], None]
+    ) -> None:
+        self._namespaces = watched_namespaces(settings, access.namespace)
+        self._settings = settings
+        self._api = api
+        self._ledger = ledger
+        self._told = told
+        self._count = 0
+        self._read: dict[str, asyncio.Event] = {}
+        self._snapshot = Snapshot()
+        self._version = math.inf
+        """The oldest of the lists': what they do not show had gone by then, or came later."""
+
+    async def run(self, stack: contextlib.AsyncExitStack) -> int:
+        settings, ledger, snapshot = self._settings, self._ledger, self._snapshot
+        logs = await open_reads(stack, settings, self._api, ledger, done=self._log_was_read)
+        reconciler = Reconciler(
+            snapshot,
+            self._api,
+            ledger,
+            logs,
+            namespaces=self._namespaces,
+            log_wait=settings.log_wait_seconds,
+            all_logs=settings.log_containers == "all",
+            looks=False,  # a sweep does not wait for what runs
+            holds=settings.finalizer,
+            told=self._note,
+        )
+        for namespace in self._namespaces or (None,):
+            await self._list(namespace, reconciler)
+        listed = asyncio.get_running_loop().time()
+        unseen = await self._open_unseen()
+        if any(_is_untold(job, reconciler) for job in snapshot.jobs.values()):
+            await asyncio.sleep(FAST_PATH_SECONDS)
+            await self._recall(reconciler)
+        await self._list_pods(reconciler)
+        renewing = asyncio.create_task(_renew(reconciler), name="sweep claims")
+        try:
+            errors = await self._drive_all(list(snapshot.jobs), reconciler)
+            if unseen:
+                # Who saw them end may still be reading their logs, and knows better than we what became of them.
+                patience = settings.log_wait_seconds + FAST_PATH_SECONDS
+                await asyncio.sleep(listed + patience - asyncio.get_running_loop().time())
+                errors += await self._drive_all(list(unseen & await self._open_unseen()), reconciler)
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            await reconciler.release_claims()
+        await self._keep(reconciler)
+        await self._bring_owed(logs)
+        # One Job that fails costs the others nothing; the next sweep tries it again, and this one says so.
+        for error in errors:
+            raise error
+        return self._count
+
+    async def _list(self, namespace: str | None, reconciler: Reconciler) -> None:
+        """The Jobs of a namespace; those that have their end, as far as the ledger knows, are not kept."""
+        async for page in self._api.pages(JOBS, namespace, self._settings.label_selector):
+            self._version = min(self._version, int(page.version or 0))
+            await reconciler.recall([job.uid for job in page.items])
+            for job in page.items:
+                self._snapshot.shown.add(job.uid)
+                if not reconciler.is_ended(job.uid) or job.held:
+                    self._snapshot.jobs[job.uid] = job
+
+    async def _recall(self, reconciler: Reconciler) -> None:
+        """Look once more at what was told, and let go of what has its end by now."""
+        jobs = self._snapshot.jobs
+        await reconciler.recall([uid for uid, job in jobs.items() if _is_untold(job, reconciler)])
+        for uid, job in list(jobs.items()):
+            if reconciler.is_ended(uid) and not job.held:
+                self._snapshot.drop(uid)
+
+    async def _list_pods(self, reconciler: Reconciler) -> None:
+        needing = [job for job in self._snapshot.jobs.values() if _is_untold(job, reconciler)]
+        if len(needing) <= FEW:
+            for job in needing:
+                self._snapshot.add_pods(await self._api.pods_of(job.namespace, f"{JOB_NAME_LABEL}={job.name}"))
+            return
+        namespaces = {job.namespace for job in needing}
+        for namespace in namespaces if self._namespaces is not None else (None,):
+            async for page in self._api.pages(PODS, namespace, JOB_NAME_LABEL):
+                self._snapshot.add_pods(page.items)
+            self._snapshot.all_pods_listed(namespaces if namespace is None else (namespace,), page.version)
+
+    async def _open_unseen(self) -> set[str]:
+        """The Jobs of our namespaces that the ledger holds open, and that had gone when we listed."""
+        uids = await self._ledger.open_uids()
+        for uid in uids:
+            if uid in self._snapshot.shown and uid not in self._snapshot.jobs:
+                await self._ledger.forget_open(uid)  # it has its end
+        rows = await self._ledger.rows([uid for uid in uids if uid not in self._snapshot.shown])
+        return {uid for uid, row in rows.items() if row is None or self._is_for_us(row)}
+
+    def _is_for_us(self, row: Row) -> bool:
+        # What was told at a later version than the list's was created after it, or has lost its label since.
+        is_ours = self._namespaces is None or row.namespace in self._namespaces
+        return is_ours and (row.is_ended or row.version <= self._version)
+
+    async def _drive_all(self, uids: Sequence[str], reconciler: Reconciler) -> list[BaseException]:
+        """Returns what went wrong with any of them."""
+        slots = asyncio.Semaphore(CONCURRENCY)
+        errors: list[BaseException] = []
+        for start in range(0, len(uids), BATCH):
+            results = await asyncio.gather(
+                *(self._drive(uid, reconciler, slots) for uid in uids[start : start + BATCH]), return_exceptions=True
+            )
+            errors += [error for error in results if error is not None]
+        return errors
+
+    async def _drive(self, uid: str, reconciler: Reconciler, slots: asyncio.Semaphore) -> None:
+        """Reconcile until nothing is left to wait for."""
+        read = self._read[uid] = asyncio.Event()
+        while True:
+            async with slots:
+                read.clear()
+                outcome = await reconciler.reconcile(uid)
+            if outcome.later is None:
+                del self._read[uid]
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(outcome.later):
+                    await read.wait()
+
+    def _note(self, event: Event) -> None:
+        self._count += 1
+        self._told(event)
+
+    def _log_was_read(self, uid: str) -> None:
+        if uid in self._read:
+            self._read[uid].set()
+
+    async def _bring_owed(self, logs: LogReads) -> None:
+        """Logs that the store did not take when they were read, while their Pods still exist."""
+        if not logs.has_store:
+            return
+        book = LogBook(self._ledger, self._settings.retention_seconds)
+        ours = [one for one in await book.owed() if self._namespaces is None or one.place.namespace in self._namespaces]
+        # Not always the same first ones: the store may take none of those.
+        for owed in random.sample(ours, min(OWED_A_SWEEP, len(ours))):
+            place = owed.place
+            pods = await self._api.pods_of(place.namespace, f"{JOB_UID_LABEL}={place.uid}")
+            wanted = _as_it_is_now(owed, pods)
+            error = await logs.bring(wanted) if wanted is not None else None
+            if error is None:
+                await book.settle(place)
+            elif error.reason == UNAVAILABLE:
+                return  # it would not take the next one either
+
+    async def _keep(self, reconciler: Reconciler) -> None:
+        """Rows of ended Jobs that the API server still shows must not expire before the Jobs do."""
+        shown = [uid for uid in reconciler.ended() if uid in self._snapshot.shown]
+        for start in range(0, len(shown), KEEP_BATCH):
+            await self._ledger.keep(shown[start : start + KEEP_BATCH])
+
+
+def _as_it_is_now(owed: Owed, pods: Sequence[Pod]) -> Wanted | None:
+    """The log, if the kubelet still has it: of a container's last instance, and of the one before."""
+    place = owed.place
+    for pod in pods:
+        for container in (*pod.containers, *pod.init, *pod.sidecars):
+            since = container.restarts - place.instance
+            if (pod.uid, container.name) == (owed.pod_uid, place.container) and since in (0, 1):
+                return Wanted(place, pod.uid, owed.eval_id, previous=since == 1)
+    return None
+
+
+def _is_untold(job: Job, reconciler: Reconciler) -> bool:
+    """Whether there is something of this Job that the ledger is not known to know."""
+    if reconciler.is_ended(job.uid):
+        return False
+    if job.end is not None or job.deleted is not None:
+        return True
+    return job.active > 0 and reconciler.told(job.uid) in (None, PENDING)
+
+
+async def _renew(reconciler: Reconciler) -> None:
+    while True:
+        await asyncio.sleep(CLAIM_SECONDS / 3)
+        await reconciler.renew_claims()
