@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.server import serving
-from controller.scope import JobSink
+from controller.namespace import JobSink
 from controller.store import Store
 from controller.workqueue import Workqueue
 from jobcast.kube import JOBS, Access, Api

@@ -7,11 +7,11 @@ import sys
 
 from controller import memory
 from controller.check import check
-from controller.health import PortTaken
 from controller.log import configure
 from controller.manager import Controller
 from controller.settings import ControllerSettings
 from jobcast.kube import Access, NoCluster
+from jobcast.service.http import PortTaken
 from jobcast.service.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, read
 
 

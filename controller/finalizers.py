@@ -13,7 +13,7 @@ from typing import Literal
 import structlog
 
 from controller import metrics
-from controller.scope import Scope
+from controller.namespace import Scope
 from controller.store import Store
 from controller.workqueue import Workqueue
 from jobcast.jobs.model import Job, Pod

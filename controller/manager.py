@@ -22,18 +22,15 @@ import structlog
 
 from controller import metrics
 from controller.finalizers import Finalizers
-from controller.health import Health
-from controller.hearing import Hearing
-from controller.lifecycle import Grace, Part, running
+from controller.housekeeping import Pulse
+from controller.liveness import Hearing
+from controller.namespace import Scope
 from controller.neighbourhood import Neighbourhood, ourselves
-from controller.pulse import Pulse
-from controller.report import Report
+from controller.readiness import Report
 from controller.rights import Rights
-from controller.scope import Scope
 from controller.selection import Selection
 from controller.settings import ControllerSettings
 from controller.store import Store
-from controller.supervisor import Supervisor
 from controller.workers import Workers, note
 from controller.workqueue import Workqueue
 from jobcast.keys import Keys
@@ -45,7 +42,10 @@ from jobcast.logs.reader import LogReads
 from jobcast.reconcile.reconciler import Reconciler
 from jobcast.redis.batcher import LedgerError
 from jobcast.redis.connection import connect, masked
+from jobcast.service.http import Health
+from jobcast.service.lifecycle import Grace, Part, running
 from jobcast.service.settings import reading_of, watched_namespaces
+from jobcast.service.supervisor import Supervisor
 
 log = structlog.get_logger()
 
@@ -72,7 +72,7 @@ class Controller:
         self._access = access
         self._stopping = asyncio.Event()
         self._grace = Grace(settings.grace_seconds)
-        self._supervisor = Supervisor()
+        self._supervisor = Supervisor(restarted=lambda task: metrics.task_restarts.labels(task).inc())
         self._queue = Workqueue()
         self._store = Store()
         self._scopes: list[Scope] = []
@@ -128,6 +128,7 @@ class Controller:
             ready=report.ready,
             warnings=report.warnings,
             status=report.status,
+            registry=metrics.registry,
         ) as self.health:
             yield
 

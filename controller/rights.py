@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from controller.scope import Scope
+from controller.namespace import Scope
 from jobcast.kube import Api, KubeError, needed
 from jobcast.service.membership import CONTROLLER
 

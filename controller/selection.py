@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from controller.scope import Scope
+from controller.namespace import Scope
 from controller.store import Store
 from jobcast.kube import JOBS, Api, KubeError
 

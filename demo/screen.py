@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demo.jobs import EVALUATIONS
-from jobcast.cli.show import STYLES, line
+from jobcast.cli.render.event import STYLES, line
 from jobcast.event import Cancelled, Completed, Event, Failed
 
 

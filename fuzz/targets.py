@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
+from jobcast.client.effects import Call, Program
 from jobcast.client.entry import entries_of
 from jobcast.client.errors import ClientError
-from jobcast.client.program import Call, Program
 from jobcast.client.record import read as read_record
 from jobcast.client.waiting import _end_of, _is_about
 from jobcast.jobs.decode import Reading

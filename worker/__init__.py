@@ -19,9 +19,9 @@ stream. So a handler is called at least once an event, and must bear a repetitio
     bridge     one thread: reads the stream, hands out, keeps alive what is in flight
     arrivals   waits for entries and for whoever wakes it
     dispatch   from an entry to its targets
-    group      the commands of a consumer group                (read.lua, turns.lua, hold.lua, stale.lua)
+    group      the commands of a consumer group                (read.lua, turns.lua, heartbeat.lua, claim.lua)
     flights    what is to be handed out and what has been      pure
-    scripts    the Lua scripts and what they share: whose turn it is   (lanes.lua)
+    scripts    the Lua scripts and what they share: whose turn it is   (ordering.lua)
     announce   which handlers and routes there are, told in Redis
     entries    one stream entry from start to acknowledgement  (entry.lua)
     tasks      the Celery task around a handler

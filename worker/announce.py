@@ -10,7 +10,7 @@ import redis
 from jobcast.keys import Keys
 from jobcast.redis.connection import explain
 from jobcast.service.membership import KEPT_SECONDS, PRUNE
-from worker.targets import Target
+from worker.handler_target import Target
 
 log = logging.getLogger(__name__)
 

@@ -11,23 +11,23 @@ from kombu import Queue
 from jobcast.handlers import Registry
 from jobcast.keys import Keys
 from jobcast.redis.connection import CONNECT_SECONDS, ERRORS, connect_plain, explain
+from jobcast.service.availability import Presence
 from worker import log, metrics, steps
 from worker.broker import ANSWER_SECONDS, Broker
-from worker.conveyor import Conveyor
-from worker.echo import Echo
+from worker.canary import Echo
 from worker.entries import Entries
 from worker.outcome import Handed, Outcome, handed
-from worker.presence import Presence
 from worker.queues import shared_queue
 from worker.settings import WorkerSettings
 from worker.tasks import HandlerTask
+from worker.transport import Conveyor
 
 logger = logging.getLogger(__name__)
 VISIBILITY_SECONDS = 43_200
 """After it the broker hands an unacknowledged task out again. Longer than any handler may take; what a dead worker held
 comes back from the stream within TAKEOVER_SECONDS, not from here."""
 CELERY_OPTIONS = ("priority", "rate_limit", "time_limit", "soft_time_limit")
-"""Options of `on(...)` that Celery keeps for us; the others are worker.tasks' and worker.targets'."""
+"""Options of `on(...)` that Celery keeps for us; the others are worker.tasks' and worker.handler_target'."""
 
 
 class WorkerApp(Celery):
@@ -133,7 +133,7 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
         "worker_enable_prefetch_count_reduction": False,  # the bridge hands out no more than WORKER_PREFETCH anyway
         # What a process that died may still have said arrives at once; Celery's 10 seconds are how long its task waits.
         "worker_lost_wait": 1.0,
-        "worker_consumer": "worker.consumer:Consumer",
+        "worker_consumer": "worker.celery_consumer:Consumer",
         "worker_hijack_root_logger": False,
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,

@@ -1,8 +1,8 @@
 """The app of this process, as `celery -A worker` looks for it. Wrong settings end the process here with exit code 2."""
 
-from worker import multiprocess
+from worker import pool_metrics
 
-multiprocess.begin()
+pool_metrics.begin()
 
 # ruff: noqa: E402 - none of these may come before
 from jobcast.handlers import registry

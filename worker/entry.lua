@@ -34,7 +34,7 @@ local function has_ended(handler)
   return redis.call('HGET', todo, handler) == 'ended'
 end
 
--- One that has said that it is leaving begins nothing any more; see worker/name.py.
+-- One that has said that it is leaving begins nothing any more; see worker/identity.py.
 local function is_working(consumer)
   local said = redis.call('GET', worker .. consumer)
   return said and not string.find(said, '^leaving')

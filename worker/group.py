@@ -23,7 +23,7 @@ FORGET_AFTER = 86_400
 MOST_HELD = 10_000
 """Entries of each stream that one consumer keeps alive. What it holds beyond them is taken over by others, who may hold
 it better."""
-_READ, _TURNS, _HOLD, _STALE = map(Script, ("read.lua", "turns.lua", "hold.lua", "stale.lua"))
+_READ, _TURNS, _HOLD, _STALE = map(Script, ("read.lua", "turns.lua", "heartbeat.lua", "claim.lua"))
 _FORGET = """
 for _, stream in ipairs(KEYS) do
   for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, ARGV[1])) do

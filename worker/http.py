@@ -16,8 +16,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from jobcast import __version__
 from jobcast.service.membership import Neighbours
-from worker.multiprocess import exposition
-from worker.supervisor import Supervised
+from jobcast.service.threads import Supervised
+from worker import metrics
+from worker.pool_metrics import exposition
 
 Ailment: TypeAlias = Callable[[], str | None]
 """What is wrong, or None."""
@@ -44,7 +45,9 @@ class Probe:
             raise PortTaken(f"{port}: cannot listen on {host}: {error.strerror}; choose another port") from error
         self.port: int = self._server.server_address[1]
         self._stop = threading.Event()
-        self._thread = Supervised("http", lambda: self._server.serve_forever(0.1), self._stop)
+        self._thread = Supervised(
+            "http", lambda: self._server.serve_forever(0.1), self._stop, restarted=metrics.task_restarted
+        )
 
     def watch(self, name: str, ailment: Ailment) -> None:
         """Have `/livez` ask it too."""

@@ -10,7 +10,7 @@ from celery import signals
 
 from jobcast.redis.connection import explain, secrets_of
 from jobcast.service import logging as lines
-from worker.presence import AWAY
+from jobcast.service.availability import AWAY
 from worker.settings import WorkerSettings
 
 CELERY_DEFAULT = logging.WARNING

@@ -104,3 +104,7 @@ def handler_seconds(handler: str, seconds: float) -> None:
 @cache
 def _of(handler: str) -> Histogram:
     return handled.labels(handler)
+
+
+def task_restarted(task: str) -> None:
+    task_restarts.labels(task).inc()

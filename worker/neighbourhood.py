@@ -12,11 +12,12 @@ from jobcast import __version__
 from jobcast.keys import Keys
 from jobcast.kube import Access, NoCluster
 from jobcast.redis.connection import connect_plain, explain
+from jobcast.service.availability import AWAY
 from jobcast.service.membership import EVERY_SECONDS, SCRIPT, WORKER, Neighbours, Part, announcing, leaving
 from jobcast.service.settings import ALL_NAMESPACES, watched_namespaces
-from worker.presence import AWAY
+from jobcast.service.threads import Supervised
+from worker import metrics
 from worker.settings import WorkerSettings
-from worker.supervisor import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Neighbourhood:
         self._refusal = ""
         self._part: Part | None = None
         self._stop = threading.Event()
-        self._thread = Supervised("neighbourhood", self._run, self._stop)
+        self._thread = Supervised("neighbourhood", self._run, self._stop, restarted=metrics.task_restarted)
 
     def start(self) -> None:
         self._thread.start()

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-_SHARED = files("worker").joinpath("lanes.lua").read_text()
+_SHARED = files("worker").joinpath("ordering.lua").read_text()
 
 
 class Script:

@@ -20,16 +20,16 @@ from jobcast.keys import GROUP
 from jobcast.redis.connection import masked
 from jobcast.service.settings import EXIT_WRONG_SETTINGS
 from worker import metrics, sweep
-from worker.bridge import Bridge
-from worker.grace import Grace, end_at_once, shorten_last_words
+from worker.consumer import Bridge
+from worker.handler_target import HandlerTarget
 from worker.handlers import HandlerError, check_pool, refuse
 from worker.http import PortTaken, Probe
-from worker.name import Name, NameTaken
+from worker.identity import Name, NameTaken
 from worker.neighbourhood import Neighbourhood
 from worker.outcome import Handed, handed
-from worker.outlets import route_targets
 from worker.queues import own_queue
-from worker.targets import HandlerTarget
+from worker.route_target import route_targets
+from worker.shutdown import Grace, end_at_once, shorten_last_words
 
 if TYPE_CHECKING:
     from worker.app import WorkerApp

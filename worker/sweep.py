@@ -20,10 +20,10 @@ from jobcast.ledger.trimming import Trimming
 from jobcast.reconcile.sweep import sweep_once
 from jobcast.redis.batcher import LedgerError
 from jobcast.redis.connection import ERRORS, connect, explain
+from jobcast.service.threads import Supervised
 from worker import metrics
 from worker.claim import SweepClaim
 from worker.settings import WorkerSettings
-from worker.supervisor import Supervised
 
 log = logging.getLogger(__name__)
 Round: TypeAlias = Callable[[], Coroutine[None, None, int]]
@@ -72,7 +72,7 @@ class Sweep:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._lock = threading.Lock()
-        self._thread = Supervised("sweep", self._run, self._stop)
+        self._thread = Supervised("sweep", self._run, self._stop, restarted=metrics.task_restarted)
         self._last_attempt = time.monotonic()
         self._refused: str | None = None
         self._trouble: str | None = None

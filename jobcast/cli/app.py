@@ -6,20 +6,20 @@ from typing import Annotated
 import typer
 
 from jobcast import __version__
-from jobcast.cli import demo as demo_
-from jobcast.cli import get as get_
-from jobcast.cli import logs as logs_
-from jobcast.cli import wait as wait_
-from jobcast.cli import watch as watch_
-from jobcast.cli.doctor import doctor
+from jobcast.cli.commands import demo as demo_
+from jobcast.cli.commands import get as get_
+from jobcast.cli.commands import logs as logs_
+from jobcast.cli.commands import wait as wait_
+from jobcast.cli.commands import watch as watch_
+from jobcast.cli.commands.doctor import doctor
 from jobcast.cli.jobs import finalizers, submit
 from jobcast.cli.operators import dead, lag, replay
 from jobcast.cli.redis import Redis
 from jobcast.cli.usage import EvalId, Json, Prefix, RedisUrl, carry_out, wrong
-from jobcast.client.choice import Which
 from jobcast.client.group import END_OF_STREAM
 from jobcast.client.live import wanted
-from jobcast.client.since import when
+from jobcast.client.log_selector import Which
+from jobcast.client.position import when
 from jobcast.filters import Filter, filter_of
 
 app = typer.Typer(

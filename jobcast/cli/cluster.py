@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jobcast.cli.output import complain
+from jobcast.cli.render.output import complain
 from jobcast.cli.usage import EXIT_FAILED, EXIT_WRONG_USAGE
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from jobcast.cli import finalizers as finalizers_
-from jobcast.cli import submit as submit_
-from jobcast.cli.output import complain
+from jobcast.cli.commands import finalizers as finalizers_
+from jobcast.cli.commands import submit as submit_
 from jobcast.cli.redis import Redis
+from jobcast.cli.render.output import complain
 from jobcast.cli.usage import EXIT_WRONG_USAGE, Json, Prefix, RedisUrl, carry_out, end, wrong
 
 Namespace = Annotated[

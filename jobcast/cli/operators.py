@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from jobcast.cli import dead as dead_
-from jobcast.cli import lag as lag_
-from jobcast.cli import replay as replay_
+from jobcast.cli.commands import dead as dead_
+from jobcast.cli.commands import lag as lag_
+from jobcast.cli.commands import replay as replay_
 from jobcast.cli.redis import Redis
 from jobcast.cli.usage import Json, Prefix, RedisUrl, carry_out, wrong
 from jobcast.client.live import wanted
-from jobcast.client.since import When, when
+from jobcast.client.position import When, when
 
 dead = typer.Typer(help="Events that a handler gave up on: look at them, replay them, drop them.", no_args_is_help=True)
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 import typer
 
-from jobcast.cli.output import complain
+from jobcast.cli.render.output import complain
 from jobcast.client import AsyncClient
 from jobcast.client.address import address, names, where
+from jobcast.client.effects import Report, log_trouble
 from jobcast.client.operator import Operator
-from jobcast.client.program import Report, log_trouble
 
 EXIT_WRONG_SETTINGS = 2
 

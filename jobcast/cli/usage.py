@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from jobcast.cli.completion import evaluations
-from jobcast.cli.output import complain, harmless, silence
 from jobcast.cli.redis import Redis
+from jobcast.cli.render.output import complain, harmless, silence
 from jobcast.client import ClientError
 from jobcast.wire import MalformedEvent
 

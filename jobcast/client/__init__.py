@@ -20,12 +20,12 @@ The room's law: what is said to Redis and what its answers mean is written once,
 (`operator`: dead letters, replays, lag), and writes as well.
 """
 
-from jobcast.client.aio import AsyncClient, AsyncFeed, AsyncLogFeed
+from jobcast.client.async_client import AsyncClient, AsyncFeed, AsyncLogFeed
 from jobcast.client.deduplicator import Deduplicator
 from jobcast.client.entry import Entry
 from jobcast.client.errors import ClientError, Damaged, NotKept, Refused, Unavailable
-from jobcast.client.plain import Client, Feed, LogFeed
 from jobcast.client.record import Record, RecordedJob
+from jobcast.client.sync_client import Client, Feed, LogFeed
 
 __all__ = [
     "AsyncClient",

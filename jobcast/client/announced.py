@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from jobcast.client.effects import Call, Program
 from jobcast.client.entry import data
-from jobcast.client.program import Call, Program
 from jobcast.client.record import asked, fields_of
 from jobcast.keys import Keys
 from jobcast.wire import UNREADABLE

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from jobcast.client.effects import Effect, Health, Program
 from jobcast.client.errors import Unavailable
-from jobcast.client.program import Effect, Health, Program
 
 
 class Running:

@@ -4,9 +4,9 @@ import re
 from collections import deque
 from collections.abc import Sequence
 
+from jobcast.client.effects import Call, Give, Health, Program, Ready
 from jobcast.client.entry import entries_of, entries_read
 from jobcast.client.group import BLOCK_SECONDS, END_OF_STREAM, START_OF_STREAM
-from jobcast.client.program import Call, Give, Health, Program, Ready
 from jobcast.redis.connection import ERRORS
 from jobcast.wire import MalformedEvent, decode
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
+from jobcast.client.effects import Call, Give, Health, Program, Ready
 from jobcast.client.entry import Entry, Fields, entries_of, entries_read, text
-from jobcast.client.program import Call, Give, Health, Program, Ready
 from jobcast.redis.connection import ANSWER_SECONDS, ERRORS
 from jobcast.wire import MalformedEvent, decode
 

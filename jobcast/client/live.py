@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jobcast.client.program import Give, Health, Program, Ready
+from jobcast.client.effects import Give, Health, Program, Ready
 from jobcast.client.subscription import Subscription
 from jobcast.event import Status
 from jobcast.keys import Keys

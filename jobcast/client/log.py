@@ -8,10 +8,10 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from jobcast.client.choice import Known, Which, chosen, known_of_record, known_of_row, place_of, some
+from jobcast.client.effects import Call, Chunk, Give, Health, Open, Program, Ready
 from jobcast.client.entry import text
 from jobcast.client.errors import ClientError, Damaged, NotKept, Refused, Unavailable
-from jobcast.client.program import Call, Chunk, Give, Health, Open, Program, Ready
+from jobcast.client.log_selector import Known, Which, chosen, known_of_record, known_of_row, place_of, some
 from jobcast.client.record import asked, fields_of, get
 from jobcast.event import Log
 from jobcast.keys import Keys

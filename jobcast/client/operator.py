@@ -4,15 +4,15 @@ the command line is all that needs it."""
 from collections import Counter
 from collections.abc import Sequence
 
-from jobcast.client.aio import AsyncClient, AsyncFeed
 from jobcast.client.announced import Announced, announced, clock
+from jobcast.client.async_client import AsyncClient, AsyncFeed
+from jobcast.client.dead_letter import Letter, letter_of
+from jobcast.client.effects import Call, Health, Program, log_trouble
 from jobcast.client.errors import told
-from jobcast.client.letter import Letter, letter_of
-from jobcast.client.program import Call, Health, Program, log_trouble
+from jobcast.client.position import When
 from jobcast.client.record import asked
 from jobcast.client.replays import Replay, replay, replay_letter
 from jobcast.client.scan import Page, Span, last_of, scan
-from jobcast.client.since import When
 from jobcast.ledger.groups import GroupState, groups
 from jobcast.redis.connection import ERRORS
 

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from jobcast.client.effects import Call, Program
 from jobcast.client.entry import data, text
 from jobcast.client.errors import told
-from jobcast.client.program import Call, Program
 from jobcast.event import TERMINAL, Attempt, Cancelled, Ended, Event, Log
 from jobcast.jobs.progress import Indexes, Waiting
 from jobcast.keys import Keys

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
+from jobcast.client.dead_letter import Letter
+from jobcast.client.effects import Call, Program
 from jobcast.client.errors import told
-from jobcast.client.letter import Letter
-from jobcast.client.program import Call, Program
 from jobcast.client.scan import Found
 from jobcast.event import Event
 from jobcast.keys import Keys

@@ -7,8 +7,8 @@ evaluation.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jobcast.client.effects import Call, Give, Program, Ready
 from jobcast.client.entry import text
-from jobcast.client.program import Call, Give, Program, Ready
 from jobcast.client.record import asked
 from jobcast.ledger.groups import order
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import redis
 
+from jobcast.client.effects import Listen, Ping, Program, Subscribe
 from jobcast.client.entry import data, text
-from jobcast.client.program import Listen, Ping, Program, Subscribe
 from jobcast.redis.connection import ANSWER_SECONDS
 
 QUIET_SECONDS = 10.0

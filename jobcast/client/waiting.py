@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from jobcast.client.program import Health, Pause, Program
+from jobcast.client.effects import Health, Pause, Program
 from jobcast.client.record import Record, read
 from jobcast.client.subscription import Subscription
 from jobcast.event import TERMINAL, Cancelled, Completed, Event, Failed, Status

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from jobcast.cli.app import app
 from jobcast.client import AsyncClient, Client
 from jobcast.client.operator import Operator
-from jobcast.client.since import when
+from jobcast.client.position import when
 from jobcast.keys import Keys
 from jobcast.ledger.ledger import Ledger
 from tests.accounts.conftest import PREFIX, Accounts, rules_of

@@ -14,7 +14,7 @@ import pytest
 
 from devcluster import DevCluster, Fault
 from jobcast import __version__
-from jobcast.cli.doctor import of_cluster
+from jobcast.cli.commands.doctor import of_cluster
 from jobcast.doctor import pods
 from jobcast.service.membership import SCRIPT, Part, announcing
 from jobcast.service.settings import CoreSettings
@@ -241,7 +241,7 @@ def test_whatever_hangs_it_ends_within_ten_seconds(environment: dict[str, str], 
         }
         (tmp_path / "kubeconfig").write_text(json.dumps(config))
         given = environment | {"KUBECONFIG": str(tmp_path / "kubeconfig"), "REDIS_URL": "redis://redis:6379"}
-        code = f"import jobcast.cli.doctor as doctor, socket, time; {SOON}; {NO_NAMES}; from jobcast.cli import main; main()"
+        code = f"import jobcast.cli.commands.doctor as doctor, socket, time; {SOON}; {NO_NAMES}; from jobcast.cli import main; main()"
         began = time.monotonic()
         result = subprocess.run(
             [sys.executable, "-c", code, "doctor", "--json"], env=given, capture_output=True, text=True, timeout=90

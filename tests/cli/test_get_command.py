@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import redis
 
-from jobcast.cli.output import harmless
+from jobcast.cli.render.output import harmless
 from jobcast.event import Artifact, Attempt, Log
 from jobcast.wire import encode
 from testbed.valkey import ValkeyServer

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devcluster import Fault
-from jobcast.cli.instances import Continued, Differs
+from jobcast.cli.follow.instances import Continued, Differs
 from jobcast.event import Attempt, JobRef, Log
 from tests.api import evaluation, is_running
 from tests.cli.cluster import Told, in_background
@@ -136,7 +136,7 @@ async def test_what_the_api_server_has_no_more_comes_from_the_log_store(call: Ca
 
 
 async def test_what_nobody_has_is_said_to_be_missing(call: Call, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobcast.cli.following.STORE_SECONDS", 0.1)
+    monkeypatch.setattr("jobcast.cli.follow.following.STORE_SECONDS", 0.1)
     faults(told).add(Fault(kind="cut", verb="log", after_bytes=5))
     faults(told).add(Fault(kind="status", verb="log", code=404, times=None))
     await known(told, "echo one; echo two; echo three")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobcast.cli import output
-from jobcast.cli.output import HarmlessLog, harmless, harmless_lines
+from jobcast.cli.render import output
+from jobcast.cli.render.output import HarmlessLog, harmless, harmless_lines
 
 
 @pytest.mark.parametrize(

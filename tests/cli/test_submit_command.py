@@ -156,9 +156,9 @@ async def test_an_end_that_nobody_tells_of_is_said_once(
     call: Call, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("jobcast.cli.following.TOLD_SECONDS", 0.0)
-    monkeypatch.setattr("jobcast.cli.following.LOOK_SECONDS", 0.02)
-    monkeypatch.setattr("jobcast.cli.screen.complain", said.append)
+    monkeypatch.setattr("jobcast.cli.follow.following.TOLD_SECONDS", 0.0)
+    monkeypatch.setattr("jobcast.cli.follow.following.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("jobcast.cli.render.log_screen.complain", said.append)
     running = in_background(call, "submit", "-n", told.api.namespace, "--image", "x", "--name", "a", "--", "true")
     await eventually(lambda: said)
     await told.tell("completed", "a")

@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from jobcast.cli.board import MOST_ROWS, Board
+from jobcast.cli.render.table import MOST_ROWS, Board
 from jobcast.event import Attempt
 from testbed.valkey import ValkeyServer
 from tests.cli.terminal import HEIGHT, Terminal

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobcast.client import Deduplicator, Unavailable, aio, group, plain, subscription
+from jobcast.client import Deduplicator, Unavailable, async_client, group, subscription, sync_client
 from jobcast.event import Event
 from jobcast.ledger.ledger import Step, Telling
 from jobcast.redis import batcher
@@ -28,8 +28,8 @@ GROUP = "scoring"
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that notice a mute Redis within a second."""
     monkeypatch.setattr(batcher, "Pipe", functools.partial(Pipe, answer_seconds=0.8))  # of who tells
-    monkeypatch.setattr(aio, "connect", functools.partial(connect, answer_seconds=0.8))
-    monkeypatch.setattr(plain, "connect_plain", functools.partial(connect_plain, answer_seconds=0.8))
+    monkeypatch.setattr(async_client, "connect", functools.partial(connect, answer_seconds=0.8))
+    monkeypatch.setattr(sync_client, "connect_plain", functools.partial(connect_plain, answer_seconds=0.8))
     monkeypatch.setattr(group, "BLOCK_SECONDS", 0.3)
     monkeypatch.setattr(subscription, "QUIET_SECONDS", 0.3)
     monkeypatch.setattr(subscription, "ANSWER_SECONDS", 0.8)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobcast.client import aio, group, plain, waiting
+from jobcast.client import async_client, group, sync_client, waiting
 from jobcast.redis.connection import connect, connect_plain
 from jobcast.wire import encode
 from testbed.faultproxy import FaultProxy
@@ -211,8 +211,8 @@ async def test_a_reply_with_entries_that_is_lost_is_given_again(valkey: ValkeySe
 async def test_a_redis_that_is_frozen_is_noticed_and_used_again_when_it_thaws(
     own_world: World, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aio, "connect", functools.partial(connect, answer_seconds=0.3))
-    monkeypatch.setattr(plain, "connect_plain", functools.partial(connect_plain, answer_seconds=0.3))
+    monkeypatch.setattr(async_client, "connect", functools.partial(connect, answer_seconds=0.3))
+    monkeypatch.setattr(sync_client, "connect_plain", functools.partial(connect_plain, answer_seconds=0.3))
     monkeypatch.setattr(group, "BLOCK_SECONDS", 0.1)
     assert own_valkey.process is not None
     async with own_world.join().stream(GROUP) as entries:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import redis
 
+from jobcast.client.effects import PAUSE_SECONDS, Health, Listen, Ping, Subscribe
 from jobcast.client.entry import Fields, entries_of, entries_read
 from jobcast.client.errors import Refused, is_refusal
-from jobcast.client.program import PAUSE_SECONDS, Health, Listen, Ping, Subscribe
 from jobcast.client.subscription import Subscription
 
 

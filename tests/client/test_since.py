@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobcast.client.since import after, is_backwards, when
+from jobcast.client.position import after, is_backwards, when
 
 NOW = 1_795_168_800.0  # 2026-11-20T10:00:00Z
 

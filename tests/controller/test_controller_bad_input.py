@@ -5,7 +5,7 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from jobcast.cli.doctor import of_cluster, of_redis
+from jobcast.cli.commands.doctor import of_cluster, of_redis
 from jobcast.cli.redis import Redis
 from jobcast.service.settings import CoreSettings
 from tests.conftest import eventually

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from controller import supervisor
 from controller.finalizers import Finalizers
+from jobcast.service import supervisor
 from testbed.faultproxy import FaultProxy
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.must_survive(35)
 
 BLOCKING = """
 import os, signal, time
-import controller.pulse
-controller.pulse.STUCK_SECONDS = 0.3
+import controller.housekeeping
+controller.housekeeping.STUCK_SECONDS = 0.3
 def block(*_):
     while os.path.exists({path!r}):
         time.sleep(0.01)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import controller.manager
-from controller import hearing
+from controller import liveness
 from jobcast.kube import Api
 from tests.conftest import eventually
 from tests.controller.world import Replica, Request, World, make_job
@@ -299,10 +299,10 @@ async def test_a_job_that_ends_while_the_watch_of_pods_is_mute_is_told_with_exit
 async def test_liveness_is_false_while_a_watch_is_in_vain_and_the_server_answers(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hearing, "DEAF_SECONDS", 0.5)
-    monkeypatch.setattr(hearing, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(liveness, "DEAF_SECONDS", 0.5)
+    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
 
-    async def liveness(replica: Replica, code: int) -> bool:
+    async def livez(replica: Replica, code: int) -> bool:
         return (await replica.get("/livez"))[0] == code
 
     async with world.controller() as replica:
@@ -310,10 +310,10 @@ async def test_liveness_is_false_while_a_watch_is_in_vain_and_the_server_answers
         for verb in ("list", "watch"):
             world.fault("cut", verb=verb, resource="jobs", after_bytes=0, times=None)
         world.strike("cut", resource="jobs")
-        await eventually(lambda: liveness(replica, 503))
+        await eventually(lambda: livez(replica, 503))
         assert "jobs in " in (await replica.get("/livez"))[1]
         world.cluster.faults.clear()
-        await eventually(lambda: liveness(replica, 200))
+        await eventually(lambda: livez(replica, 200))
         await _life(world, "after")
 
 
@@ -322,8 +322,8 @@ async def test_liveness_is_false_while_a_watch_is_in_vain_and_the_server_answers
 async def test_liveness_is_true_while_the_server_refuses(
     world: World, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    monkeypatch.setattr(hearing, "DEAF_SECONDS", 0.2)
-    monkeypatch.setattr(hearing, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(liveness, "DEAF_SECONDS", 0.2)
+    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
     async with world.controller() as replica:
         reason = "forbidden" if code == 403 else "throttled"
         before = await replica.metric("jobcast_watch_restarts_total", reason=reason)

@@ -7,7 +7,7 @@ from typing import Any
 
 import fakeredis
 
-from controller.scope import JobSink, PodSink
+from controller.namespace import JobSink, PodSink
 from controller.store import Store
 from jobcast.keys import Keys
 from jobcast.ledger.ledger import Ledger, LedgerError, Step, Told

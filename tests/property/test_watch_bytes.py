@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controller import reflector
+from controller.namespace import PodSink
 from controller.reflector import Reflector
-from controller.scope import PodSink
 from controller.store import Store
 from controller.workqueue import Workqueue
 from jobcast.jobs.decode import Reading

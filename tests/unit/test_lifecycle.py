@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from controller.lifecycle import Grace, Part, running
+from jobcast.service.lifecycle import Grace, Part, running
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.must_survive(31)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.scope import QUIET_SECONDS, JobSink, PodSink
+from controller.namespace import QUIET_SECONDS, JobSink, PodSink
 from controller.store import Store
 from jobcast.jobs.model import Job
 from jobcast.kube import Change

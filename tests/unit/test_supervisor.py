@@ -1,14 +1,15 @@
 """A task that ends, fails, or fails again and again: said once, counted, started again, and told to the probe."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from controller import metrics, supervisor
-from controller.supervisor import HOPELESS, PAUSE_SECONDS, STEADY_SECONDS, Supervisor
+from jobcast.service import supervisor
+from jobcast.service.supervisor import HOPELESS, PAUSE_SECONDS, STEADY_SECONDS, Supervisor
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.must_survive(4)
@@ -49,8 +50,15 @@ class Task:
             await asyncio.Event().wait()
 
 
+RESTARTS: Counter[str] = Counter()
+
+
+def supervised(**more: Any) -> Supervisor:
+    return Supervisor(restarted=lambda task: RESTARTS.update([task]), **more)
+
+
 def restarts(task: str) -> float:
-    return metrics.task_restarts.labels(task)._value.get()
+    return RESTARTS[task]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +74,7 @@ async def test_a_task_that_stops_by_itself_is_said_once_counted_and_started_agai
     act: Any, line: str, said: list[Any]
 ) -> None:
     task, before = Task(act), restarts("fragile")
-    async with Supervisor().running({"fragile one": task.run}):
+    async with supervised().running({"fragile one": task.run}):
         await eventually(lambda: task.runs == 2)
     assert [(entry["event"], entry["task"]) for entry in said] == [(line, "fragile one")]
     assert said[0].get("exc_info", False) is (act is not None), "with its traceback, if there is one"
@@ -76,14 +84,14 @@ async def test_a_task_that_stops_by_itself_is_said_once_counted_and_started_agai
 async def test_the_failure_of_one_task_leaves_the_others_alone() -> None:
     fragile, steady = Task(RuntimeError("a mistake")), Task()
     steady.runs = 1
-    async with Supervisor().running({"fragile": fragile.run, "steady": steady.run}):
+    async with supervised().running({"fragile": fragile.run, "steady": steady.run}):
         await eventually(lambda: fragile.runs == 2)
         assert steady.runs == 2
 
 
 async def test_it_is_started_again_later_each_time_and_never_too_late(pauses: list[float]) -> None:
     task, (first, longest) = Task(*[RuntimeError("again")] * 200), PAUSE_SECONDS
-    async with Supervisor().running({"fragile": task.run}):
+    async with supervised().running({"fragile": task.run}):
         await eventually(lambda: task.runs == 201)
     for failures, pause in enumerate(pauses):
         whole = min(first * 2**failures, longest)
@@ -94,7 +102,7 @@ async def test_it_is_started_again_later_each_time_and_never_too_late(pauses: li
 @pytest.mark.must_survive(35)
 async def test_a_task_that_cannot_be_brought_back_is_named_until_it_runs_again() -> None:
     now = 0.0
-    supervisor = Supervisor(clock=lambda: now)
+    supervisor = supervised(clock=lambda: now)
     task = Task(*[RuntimeError("again")] * (HOPELESS - 1))
     async with supervisor.running({"lost": task.run}):
         await eventually(lambda: task.runs == HOPELESS)
@@ -109,7 +117,7 @@ async def test_a_task_that_cannot_be_brought_back_is_named_until_it_runs_again()
 
 async def test_failures_that_are_far_apart_do_not_add_up() -> None:
     now, failures = 0.0, 0
-    supervisor = Supervisor(clock=lambda: now)
+    supervisor = supervised(clock=lambda: now)
 
     async def run() -> None:
         nonlocal now, failures
@@ -138,7 +146,7 @@ async def test_a_task_that_swallows_its_cancellation_is_ended_all_the_same_and_n
             except asyncio.CancelledError:
                 swallowed += 1
 
-    async with Supervisor().running({"stubborn": run}):
+    async with supervised().running({"stubborn": run}):
         await asyncio.sleep(0)
     assert swallowed == 2
     assert said == []

@@ -7,9 +7,9 @@ import pytest
 import redis
 
 from jobcast.keys import Keys
-from worker.arrivals import Arrivals
 from worker.group import Group
 from worker.scripts import run
+from worker.wakeup import Arrivals
 
 KEYS = Keys("arrivals")
 LONG = 30.0

@@ -8,7 +8,7 @@ from celery.bootsteps import CLOSE
 
 from jobcast.handlers import Registry
 from worker.app import create_app
-from worker.consumer import Consumer
+from worker.celery_consumer import Consumer
 from worker.settings import WorkerSettings
 
 MANY = 12
@@ -47,7 +47,7 @@ def test_an_acknowledgement_that_finds_the_broker_gone_says_so() -> None:
 
 @pytest.mark.must_survive(29)
 def test_a_broker_that_is_lost_many_times_within_a_second_is_one_that_is_lost(valkey, monkeypatch, caplog) -> None:
-    monkeypatch.setattr("worker.consumer.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("worker.celery_consumer.PAUSE_SECONDS", 0)
     app = create_app(WorkerSettings(redis_url=valkey.url), Registry())
     consumer = Consumer(print, app=app, controller=SimpleNamespace(use_eventloop=False, semaphore=None))
     losses = iter(range(MANY))

@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError
 from workers import Worker, completed, tell, world
 
 from tests.conftest import until
-from worker.conveyor import AT_ONCE, Conveyor, Message
+from worker.transport import AT_ONCE, Conveyor, Message
 
 HANDLER = '@on("completed")\ndef score(event): call("score", event)\n'
 

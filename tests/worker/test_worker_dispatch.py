@@ -8,9 +8,9 @@ from kombu.exceptions import OperationalError
 from workers import completed
 
 from jobcast import wire
-from worker.dispatch import Dispatcher
+from worker.dispatcher import Dispatcher
 from worker.entries import Opened
-from worker.flights import Flight, Flights
+from worker.in_flight import Flight, Flights
 
 
 class Target:

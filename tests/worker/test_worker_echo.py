@@ -10,9 +10,9 @@ from celery.worker import state
 from workers import Worker
 
 from tests.conftest import until
-from worker import echo
-from worker.conveyor import Message
-from worker.echo import DEAF_SECONDS, EVERY_SECONDS, Echo
+from worker import canary
+from worker.canary import DEAF_SECONDS, EVERY_SECONDS, Echo
+from worker.transport import Message
 
 DEAF = """
 import pathlib
@@ -72,7 +72,7 @@ class Consumer:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(echo, "time", clock)
+    monkeypatch.setattr(canary, "time", clock)
     return clock
 
 
@@ -99,7 +99,7 @@ def test_no_second_one_is_sent_while_the_first_is_on_its_way(app, clock) -> None
     it.attach(consumer)
     consumer.turn()
     consumer.turn()
-    assert app.sent == [{"task": echo.TASK}]
+    assert app.sent == [{"task": canary.TASK}]
     assert it.heard(SimpleNamespace(headers=app.sent[0]))
     assert not it.heard(SimpleNamespace(headers={"task": "another"}))
     assert not it.heard(SimpleNamespace(headers=None))

@@ -1,6 +1,6 @@
 """What a worker is to hand out, and what it has handed out."""
 
-from worker.flights import Flight, Flights
+from worker.in_flight import Flight, Flights
 
 
 def flights_of(*entries: str, limit: int = 10) -> Flights[str]:

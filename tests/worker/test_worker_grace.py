@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from billiard import pool
 
-from worker.grace import LAST_WORDS_SECONDS, shorten_last_words
+from worker.shutdown import LAST_WORDS_SECONDS, shorten_last_words
 
 
 def test_a_process_whose_parent_reads_no_more_ends_within_any_grace(monkeypatch) -> None:

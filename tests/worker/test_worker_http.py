@@ -10,10 +10,10 @@ import pytest
 import redis
 from workers import Worker, asked, probing
 
+from jobcast.service.availability import Presence
 from worker import metrics
 from worker.http import PortTaken, Probe
 from worker.log import Formatter, calm
-from worker.presence import Presence
 from worker.settings import WorkerSettings
 
 
@@ -64,7 +64,7 @@ def test_an_ailment_makes_a_worker_not_ready_either(probe) -> None:
 
 
 @pytest.mark.must_survive(27)
-@pytest.mark.parametrize(("logger", "is_calm"), [("celery.worker.request", True), ("worker.bridge", False)])
+@pytest.mark.parametrize(("logger", "is_calm"), [("celery.worker.request", True), ("worker.consumer", False)])
 def test_what_celery_says_of_a_broker_that_is_away_is_a_warning_in_one_line(logger, is_calm) -> None:
     error = redis.ConnectionError("Connection refused")
     record = logging.makeLogRecord({"name": logger, "levelname": "CRITICAL", "levelno": 50, "msg": "Couldn't ack"})
@@ -133,6 +133,6 @@ def test_a_password_never_reaches_a_line(as_json) -> None:
 
 def test_a_line_is_constant_text_and_fields() -> None:
     formatter = Formatter(WorkerSettings(), as_json=True)
-    record = logging.makeLogRecord({"name": "worker.bridge", "levelname": "INFO", "msg": "took over", "count": 3})
+    record = logging.makeLogRecord({"name": "worker.consumer", "levelname": "INFO", "msg": "took over", "count": 3})
     line = json.loads(formatter.format(record))
-    assert (line["event"], line["count"], line["level"], line["logger"]) == ("took over", 3, "info", "worker.bridge")
+    assert (line["event"], line["count"], line["level"], line["logger"]) == ("took over", 3, "info", "worker.consumer")

@@ -8,7 +8,7 @@ from pathlib import Path
 from workers import Worker, completed, tell, world
 
 from tests.conftest import until
-from worker import metrics, multiprocess
+from worker import metrics, pool_metrics
 
 PREFORK = ("-P", "prefork", "-c", "2")
 COUNTING = """
@@ -78,13 +78,13 @@ def test_a_worker_that_gives_up_what_still_runs_leaves_no_files_behind_either(va
 
 
 def test_without_a_place_for_files_each_process_counts_for_itself(monkeypatch) -> None:
-    monkeypatch.delenv(multiprocess.FOLDER, raising=False)
+    monkeypatch.delenv(pool_metrics.FOLDER, raising=False)
 
     def refuse(**_: str) -> str:
         raise OSError("read-only file system")
 
-    monkeypatch.setattr(multiprocess.tempfile, "mkdtemp", refuse)
-    multiprocess.begin()
-    assert multiprocess.FOLDER not in os.environ
+    monkeypatch.setattr(pool_metrics.tempfile, "mkdtemp", refuse)
+    pool_metrics.begin()
+    assert pool_metrics.FOLDER not in os.environ
     metrics.redis_up.set(1)
-    assert b"jobcast_redis_up" in multiprocess.exposition()
+    assert b"jobcast_redis_up" in pool_metrics.exposition()

@@ -11,8 +11,8 @@ from workers import Worker, world
 
 from jobcast.keys import Keys
 from tests.conftest import until
-from worker import name
-from worker.name import Name, NameTaken, is_gone
+from worker import identity
+from worker.identity import Name, NameTaken, is_gone
 from worker.settings import WorkerSettings
 
 KEY = Keys("name").worker("me@test")
@@ -27,9 +27,9 @@ def client(valkey) -> Iterator["redis.Redis"]:
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    monkeypatch.setattr(name, "LIFETIME_SECONDS", 0.5)
-    monkeypatch.setattr(name, "KEEP_SECONDS", 0.1)
-    monkeypatch.setattr(name, "GLANCE_SECONDS", 0.02)
+    monkeypatch.setattr(identity, "LIFETIME_SECONDS", 0.5)
+    monkeypatch.setattr(identity, "KEEP_SECONDS", 0.1)
+    monkeypatch.setattr(identity, "GLANCE_SECONDS", 0.02)
 
 
 def fail(error: NameTaken) -> None:
@@ -93,7 +93,7 @@ def test_who_could_not_ask_at_the_start_is_refused_later(valkey, client, quick, 
 def test_a_name_whose_owner_is_known_to_be_dead_is_free_at_once(valkey, client) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    client.set(KEY, f"abcd {name._place(gone.pid).rpartition(' ')[0]} 100")
+    client.set(KEY, f"abcd {identity._place(gone.pid).rpartition(' ')[0]} 100")
     assert is_gone(client.get(KEY))
     waited: list[None] = []
     mine = named(valkey)
@@ -103,7 +103,7 @@ def test_a_name_whose_owner_is_known_to_be_dead_is_free_at_once(valkey, client) 
 
 
 def test_nobody_is_taken_for_dead_without_proof() -> None:
-    for said in (STRANGER, "", "abcd ", "nonsense", f"abcd {name._place(os.getpid())}"):
+    for said in (STRANGER, "", "abcd ", "nonsense", f"abcd {identity._place(os.getpid())}"):
         assert not is_gone(said)
         assert not is_gone(f"leaving {said}")
 
@@ -123,7 +123,7 @@ def test_a_second_worker_of_a_name_ends_with_code_2_and_says_what_to_do(valkey, 
     with world(valkey.url, "twice") as redis, Worker(valkey.url, tmp_path, KEY_PREFIX="twice") as first:
         until(lambda: redis.client.exists(redis.keys.worker("one@test")))
         (tmp_path / "second").mkdir()
-        hasty = "import worker.name\nworker.name.LIFETIME_SECONDS = 1.0\n@on()\ndef note(event): ...\n"
+        hasty = "import worker.identity\nworker.identity.LIFETIME_SECONDS = 1.0\n@on()\ndef note(event): ...\n"
         second = Worker(valkey.url, tmp_path / "second", hasty, KEY_PREFIX="twice").start()
         assert second.process is not None
         assert second.process.wait(60) == 2

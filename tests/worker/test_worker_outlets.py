@@ -33,7 +33,7 @@ from testbed.valkey import ValkeyServer
 from tests.conftest import until
 from worker.app import configuration
 from worker.broker import of_route, sending_options
-from worker.outlets import NO_ROUTE, Outlet, Refused, Unreachable, traceparent
+from worker.route_target import NO_ROUTE, Outlet, Refused, Unreachable, traceparent
 from worker.settings import WorkerSettings
 
 EXAMPLE = ROOT / "examples" / "existing-celery-app"
@@ -257,7 +257,7 @@ class Failing:
 
 
 def test_a_broker_that_is_down_is_not_asked_again_at_once(monkeypatch) -> None:
-    monkeypatch.setattr("worker.outlets.time", SimpleNamespace(monotonic=lambda: 1000.0))
+    monkeypatch.setattr("worker.route_target.time", SimpleNamespace(monotonic=lambda: 1000.0))
     outlet = Outlet("closed", of_route(f"redis://127.0.0.1:{free_port()}"))
     with pytest.raises(Unreachable, match="Connection refused"):
         outlet.send("billing", {})

@@ -12,16 +12,17 @@ from workers import asked, completed, probing, tell, world
 from jobcast.event import Status
 from jobcast.handlers import Registry
 from jobcast.keys import GROUP
+from jobcast.service import threads
+from jobcast.service.threads import Supervised
 from tests.conftest import until
-from worker import bridge, metrics, supervisor
+from worker import consumer, metrics
 from worker.app import create_app
-from worker.bridge import Bridge
-from worker.flights import Flight
+from worker.consumer import Bridge
 from worker.group import Group
 from worker.http import Probe
+from worker.in_flight import Flight
 from worker.scripts import run
 from worker.settings import WorkerSettings
-from worker.supervisor import Supervised
 
 
 class Work:
@@ -31,7 +32,7 @@ class Work:
         self.begun = 0
         self.failures = 0
         self.stop = threading.Event()
-        self.thread = Supervised("work", self.run, self.stop)
+        self.thread = Supervised("work", self.run, self.stop, restarted=metrics.task_restarted)
 
     def run(self) -> None:
         self.begun += 1
@@ -43,7 +44,7 @@ class Work:
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
-    monkeypatch.setattr(supervisor, "PAUSE_SECONDS", (0.001, 0.002))
+    monkeypatch.setattr(threads, "PAUSE_SECONDS", (0.001, 0.002))
     work = Work()
     yield work
     work.stop.set()
@@ -71,13 +72,13 @@ def test_work_that_fails_again_and_again_is_an_ailment_until_it_succeeds(work, m
     work.thread.start()
     until(lambda: work.thread.ailment() is not None)
     assert work.thread.ailment() == "it keeps failing: RuntimeError: a mistake of ours"
-    assert work.begun >= supervisor.HOPELESS
+    assert work.begun >= threads.HOPELESS
     work.failures = 0
     until(lambda: work.thread.ailment() is None)
 
 
 def test_pauses_between_failures_grow_and_end_with_a_stop(work, monkeypatch) -> None:
-    monkeypatch.setattr(supervisor, "PAUSE_SECONDS", (60, 60))
+    monkeypatch.setattr(threads, "PAUSE_SECONDS", (60, 60))
     work.failures = 1
     work.thread.start()
     until(lambda: work.begun == 1)
@@ -129,7 +130,7 @@ def livez(probe: Probe) -> str:
 
 @pytest.mark.must_survive(35)
 def test_livez_is_false_while_the_bridge_is_stuck_although_redis_answers_and_true_again(valkey, monkeypatch) -> None:
-    monkeypatch.setattr(bridge, "OVERDUE_SECONDS", 1.5)  # a round of an idle bridge takes one
+    monkeypatch.setattr(consumer, "OVERDUE_SECONDS", 1.5)  # a round of an idle bridge takes one
     target = Gated()
     with world(valkey.url, "stuck") as redis, bridging(valkey.url, target) as (_, probe):
         assert livez(probe) == "ok\n"
@@ -142,7 +143,7 @@ def test_livez_is_false_while_the_bridge_is_stuck_although_redis_answers_and_tru
 
 @pytest.mark.must_survive(35)
 def test_livez_is_true_while_redis_is_away_for_longer_than_a_bridge_may_be_stuck(own_valkey, monkeypatch) -> None:
-    monkeypatch.setattr(bridge, "OVERDUE_SECONDS", 1.5)
+    monkeypatch.setattr(consumer, "OVERDUE_SECONDS", 1.5)
     target = Gated()
     target.gate.set()
     with bridging(own_valkey.url, target) as (it, probe):
@@ -185,6 +186,6 @@ def test_a_route_does_not_wait_for_a_handlers_task_of_the_same_event(valkey, mon
         before.create()
         (reply,) = run(redis.client, before.reading(1))
         ((entry, _),) = before.read(reply).entries
-        monkeypatch.setattr(bridge, "entries_here", lambda: {entry})
+        monkeypatch.setattr(consumer, "entries_here", lambda: {entry})
         with bridging(valkey.url, target, "worker:shop"):
             until(lambda: target.handed == ["a"])

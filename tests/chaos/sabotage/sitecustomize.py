@@ -37,7 +37,7 @@ def records_before_telling() -> None:
 
 def acks_before_task() -> None:
     """The worker acknowledges what it reads, then has it worked on."""
-    from worker.dispatch import Dispatcher
+    from worker.dispatcher import Dispatcher
     from worker.entries import Entries
 
     take = Dispatcher.take
@@ -63,7 +63,7 @@ def ignores_versions() -> None:
 def forgets_who_vanished() -> None:
     """After a list nobody looks for the Jobs that are not in it."""
     from controller.manager import Controller
-    from controller.scope import JobSink
+    from controller.namespace import JobSink
     from jobcast.ledger.ledger import Ledger
 
     async def sleep(self: Any, scope: Any) -> None:

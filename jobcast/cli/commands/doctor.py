@@ -1,0 +1,165 @@
+"""`jobcast doctor`: whether the cluster, the permissions, Redis and the parts are such that all is told."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.text import Text
+
+from jobcast.cli.redis import Redis
+from jobcast.cli.render.output import console, harmless, print_line, write_json
+from jobcast.cli.render.progress import patience
+from jobcast.cli.usage import EXIT_FAILED, EXIT_WRONG_USAGE, Json, Prefix, RedisUrl, end
+from jobcast.doctor import Finding, Verdict, account, examined, installed, server, streams
+from jobcast.doctor.finding import LIMIT_SECONDS, Check, Explain, broken, unknown, warning
+from jobcast.keys import Keys
+from jobcast.redis.connection import connect, explain
+
+if TYPE_CHECKING:
+    from jobcast.service.settings import CoreSettings
+
+KUBECONFIG = "kubeconfig"
+REDIS_SECONDS = (5.0, 4.0)
+"""For its first answer, and for all others; together less than the limit of what must end within ten seconds."""
+ANSWER_SECONDS = 3.0
+"""Of one command: that it is Redis that hangs can be said before the check's own time is over."""
+STYLES = {
+    Verdict.OK: "green",
+    Verdict.WARNING: "yellow",
+    Verdict.BROKEN: "bold red",
+    Verdict.UNKNOWN: "dim",
+}
+
+
+def doctor(
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", metavar="NAME", help="Where it is installed. Default: the context's"),
+    ] = None,
+    json: Json = False,
+    redis_url: RedisUrl = None,
+    prefix: Prefix = None,
+) -> None:
+    """Look for what keeps Jobcast from working, and say what to do.
+
+    From a laptop or in a Pod of ours: the cluster, permissions, which Jobs are
+    watched, our Pods, Redis, consumer groups, controllers and workers. Each
+    line is ok, warning, broken, or unknown where this account may not look.
+    Looks only, and ends within ten seconds. Which Jobs: NAMESPACES and
+    LABEL_SELECTOR, as the parts read them. The cluster needs the extra
+    jobcast\\[controller]. Exit code 1 when something is broken, 2 when a
+    setting is wrong.
+    """
+    redis = Redis.of(redis_url, prefix)
+    settings = _settings(redis)
+    end(_doctor(redis, settings, namespace, json))
+
+
+def _settings(redis: Redis) -> "CoreSettings | None":
+    """None where what is needed for a cluster is not installed. Ends the command with code 2 where one is wrong."""
+    try:
+        from jobcast import kube  # noqa: F401 - whether it can be
+        from jobcast.service.settings import CoreSettings, read
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "jobcast":
+            raise
+        return None
+    return read(CoreSettings, redis_url=redis.url, key_prefix=redis.prefix)
+
+
+async def _doctor(redis: Redis, settings: "CoreSettings | None", namespace: str | None, json: bool) -> int:
+    async with patience("asking the cluster and Redis"):
+        found = [one for some in await asyncio.gather(of_cluster(settings, namespace), of_redis(redis)) for one in some]
+    if json:
+        write_json(msgspec.json.encode([finding._asdict() for finding in found]))
+    else:
+        _print(found)
+    code = _code(found)
+    if any(finding.is_late for finding in found):
+        # A name that is being looked up cannot be given up, and would be waited for: a resolver takes up to half a minute.
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _code(found: Sequence[Finding]) -> int:
+    broken = {finding.about for finding in found if finding.verdict is Verdict.BROKEN}
+    return EXIT_WRONG_USAGE if KUBECONFIG in broken else EXIT_FAILED if broken else 0
+
+
+async def of_cluster(settings: "CoreSettings | None", namespace: str | None) -> Sequence[Finding]:
+    if settings is None:
+        text = "it was not looked at: what is needed for it is not installed"
+        return [warning("cluster", text, "pip install 'jobcast[controller]'")]
+    from jobcast.doctor import cluster, pods
+    from jobcast.kube import Access, Api, Forbidden, NoCluster
+    from jobcast.service.settings import watched_namespaces
+
+    try:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            access = await Access.find()
+            access.ssl()
+    except NoCluster as error:
+        return [broken(KUBECONFIG, str(error), "set KUBECONFIG, or run doctor in a Pod of ours")]
+    except TimeoutError:
+        return [broken("cluster", f"no credentials within {LIMIT_SECONDS:g} s", "see whether kubectl reaches it")]
+    home = namespace or access.namespace
+    watched = cluster.Watched(watched_namespaces(settings, home), settings.label_selector, settings.finalizer, home)
+
+    async def of_pods() -> Sequence[Finding]:
+        """Our Pods, and with them what their accounts may do."""
+        try:
+            ours = await pods.ours(api, home)
+            seen = pods.findings(ours, home)
+        except Forbidden:
+            ours, seen = [], [unknown("pods", f"this account may not list the Pods in {home}")]
+        return [*await cluster.permissions(api, watched, pods.accounts(ours)), *seen]
+
+    async with Api(access) as api:
+        checks: dict[str, Check] = {
+            "cluster": partial(cluster.reachable, api),
+            "jobs": partial(cluster.selection, api, watched),
+            "pods": of_pods,
+        }
+        return await examined(checks, cluster.explained)
+
+
+async def of_redis(redis: Redis) -> Sequence[Finding]:
+    keys = Keys(redis.prefix)
+    client = connect(redis.url, prefix=redis.prefix, answer_seconds=ANSWER_SECONDS)
+    try:
+        first = await examined({"redis": partial(server.settings, client)}, _explained(redis), REDIS_SECONDS[0])
+        if first[0].verdict is Verdict.BROKEN:
+            return first  # the others would say the same
+        checks: dict[str, Check] = {
+            "clocks": partial(server.reachable, client),
+            "account": partial(account.rights, client, keys),
+            "parts": partial(installed.installed, client, keys),
+            "stream": partial(streams.lag, client, keys),
+            "dead letters": partial(streams.dead_letters, client, keys),
+        }
+        return [*first, *await examined(checks, _explained(redis), REDIS_SECONDS[1])]
+    finally:
+        await client.aclose()
+
+
+def _explained(redis: Redis) -> Explain:
+    def explained(error: Exception) -> tuple[str, str]:
+        return f"{redis.where}: {explain(error)}", "see REDIS_URL, and whether it can be reached from here"
+
+    return explained
+
+
+def _print(found: Sequence[Finding]) -> None:
+    out = console()
+    for finding in found:
+        line = Text(f"{finding.verdict.value:8}", STYLES[finding.verdict])
+        line.append(f"{finding.about:13}", "bold").append(harmless(finding.text), "default")
+        print_line(out, line)
+        if finding.todo:
+            print_line(out, Text(f"{'':21}→ {harmless(finding.todo)}", "dim"))

@@ -1,0 +1,1 @@
+"""Following the output of Jobs."""

@@ -1,0 +1,72 @@
+"""Dead letters as people and programs read them. Everything in them was written by strangers, and is made harmless."""
+
+from datetime import UTC, datetime
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from jobcast.cli.render.event import first_line, line, moment
+from jobcast.cli.render.output import harmless, harmless_lines
+from jobcast.cli.render.record import print_facts
+from jobcast.client.dead_letter import Letter
+from jobcast.wire import UNREADABLE
+
+NO_EVENT = "not an event"
+
+
+def letter_line(letter: Letter) -> Text:
+    """The letter in one line: id, time, handler, event, tries, error."""
+    event = letter.event
+    text = Text()
+    text.append(f"{letter.letter_id:16}  ")
+    text.append(moment(letter.written), "dim")
+    text.append(f"  {harmless(letter.handler) or '-':24}  ")
+    text.append(f"{event.status.value:9}  {harmless(event.eval_id)}" if event is not None else NO_EVENT)
+    text.append(f"  {letter.tries} tries" if letter.tries != 1 else "  1 try", "dim")
+    text.append(f"  {first_line(letter.reason)}")
+    return text
+
+
+def print_letter(out: Console, letter: Letter) -> None:
+    """The facts, and the traceback last."""
+    event = letter.event
+    found = [
+        ("letter", letter.letter_id),
+        ("written", moment(letter.written)),
+        ("handler", letter.handler or "none: the entry was set aside as a whole"),
+        ("entry", letter.entry),
+        ("tries", str(letter.tries)),
+        ("error", letter.reason),
+        ("event", event.id if event is not None else f"{NO_EVENT}: {first_line(letter.body.decode(errors='replace'))}"),
+    ]
+    print_facts(out, [(name, value) for name, value in found if value])
+    if event is not None:
+        out.print(Text.assemble("  ", line(event)), soft_wrap=True)
+    if letter.traceback:
+        out.print(Text("traceback", "dim"))
+        for one in harmless_lines(letter.traceback.rstrip("\n")):
+            out.print(Text("  " + one), soft_wrap=not out.is_terminal)
+
+
+def letter_json(letter: Letter) -> bytes:
+    """The letter with its event as it was told; a text in its place that is no JSON, as a string."""
+    fields = {name: getattr(letter, name) for name in ("entry", "handler", "reason", "traceback", "tries")}
+    return msgspec.json.encode(
+        {"id": letter.letter_id, "time": _time(letter.written), **fields, "event": _raw(letter.body)}
+    )
+
+
+def _raw(body: bytes) -> msgspec.Raw | str:
+    try:
+        msgspec.json.decode(body)
+    except UNREADABLE:
+        return body.decode(errors="replace")
+    return msgspec.Raw(body)
+
+
+def _time(seconds: float) -> str | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (OverflowError, OSError, ValueError):  # an id that nobody's clock gave
+        return None

@@ -1,0 +1,151 @@
+"""All that is known of an evaluation, on a page. Everything in it was written by strangers, and is made harmless."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobcast.cli.render.event import STYLES, duration, first_line, moment
+from jobcast.cli.render.output import harmless, harmless_lines
+from jobcast.client import Record
+from jobcast.event import Attempt, Cancelled, Ended, Event, Log, Running, Suspended
+
+Fact = tuple[str, str]
+
+
+def print_page(out: Console, record: Record) -> None:
+    """The facts, the attempts, and the output last."""
+    print_facts(out, [(name, value) for name, value in facts(record) if value])
+    if record.attempts:
+        out.print(Text("attempts", "dim"))
+        for line in columns(attempts(record)):
+            out.print(Text("  " + line), soft_wrap=True)
+    event = record.event
+    if isinstance(event, Ended) and event.output:
+        out.print(Text("output, an excerpt" if event.output_truncated else "output", "dim"))
+        for line in harmless_lines(event.output.rstrip("\n")):
+            out.print(Text("  " + line), soft_wrap=not out.is_terminal)
+
+
+def print_facts(out: Console, found: list[Fact]) -> None:
+    """Below each other, whatever is in them made harmless."""
+    if not out.is_terminal:
+        for line in columns(found):
+            out.print(Text(line), soft_wrap=True)
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in found:
+        table.add_row(name, Text(harmless(value), STYLES.get(value, "") if name == "status" else ""))
+    out.print(table)
+
+
+def facts(of: Record) -> list[Fact]:
+    """Name and value; empty where it is unknown."""
+    event, waiting, indexes = of.event, of.waiting, of.indexes
+    found = [("evaluation", of.eval_id), ("status", of.status), ("job", f"{of.namespace}/{of.name}  {of.uid}")]
+    found += [
+        ("former job", f"{job.namespace}/{job.name}  {job.uid}  {moment(job.created)}  {job.status}")
+        for job in reversed(of.jobs[:-1])
+    ]
+    if waiting is not None:
+        why = f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason
+        found.append(("waiting", f"{waiting.pod}  {why}"))
+    if event is None and of.raw is not None:
+        found.append(("event", "not readable by this version of jobcast; see --json"))
+    if event is not None:
+        found += [("time", moment(event.timestamp, event.time)), ("event", event.id)]
+    if not isinstance(event, Running):
+        found.append(("started", _time(of.started_at)))
+    if event is not None:
+        found += _of_event(event)
+    if indexes is not None:
+        parts = [("completed", indexes.completed), ("failed", indexes.failed), ("of", indexes.total)]
+        found.append(("indexes", "  ".join(f"{name} {value}" for name, value in parts if value not in (None, ""))))
+    if isinstance(event, Ended):
+        found += [("log", _log(event.log)), ("log kept at", _latest(of, event.log).ref or "")]
+        found += [("artifact", f"{artifact.name}  {artifact.location}") for artifact in event.artifacts]
+    if event is not None:
+        found += [("warning", warning) for warning in event.warnings]
+        found += [("metadata", f"{name}={value}") for name, value in sorted(event.metadata.items())]
+    return found
+
+
+def _of_event(event: Event) -> list[Fact]:
+    match event:
+        case Running():
+            return [("started", _time(event.started_at)), ("timeout", duration(event.timeout))]
+        case Suspended():
+            return [("reason", event.reason or "")]
+        case Cancelled():
+            return [("reason", event.reason), ("last status", event.last_status)]
+        case _:
+            by = f"  (init container {event.container})" if event.role == "init" else ""
+            return [
+                ("exit code", f"{'unknown' if event.exit_code is None else event.exit_code}{by}"),
+                ("duration", duration(event.duration_seconds)),
+                ("reason", event.reason or ""),
+                ("error", event.error or ""),
+            ]
+
+
+def attempts(of: Record) -> list[list[str]]:
+    """Rows of a table, the first of them its head."""
+    has_index = any(attempt.index is not None for attempt in of.attempts)
+    rows = [["", "pod", *(["index"] if has_index else []), "container", "exit", "reason", "restarts", "log"]]
+    rows[0] += ["started", "finished", "message"]
+    for number, attempt in enumerate(of.attempts, 1):
+        index = ["" if attempt.index is None else str(attempt.index)] if has_index else []
+        rows.append(
+            [
+                str(number),
+                attempt.pod,
+                *index,
+                (attempt.container or "") + (" (init)" if attempt.role == "init" else ""),
+                "" if attempt.exit_code is None else str(attempt.exit_code),
+                attempt.reason or "",
+                str(attempt.restarts),
+                _attempt_log(of, attempt),
+                _time(attempt.started_at),
+                _time(attempt.finished_at),
+                first_line(attempt.message or ""),
+            ]
+        )
+    return rows
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines, their cells below each other; an empty one is a dash."""
+    shown = [[harmless(cell or ("" if column == 0 else "-")) for column, cell in enumerate(row)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
+
+
+def _attempt_log(of: Record, attempt: Attempt) -> str:
+    """How much there is of the log of the container that decided it."""
+    known = [log for log in (*of.logs, *attempt.logs) if log.source == f"{attempt.pod}/{attempt.container}"]
+    if not known:
+        return ""
+    log = max(known, key=lambda log: (log.instance, log.ref is not None))
+    if log.ref is None and log.state != "unavailable" and log.bytes:
+        return f"not kept ({log.reason})" if log.reason else "not kept"
+    return f"{log.state} ({log.reason})" if log.reason else log.state
+
+
+def _log(log: Log) -> str:
+    return f"{log.state}, {log.bytes} bytes" + (f" ({log.reason})" if log.reason else "")
+
+
+def _latest(of: Record, log: Log) -> Log:
+    """What is known of it now: a store that was away gets it after the event was told."""
+    return next((one for one in of.logs if (one.source, one.instance) == (log.source, log.instance)), log)
+
+
+def _time(value: str | None) -> str:
+    try:
+        return moment(datetime.fromisoformat(value).timestamp(), value) if value else ""
+    except ValueError:
+        return value or ""

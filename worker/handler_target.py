@@ -1,0 +1,76 @@
+"""Whom an event is handed to: a handler of ours, or as worker.route_target has it a task of an existing Celery app."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jobcast.event import Event, Status
+from worker.transport import Message, headers_of
+
+if TYPE_CHECKING:
+    from worker.app import WorkerApp
+    from worker.in_flight import Flight
+    from worker.tasks import HandlerTask
+
+
+BY_THE_BROKER = frozenset({"queue", "priority"})
+"""Options of a handler whose tasks have to go by the broker."""
+
+
+class Target(Protocol):
+    """Wants some events, and can be handed one. `hand` raises what the broker raises, and nothing was promised then."""
+
+    name: str
+    statuses: frozenset[Status]
+    ends_with_its_task: bool
+    """Whether it ends with its task, later and elsewhere; if not, it has ended when it was handed over."""
+
+    def wants(self, event: Event) -> bool: ...
+
+    def hand(self, flight: "Flight[Target]", producer: Any) -> str:
+        """Returns the task's id, the same for the same event and target."""
+        ...
+
+
+class HandlerTarget:
+    """A task around an `@on(...)` function. It ends when the function has ended, in whatever process that is."""
+
+    ends_with_its_task = True
+
+    def __init__(self, app: "WorkerApp", task: "HandlerTask", own_queue: str) -> None:
+        self.name = task.handler.name
+        self.statuses = task.handler.filter.statuses
+        self._app = app
+        self._task = task
+        self._queue = task.handler.options.get("queue", own_queue)
+        self._headers = headers_of(app, task)
+        # The broker knows how to order them, and who else may want them.
+        self._is_for_the_broker = not BY_THE_BROKER.isdisjoint(task.handler.options)
+
+    def wants(self, event: Event) -> bool:
+        return self._task.handler.wants(event)
+
+    def hand(self, flight: "Flight[Target]", producer: Any) -> str:
+        task_id = f"{flight.event_id}:{self.name}"
+        args = (flight.entry, flight.body)
+        argsrepr = f"({flight.entry!r}, …)"  # the event may be long, and nobody's business in a log
+        if not self._is_for_the_broker:
+            message = Message(self._app, self._headers, task_id, args, argsrepr, self._queue)
+            if self._app.conveyor.put(message):
+                return task_id
+        self._task.apply_async(
+            args=args,
+            task_id=task_id,
+            queue=self._queue,
+            argsrepr=argsrepr,  # type: ignore[call-arg] # the stubs lack it
+            retry=False,  # the bridge retries
+            producer=producer,
+        )
+        return task_id
+
+
+@contextlib.contextmanager
+def producing(app: "WorkerApp") -> Iterator[Any]:
+    """A producer for a few messages in a row."""
+    with app.producer_pool.acquire(block=True) as producer:
+        yield producer

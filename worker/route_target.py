@@ -1,0 +1,180 @@
+"""The way to existing Celery apps: one connection to each broker that routes lead to, and the messages that go over it.
+
+An event counts as handed over when the broker has it: Redis has answered, RabbitMQ has confirmed.
+"""
+
+import hashlib
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import redis
+from amqp.exceptions import ChannelError, MessageNacked
+from kombu import Connection, Producer
+from kombu.exceptions import KombuError
+
+from jobcast.backoff import pause
+from jobcast.event import Event
+from jobcast.redis.connection import CONNECT_SECONDS
+from jobcast.service.availability import Presence
+from worker import metrics
+from worker.broker import ANSWER_SECONDS, Broker, sending_options
+from worker.handler_target import Target
+from worker.routes import Route
+
+if TYPE_CHECKING:
+    from worker.app import WorkerApp
+    from worker.in_flight import Flight
+
+PAUSE_SECONDS = (0.05, 2.0)
+"""First and longest pause while the broker is away: the longest is what an event may wait for us after it is back."""
+PERSISTENT = 2
+"""AMQP's delivery mode of a message that outlives the broker's restart, as Celery sends them."""
+NO_ROUTE = 312
+"""AMQP's reply code for a queue that is not there."""
+_TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
+_SPAN_ID = re.compile(r"(?!0{16})[0-9a-f]{16}")
+
+
+class Unreachable(KombuError):
+    """The broker does not answer, or takes nothing for now. It has promised nothing."""
+
+
+class Refused(Exception):
+    """The broker will not take this message, however often it is asked."""
+
+
+class Outlet:
+    """One connection to one broker, for one thread."""
+
+    def __init__(self, name: str, broker: Broker) -> None:
+        up = metrics.route_broker_up.labels(name)
+        up.set(1)  # none is down that was not tried
+        self._presence = Presence(f"broker {name}", up)
+        self._connection = Connection(
+            broker.url,
+            ssl=broker.use_ssl,
+            connect_timeout=CONNECT_SECONDS,
+            transport_options=sending_options(broker),
+        )
+        self._producer: Producer | None = None
+        self._failures = 0
+        self._not_before = 0.0
+
+    def send(self, queue: str, body: Any, **properties: Any) -> None:
+        """Returns when the broker has the message. Raises Unreachable and Refused."""
+        if time.monotonic() < self._not_before:
+            raise Unreachable(self._presence.trouble)
+        try:
+            if self._producer is None:
+                # Each address once, and without the seconds that Kombu sleeps between two rounds of them.
+                self._connection.ensure_connection(max_retries=max(0, len(self._connection.alt) - 1))
+                self._producer = Producer(self._connection.channel(), auto_declare=False)
+        except Exception as error:  # whatever a transport raises; none of it is about this message
+            raise self._away(error) from error
+        try:
+            self._producer.publish(
+                body,
+                # Straight into the queue, whatever exchanges are theirs. It is declared by them, as they like it.
+                exchange="",
+                routing_key=queue,
+                serializer="json",
+                delivery_mode=PERSISTENT,
+                mandatory=True,
+                timeout=ANSWER_SECONDS,
+                **properties,
+            )
+        except Exception as error:
+            if self._is_for_good(error):
+                self._disconnect()  # AMQP closes the channel with its refusal
+                raise Refused(_explained(error, queue)) from error
+            raise self._away(error) from error
+        self._failures = 0
+        self._presence.is_back()
+
+    def _is_for_good(self, error: Exception) -> bool:
+        if isinstance(error, redis.RedisError):
+            return str(error).startswith("WRONGTYPE")
+        passing = (*self._connection.connection_errors, *self._connection.recoverable_channel_errors, OSError)
+        return not isinstance(error, (*passing, MessageNacked))
+
+    def _away(self, error: Exception) -> Unreachable:
+        if isinstance(error, MessageNacked):  # it has no words of its own
+            error = Unreachable("it did not take a message (nack); a queue may be full")
+        self._disconnect()
+        self._presence.is_away(error)
+        self._failures += 1
+        self._not_before = time.monotonic() + pause(self._failures, PAUSE_SECONDS)
+        return Unreachable(self._presence.trouble)
+
+    def _disconnect(self) -> None:
+        self._producer = None
+        self._connection.collect()
+
+
+def _explained(error: Exception, queue: str) -> str:
+    if isinstance(error, ChannelError) and error.reply_code == NO_ROUTE:
+        return f"the broker has no queue {queue!r}; the app that is to serve it declares it"
+    return f"the broker refuses it: {type(error).__name__}: {error}"
+
+
+class RouteTarget:
+    """A task of somebody else's, by name. It ends when the broker has it: what becomes of it is theirs to know."""
+
+    ends_with_its_task = False
+
+    def __init__(self, app: "WorkerApp", route: Route, outlet: Outlet) -> None:
+        self.name = route.name
+        self.statuses = route.filter.statuses
+        self._route = route
+        self._outlet = outlet
+        self._message = app.amqp.as_task_v2
+        self._priority = {} if route.priority is None else {"priority": route.priority}
+
+    def wants(self, event: Event) -> bool:
+        return self._route.filter.wants(event)
+
+    def hand(self, flight: "Flight[Any]", producer: Any) -> str:
+        """Raises Unreachable and Refused."""
+        task_id = f"{flight.event_id}:{self._route.task}"
+        event = msgspec.json.decode(flight.body)
+        # The event may be long, and nobody's business in a log.
+        message = self._message(task_id, self._route.task, args=(event,), argsrepr=f"({flight.event_id!r}, …)")
+        ours = {
+            "jobcast_event_id": flight.event_id,
+            "jobcast_eval_id": flight.eval_id,
+            "traceparent": traceparent(event["job"]["uid"], flight.event_id),
+        }
+        self._outlet.send(
+            self._route.queue or "celery",
+            message.body,
+            headers={**message.headers, **ours},
+            **message.properties,
+            **self._priority,
+        )
+        return task_id
+
+
+def route_targets(app: "WorkerApp") -> dict[str, list[Target]]:
+    """The targets of all routes by the consumer group that is to send them, each group with an outlet of its own."""
+    groups: dict[str, list[Target]] = {}
+    outlets: dict[str, Outlet] = {}
+    for route in app.jobcast.every_route:
+        if route.group not in outlets:
+            there = route.elsewhere
+            outlets[route.group] = Outlet(there.name, there.broker) if there else Outlet("own", app.jobcast.broker)
+        groups.setdefault(route.group, []).append(RouteTarget(app, route, outlets[route.group]))
+    return groups
+
+
+def traceparent(uid: str, event_id: str) -> str:
+    """W3C trace context: one trace for each Job, in it one span for each event; the same whoever sends it, however often."""
+    return f"00-{_hex(uid, 32, _TRACE_ID)}-{_hex(event_id, 16, _SPAN_ID)}-01"
+
+
+def _hex(text: str, length: int, valid: "re.Pattern[str]") -> str:
+    digits = text.replace("-", "").lower()[:length]
+    if valid.fullmatch(digits):
+        return digits
+    return hashlib.sha256(text.encode()).hexdigest()[:length]  # not a UUID: some other manager's, or a test's
