@@ -18,7 +18,7 @@ from testbed.valkey import valkey
 JOBS = 20_000
 TAPE = Tape(running=300, staying=1000, pods_every=10)
 AHEAD = 500
-"""Jobs that may have ended and are not told: what is measured is what stays, not a queue."""
+"""Jobs that may have ended and are not published: what is measured is what stays, not a queue."""
 SETTINGS = {"RETENTION_SECONDS": "60", "STREAM_MAX_LENGTH": "10000", "LOG_LEVEL": "warning"}
 """So that Redis, too, forgets while we look."""
 
@@ -45,17 +45,17 @@ def rows() -> list[tuple[str, str, str]]:
 
 
 def _play(player: Player, client: redis.Redis, controller: Running, jobs: int) -> int:
-    """Until so many have ended in all and are told; returns the bytes in memory then."""
-    while (told := _told(client)) < jobs:
-        player.play(min(jobs, told + AHEAD))
+    """Until so many have ended in all and are published; returns the bytes in memory then."""
+    while (published := _published(client)) < jobs:
+        player.play(min(jobs, published + AHEAD))
         time.sleep(0.02)
     size = controller.rss()
     print(f"{time.strftime('%H:%M:%S')} {jobs:,} Jobs: {size / 1e6:.1f} MB", flush=True)
     return size
 
 
-def _told(client: redis.Redis) -> int:
-    """Ends told: each Job has a running, and an end once it has ended."""
+def _published(client: redis.Redis) -> int:
+    """Ends published: each Job has a running, and an end once it has ended."""
     events = (
         int(client.xinfo_stream("{evaluation}:events")["entries-added"]) if client.exists("{evaluation}:events") else 0
     )

@@ -1,4 +1,4 @@
-"""An API server that plays one scene: Jobs that run, and end when it is told to. A process of its own.
+"""An API server that plays one scene: Jobs that run, and end when it is published to. A process of its own.
 
 Its list shows every Job running with its Pod. Each ends twice: its Pod's container, and `lead` seconds later its condition.
 Logs are served as fast as they are taken. Times are the machine's monotonic clock, which all its processes share.
@@ -63,8 +63,8 @@ class Stage:
 
     def played(self) -> Played:
         self._line.send("end")
-        told: Played = self._line.recv()
-        return told
+        published: Played = self._line.recv()
+        return published
 
 
 @contextmanager

@@ -166,21 +166,21 @@ def _after_api_server(world: World, client: redis.Redis) -> float:
     time.sleep(AWAY_SECONDS)
     world.go("up")
     accepted = world.end(name)
-    return _told(client, name) - accepted
+    return _published(client, name) - accepted
 
 
 def _after_redis(world: World, client: redis.Redis, server: ValkeyServer) -> tuple[float, float]:
     names = [world.run_one() for _ in range(MANY)]
     for name in names:
-        _told(client, name, "running")
+        _published(client, name, "running")
     server.stop(kill=True)
     for name in names:
         world.end(name)
     time.sleep(AWAY_SECONDS)
     server.start()
     accepted = time.time()
-    told = [_told(client, name) - accepted for name in names]
-    return min(told), max(told)
+    published = [_published(client, name) - accepted for name in names]
+    return min(published), max(published)
 
 
 def _after_kill(
@@ -191,7 +191,7 @@ def _after_kill(
     controller.process.wait()
     world.end(name)
     again = Running(folder, **settings)
-    return _told(client, name) - again.began, again
+    return _published(client, name) - again.began, again
 
 
 def _plain(world: World, client: redis.Redis, settings: dict[str, str]) -> float:
@@ -205,11 +205,11 @@ def _plain(world: World, client: redis.Redis, settings: dict[str, str]) -> float
 
 def _running(world: World, client: redis.Redis) -> str:
     name = world.run_one()
-    _told(client, name, "running")
+    _published(client, name, "running")
     return name
 
 
-def _told(client: redis.Redis, name: str, status: str = "completed") -> float:
+def _published(client: redis.Redis, name: str, status: str = "completed") -> float:
     """Unix seconds at which Redis took the event, by its own clock, which is this machine's."""
     deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
@@ -218,7 +218,7 @@ def _told(client: redis.Redis, name: str, status: str = "completed") -> float:
                 if (fields[b"eval_id"], fields[b"status"]) == (name.encode(), status.encode()):
                     return _at(entry)
         time.sleep(0.005)
-    raise AssertionError(f"{name} was not told {status} within {LIMIT_SECONDS} s")
+    raise AssertionError(f"{name} was not published {status} within {LIMIT_SECONDS} s")
 
 
 def _at(entry: bytes) -> float:

@@ -8,11 +8,11 @@ import redis.asyncio
 from benchmarks.objects import job
 from controller.workers import WORKERS
 from jobcast.jobs.decode import Reading, WireJob
-from jobcast.jobs.facts import Context, Teller, due
+from jobcast.jobs.facts import EventBuilder, EventContext, facts_due
 from jobcast.jobs.model import Job
-from jobcast.jobs.status import standing
+from jobcast.jobs.status import derive_status
 from jobcast.keys import Keys
-from jobcast.ledger.ledger import Ledger, Step, Telling
+from jobcast.ledger.ledger import Ledger, Outgoing, Step
 from jobcast.redis.connection import connect
 from jobcast.wire import encode
 from testbed.valkey import valkey
@@ -27,9 +27,9 @@ def _steps() -> list[Step]:
     steps = []
     for number in range(JOBS):
         found: Job = reading.job(msgspec.convert(job(number), WireJob))
-        (fact,) = due(found, standing(found, ()))
-        event = Teller(found, (), Context(), now=lambda: "").event(fact)
-        telling = Telling(fact.id, fact.status, encode(event))
+        (fact,) = facts_due(found, derive_status(found, ()))
+        event = EventBuilder(found, (), EventContext(), now=lambda: "").event(fact)
+        telling = Outgoing(fact.id, fact.status, encode(event))
         steps.append(
             Step(
                 uid=found.uid,
@@ -39,7 +39,7 @@ def _steps() -> list[Step]:
                 namespace=found.namespace,
                 name=found.name,
                 status="running",
-                tellings=(telling,),
+                outgoing=(telling,),
             )
         )
     return steps
@@ -67,7 +67,7 @@ async def _publish_one_by_one(url: str, steps: list[Step]) -> float:
     async with redis.asyncio.Redis.from_url(url) as client:
         started = time.perf_counter()
         for step in steps:
-            await client.publish("evaluation:running", step.tellings[0].body)
+            await client.publish("evaluation:running", step.outgoing[0].body)
         return len(steps) / (time.perf_counter() - started)
 
 

@@ -108,7 +108,7 @@ async def _never(*_: Any) -> Any:
 class Heard(NamedTuple):
     """When it was, by the Job's uid, on the clock of Played."""
 
-    told: dict[str, float]
+    published: dict[str, float]
     """The event, by a subscriber."""
     seen: dict[str, float]
     """The condition, by a bare reader of the same watch."""
@@ -153,9 +153,9 @@ async def _hear(url: str, scene: Scene, stage: Stage) -> Heard:
                     continue
                 event = decoder.decode(message["data"])
                 if event.status == "completed":
-                    heard.told[event.job.uid] = now
+                    heard.published[event.job.uid] = now
                     lost += event.log.state != "complete"
-                    if len(heard.told) == scene.jobs:
+                    if len(heard.published) == scene.jobs:
                         break
                 elif len(running) < scene.jobs:
                     running.add(event.job.uid)
@@ -191,7 +191,9 @@ async def _read_barely(url: str, seen: dict[str, float], is_watching: asyncio.Ev
 
 def many_logs() -> tuple[str, str, str]:
     played, heard = play(MANY)
-    late = [told - max(played.conditions[uid], played.logs.get(uid, 0.0)) for uid, told in heard.told.items()]
+    late = [
+        published - max(played.conditions[uid], played.logs.get(uid, 0.0)) for uid, published in heard.published.items()
+    ]
     return (
         "500 Jobs that end within 5 s, with 1 MB of log each",
         f"p99 {_percentile(late, 99):.2f} s",
@@ -202,7 +204,7 @@ def many_logs() -> tuple[str, str, str]:
 
 def log_read_ahead() -> tuple[str, str, str]:
     played, heard = play(AHEAD)
-    beyond = [(told - heard.seen[uid]) * 1000 for uid, told in heard.told.items()]
+    beyond = [(published - heard.seen[uid]) * 1000 for uid, published in heard.published.items()]
     own = [(seen - played.conditions[uid]) * 1000 for uid, seen in heard.seen.items()]
     return (
         "from condition to event, its log read ahead",

@@ -1,4 +1,4 @@
-"""Memory of the store per watched Job: a Job that runs with its Pod, and one whose end is told."""
+"""Memory of the store per watched Job: a Job that runs with its Pod, and one whose end is published."""
 
 import gc
 import tracemalloc
@@ -53,5 +53,5 @@ def rows() -> list[tuple[str, str, str]]:
             f"{running:,.0f} B",
             f"1/{whole / running:.0f} of their JSON ({whole:,} B)",
         ),
-        ("memory of a Job whose end is told", f"{ended:,.0f} B", ""),
+        ("memory of a Job whose end is published", f"{ended:,.0f} B", ""),
     ]

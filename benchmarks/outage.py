@@ -1,4 +1,4 @@
-"""Redis is away while Jobs go on ending: what that costs in memory, and how soon all is told once it is back.
+"""Redis is away while Jobs go on ending: what that costs in memory, and how soon all is published once it is back.
 
 SECONDS=600 for the real thing.
 """
@@ -22,7 +22,7 @@ TAPE = Tape(running=1000, staying=None, log_bytes=64 * 1024)
 BEFORE = 2_000
 """Jobs that end before the outage, so that what any work leaves behind is there already."""
 LIMIT_SECONDS = 300
-"""A controller that has not told everything by then has failed."""
+"""A controller that has not published everything by then has failed."""
 EVENTS = "{evaluation}:events"
 
 
@@ -38,7 +38,7 @@ def rows() -> list[tuple[str, str, str]]:
         with running(folder, **settings) as controller, redis.Redis(port=server.port) as client:
             controller.wait_until_ready()
             player.play(BEFORE, RATE * 5)
-            _wait_until_told(client, BEFORE)
+            _wait_until_published(client, BEFORE)
             before = controller.rss()
             server.stop(kill=True)
             jobs = BEFORE + int(seconds * RATE)
@@ -48,8 +48,8 @@ def rows() -> list[tuple[str, str, str]]:
             during, probes = controller.rss(), _probes(controller)
             server.start()
             back = time.monotonic()
-            _wait_until_told(client, jobs)
-            until_told = time.monotonic() - back
+            _wait_until_published(client, jobs)
+            until_published = time.monotonic() - back
             most = controller.peak()
             time.sleep(2)  # what is freed goes back to the system a second later
             after, order = controller.rss(), _order(client)
@@ -61,18 +61,22 @@ def rows() -> list[tuple[str, str, str]]:
             f"{before / 1e6:.1f} MB before: {(during - before) / ended:,.0f} B a Job; most {most / 1e6:.1f} MB,"
             f" {after / 1e6:.1f} MB afterwards",
         ),
-        (f"until {ended:,} ends are told once it is back", f"{until_told:.1f} s", f"{order}; meanwhile {probes}"),
+        (
+            f"until {ended:,} ends are published once it is back",
+            f"{until_published:.1f} s",
+            f"{order}; meanwhile {probes}",
+        ),
     ]
 
 
-def _wait_until_told(client: redis.Redis, jobs: int) -> None:
+def _wait_until_published(client: redis.Redis, jobs: int) -> None:
     deadline = time.monotonic() + LIMIT_SECONDS
-    while (told := _told(client)) < 2 * jobs + TAPE.running:
-        assert time.monotonic() < deadline, f"{told} events of {jobs} ended Jobs"
+    while (published := _published(client)) < 2 * jobs + TAPE.running:
+        assert time.monotonic() < deadline, f"{published} events of {jobs} ended Jobs"
         time.sleep(0.05)
 
 
-def _told(client: redis.Redis) -> int:
+def _published(client: redis.Redis) -> int:
     return int(client.xinfo_stream(EVENTS)["entries-added"]) if client.exists(EVENTS) else 0
 
 

@@ -1,4 +1,4 @@
-"""An API server that replays a recorded life, Job after Job, as fast as it is told to. A process of its own.
+"""An API server that replays a recorded life, Job after Job, as fast as it is published to. A process of its own.
 
     Job n is running from the time it has started until it has ended, is ended until it has gone, and is then no more
 
@@ -60,8 +60,8 @@ class Player:
 
     def position(self) -> Position:
         self._line.send(None)
-        told: Position = self._line.recv()
-        return told
+        published: Position = self._line.recv()
+        return published
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def rows() -> list[tuple[str, str, str]]:
 
 
 def _grown(cost: Cost) -> str:
-    return f"memory +{cost.memory / 1e6:.0f} MB at most, the round that told them all included"
+    return f"memory +{cost.memory / 1e6:.0f} MB at most, the round that published them all included"
 
 
 async def _compare() -> tuple[Traffic, Traffic, Cost, str]:
@@ -84,7 +84,7 @@ async def _compare() -> tuple[Traffic, Traffic, Cost, str]:
             config, door = Path(folder) / "kubeconfig", proxy.doors["sweep"]
             proxy.write_kubeconfig("sweep", stage.namespace, config)
             with _sweeper(str(config), stage.namespace, server.url) as line:
-                await asyncio.to_thread(line.recv)  # it has told them all
+                await asyncio.to_thread(line.recv)  # it has published them all
                 calls, sent = door.requests, door.bytes
                 line.send("go on")
                 cost = await asyncio.to_thread(line.recv)
@@ -210,7 +210,7 @@ def _sweep(environment: dict[str, str], line: Connection) -> None:
     settings = CoreSettings()
     before = memory("self", "VmRSS")
     asyncio.run(sweep_once(settings))
-    line.send("told")
+    line.send("published")
     line.recv()
     began = time.process_time()
     for _ in range(ROUNDS):

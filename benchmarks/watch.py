@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.server import serving
-from controller.namespace import JobSink
+from controller.namespace import JobStore
 from controller.store import Store
 from controller.workqueue import Workqueue
 from jobcast.kube import JOBS, Access, Api
@@ -35,7 +35,7 @@ async def ours(url: str) -> float:
         os.environ["KUBECONFIG"] = kubeconfig(Path(folder), url)
         access = await Access.find()
     queue, store, nothing = Workqueue(), Store(), _NothingIsEnded()
-    sink = JobSink(None, store, queue, nothing)  # type: ignore[arg-type]
+    sink = JobStore(None, store, queue, nothing)  # type: ignore[arg-type]
     count, started = 0, time.perf_counter()
     async with Api(access) as api:
         async for batch in api.watch(JOBS, None, "app=evaluation", "1"):

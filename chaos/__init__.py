@@ -1,7 +1,7 @@
 """The fault run: Jobs are driven through their lives on a real API server while everything around Jobcast fails, and what
-was told is compared with what was. Same seed, same faults and same fates.
+was published is compared with what was. Same seed, same faults and same fates.
 
-    plan · fates · truth · verdict · report                    pure: from a seed to a schedule, from what was told to figures
+    plan · fates · truth · verdict · report                    pure: from a seed to a schedule, from what was published to figures
     access · pods · jobs                                        the API server: Jobs are written, and what was written is kept
     parts · valkey · redisproxy · apiproxy · reader · handlers  what runs, and what stands between
     faults                                                      what goes wrong: each has a begin and an end

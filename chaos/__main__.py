@@ -1,5 +1,5 @@
 """`python -m chaos`: the fault run against the current kubeconfig's cluster, or devcluster. Exit code 0: nothing lost, nothing
-told twice; 1: something was; 2: it makes no sense."""
+published twice; 1: something was; 2: it makes no sense."""
 
 import argparse
 import asyncio

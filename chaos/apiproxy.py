@@ -42,8 +42,8 @@ class Stream:
 
     request: web.Request
     flowing: asyncio.Event = field(default_factory=asyncio.Event)
-    told: bytes = b""
-    """What it is to be told next, and last."""
+    published: bytes = b""
+    """What it is to be published next, and last."""
 
     def cut(self) -> None:
         if self.request.transport is not None:
@@ -59,7 +59,7 @@ class Door:
         self.code: int | None = None
         """What every list and watch is answered with; 200 is an answer without a byte."""
         self.expiring = 0
-        """How many of the coming watches are told that their resourceVersion is too old."""
+        """How many of the coming watches are published that their resourceVersion is too old."""
         self.is_shut = False
         """Every connection is reset."""
         self.streams: set[Stream] = set()
@@ -86,7 +86,7 @@ class Door:
     def expire(self) -> None:
         """Tell the open watches, each in its next line, that their resourceVersion is too old."""
         for stream in self.streams:
-            stream.told = b'{"type":"ERROR","object":' + refusal(410) + b"}\n"
+            stream.published = b'{"type":"ERROR","object":' + refusal(410) + b"}\n"
 
 
 class ApiProxy:
@@ -185,8 +185,8 @@ class ApiProxy:
         door.streams.add(stream)
         try:
             async for chunk in answer.content.iter_any():
-                if stream.told:
-                    await response.write(stream.told)
+                if stream.published:
+                    await response.write(stream.published)
                     return
                 if not stream.flowing.is_set():
                     half = len(chunk) // 2
@@ -199,7 +199,7 @@ class ApiProxy:
 
 
 def _is_meant(code: int, *, is_watch: bool, is_log: bool) -> bool:
-    """410 is for those who come with a resourceVersion: a list would be told to go on for ever. And an empty log is a log."""
+    """410 is for those who come with a resourceVersion: a list would be published to go on for ever. And an empty log is a log."""
     return is_watch if code == 410 else not is_log if code == 200 else True
 
 

@@ -1,7 +1,7 @@
 """What becomes of a Job: its steps and the pauses before them. Pure.
 
-Each step is one write to the API server, but for `known` and `told`, which wait: a Job that goes before anybody has seen
-it, or before its end was told, is promised nothing without the finalizer.
+Each step is one write to the API server, but for `known` and `published`, which wait: a Job that goes before anybody has seen
+it, or before its end was published, is promised nothing without the finalizer.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ FATES: dict[str, tuple[int, Steps]] = {
     ),
     "completes-and-is-removed": (
         6,
-        (("create", 0), ("start", 1), ("ready", 1), ("complete", 4), ("told", 0), ("delete", 3)),
+        (("create", 0), ("start", 1), ("ready", 1), ("complete", 4), ("published", 0), ("delete", 3)),
     ),
 }
 """By name, how often among the others, and its steps."""

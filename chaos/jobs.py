@@ -14,7 +14,7 @@ from chaos.truth import Truth
 MANAGER = "chaos.jobcast.dev/harness"
 """Kubernetes' own Job controller leaves these alone."""
 WAIT_SECONDS = 90.0
-"""For the ledger to know a Job, or for its end to be told: the longest that faults which overlap keep it from that."""
+"""For the ledger to know a Job, or for its end to be published: the longest that faults which overlap keep it from that."""
 
 Waits = Callable[[str, float], Awaitable[bool]]
 """Until it is so of this Job's uid, or so many seconds are over; which of the two."""
@@ -38,7 +38,7 @@ class Driver:
     """Lives all lives of a plan. `truths` is what happened, as far as it has."""
 
     def __init__(
-        self, bare: Cluster, with_pods: Cluster, kubelet: Kubelet, *, on_node: bool, known: Waits, told: Waits
+        self, bare: Cluster, with_pods: Cluster, kubelet: Kubelet, *, on_node: bool, known: Waits, published: Waits
     ) -> None:
         """Jobs with and without Pods live in two namespaces: in one, they are known to be taken for each other
         (docs/known-flaws.md)."""
@@ -49,7 +49,7 @@ class Driver:
         self._kubelet = kubelet
         self._on_node = on_node
         self._known = known
-        self._told = told
+        self._published = published
 
     async def live(self, plan: JobPlan) -> "Life":
         """One life. Raises what the API server refuses: then the harness is wrong."""
@@ -57,7 +57,7 @@ class Driver:
         truth = self.truths[name] = Truth(name, plan.fate.name)
         cluster = self._with_pods if plan.fate.has_pods else self._bare
         pods = Pods(cluster, name, self._kubelet, on_node=self._on_node) if plan.fate.has_pods else None
-        life = Life(cluster, truth, pods, self._known, self._told)
+        life = Life(cluster, truth, pods, self._known, self._published)
         for step in plan.fate.steps:
             await asyncio.sleep(step.after)
             await life.act(step.action)
@@ -65,16 +65,16 @@ class Driver:
 
 
 class Life:
-    def __init__(self, cluster: Cluster, truth: Truth, pods: Pods | None, known: Waits, told: Waits) -> None:
+    def __init__(self, cluster: Cluster, truth: Truth, pods: Pods | None, known: Waits, published: Waits) -> None:
         self._cluster = cluster
         self._pods = pods
         self._has_run = False
         """Since its last start."""
         self._may_go = True
-        """It was seen, or told, where that was waited for. One that was not stays, and so counts as lost or left open."""
+        """It was seen, or published, where that was waited for. One that was not stays, and so counts as lost or left open."""
         self._truth = truth
         self._known = known
-        self._told = told
+        self._published = published
         self._path = f"{cluster.jobs}/{truth.name}"
         self._conditions: list[Obj] = []
         self._started: str | None = None
@@ -130,8 +130,8 @@ class Life:
             case "known":
                 self._may_go = await self._known(self._truth.uid, WAIT_SECONDS)
                 self._truth.known_at = time.monotonic() if self._may_go else None
-            case "told":
-                self._may_go = await self._told(self._truth.uid, WAIT_SECONDS)
+            case "published":
+                self._may_go = await self._published(self._truth.uid, WAIT_SECONDS)
             case "delete":
                 await self._delete()
             case _:
@@ -188,7 +188,7 @@ class Life:
         self._end("failed")
 
     def _end(self, status: str) -> None:
-        """Told with its last start, if that was not told before."""
+        """Told with its last start, if that was not published before."""
         truth = self._truth
         # Without Pods, a Job that had started is taken to have run.
         if self._has_run or self._pods is None:

@@ -22,7 +22,7 @@ LONGEST_STOP_SECONDS = 30.0
 ALL_SHARE = 0.3
 """Of the faults between a part and the API server, those that fall on all parts: as in front of a load balancer."""
 FORGETTING_SHARE = 40
-"""One in so many faults, and one of each kind, makes Redis forget: all that the API server shows is told again each time."""
+"""One in so many faults, and one of each kind, makes Redis forget: all that the API server shows is published again each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Plan:
 
     @property
     def finale(self) -> FaultPlan | None:
-        """The last fault, where it makes Redis forget. All that the API server shows is told again then, also what was lost
+        """The last fault, where it makes Redis forget. All that the API server shows is published again then, also what was lost
         before: so it begins only when all before it has come to rest and was judged."""
         return self.faults[-1] if self.faults and KINDS[self.faults[-1].kind].forgets else None
 

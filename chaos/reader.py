@@ -73,7 +73,7 @@ class Reader:
                 async with AsyncClient(self._url, trouble=lambda _: None) as client:
                     async for entry in client.stream(GROUP, CONSUMER, claim_after=20):
                         self._take(entry.event, entry.is_redelivered)
-            except Exception as error:  # whatever it is, it is to be told, and reading goes on
+            except Exception as error:  # whatever it is, it is to be published, and reading goes on
                 self.errors.append(f"{type(error).__name__}: {error}")
             await asyncio.sleep(AGAIN_SECONDS)
 

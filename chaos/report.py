@@ -1,4 +1,4 @@
-"""The figures, and of each Job that was told wrongly all that is known. Pure."""
+"""The figures, and of each Job that was published wrongly all that is known. Pure."""
 
 from collections.abc import Iterator
 
@@ -31,10 +31,10 @@ def lines(result: Result, folder: str) -> Iterator[str]:
         "faults that made Redis forget": len(result.observed.forgettings),
         "writes to the API server": result.writes,
         "replies of Redis that were lost": result.replies_lost,
-        "unique events told": verdict.told,
+        "unique events published": verdict.published,
         "entries the consumer got": result.entries,
-        "ends told without the exit code": verdict.unknown_codes,
-        **{f"ends told without the log: {reason}": count for reason, count in sorted(verdict.without_log.items())},
+        "ends published without the exit code": verdict.unknown_codes,
+        **{f"ends published without the log: {reason}": count for reason, count in sorted(verdict.without_log.items())},
         "ends that Redis forgot, of Jobs that are gone": verdict.forgotten,
     }
     for name, number in rows.items():
@@ -61,8 +61,10 @@ def _wrong(result: Result) -> Iterator[str]:
     by_uid = {truth.uid: truth for truth in result.driver.truths.values()}
     by_job: dict[str, list[str]] = {}
     for number, life in enumerate(observed.lives):
-        for told in life:
-            by_job.setdefault(told.uid, []).append(f"life {number}  {told.entry:20}{told.status:10}{told.id}")
+        for published in life:
+            by_job.setdefault(published.uid, []).append(
+                f"life {number}  {published.entry:20}{published.status:10}{published.id}"
+            )
     shown: dict[str, list[str]] = {}
     for figure, uids in verdict.wrong.items():
         for uid in uids:
@@ -81,6 +83,6 @@ def _wrong(result: Result) -> Iterator[str]:
             if record := observed.records.get(truth.name):
                 yield f"  record {record.status} {record.event}"
         for line in by_job.get(uid, ["nothing"]):
-            yield f"  told  {line}"
+            yield f"  published  {line}"
     if len(shown) > SHOWN:
         yield f"… and {len(shown) - SHOWN} more"

@@ -1,4 +1,4 @@
-"""One run: the plan is carried out, everything is healed, what is told comes to rest, and is compared."""
+"""One run: the plan is carried out, everything is healed, what is published comes to rest, and is compared."""
 
 import asyncio
 import contextlib
@@ -17,9 +17,9 @@ from chaos.verdict import Observed, Verdict, judge
 from chaos.world import World
 
 TTL_SECONDS = 120.0
-"""After its end was told a Job is kept so long, as its ttlSecondsAfterFinished would: in a long run the cluster does not fill."""
+"""After its end was published a Job is kept so long, as its ttlSecondsAfterFinished would: in a long run the cluster does not fill."""
 QUIET_SECONDS = 12.0
-"""Nothing more is told for so long: longer than a sweep is away, so that what a sweep tells too often is told by then."""
+"""Nothing more is published for so long: longer than a sweep is away, so that what a sweep tells too often is published by then."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Result:
     """On this machine's monotonic clock."""
     seconds: float
     rest_seconds: float
-    """From the last fault's end until all was told."""
+    """From the last fault's end until all was published."""
     writes: int
     entries: int
     redelivered: int
@@ -52,7 +52,7 @@ class Result:
 
 class Run:
     def __init__(self, plan: Plan, world: World, patience: float) -> None:
-        """`patience`: the longest (s) that is waited for what is still to be told when everything is well again."""
+        """`patience`: the longest (s) that is waited for what is still to be published when everything is well again."""
         self._patience = patience
         self._plan = plan
         self._world = world
@@ -62,7 +62,7 @@ class Run:
             world.kubelet,
             on_node=world.devcluster,
             known=world.known,
-            told=world.told,
+            published=world.published,
         )
         self._faults: Counter[str] = Counter()
         self._removals: set[asyncio.Task[None]] = set()
@@ -115,7 +115,7 @@ class Run:
 
     async def _remove(self, life: Life) -> None:
         if life.is_over:
-            await life.act("told")
+            await life.act("published")
             await asyncio.sleep(TTL_SECONDS)
             # Not broken off with its removal: the API server may have deleted the Job already, and nobody would know.
             deletion = asyncio.create_task(life.act("delete"), name=life.name)
@@ -144,7 +144,7 @@ class Run:
         return healed, observed, judge(self._driver.truths.values(), observed)
 
     async def _rest(self) -> Observed:
-        """When nothing is left to be told; or what there is by then."""
+        """When nothing is left to be published; or what there is by then."""
         deadline = time.monotonic() + self._patience
         await until(self._is_done, self._patience, every=1.0)
         length, since = -1, time.monotonic()

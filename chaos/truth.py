@@ -31,11 +31,11 @@ class Truth:
     fate: str
     uid: str = ""
     facts: list[Fact] = field(default_factory=list)
-    """What could be told, in order."""
+    """What could be published, in order."""
     due: set[str] = field(default_factory=set)
-    """Ids that must have been told at the end."""
+    """Ids that must have been published at the end."""
     ends: set[str] = field(default_factory=set)
-    """Ids of which one must have been told at the end. Empty while the Job is open, and for one that is promised nothing."""
+    """Ids of which one must have been published at the end. Empty while the Job is open, and for one that is promised nothing."""
     created: float = 0.0
     gone: float | None = None
     """When it went; None while the API server shows it."""

@@ -1,8 +1,8 @@
-"""What was told against what was. Pure.
+"""What was published against what was. Pure.
 
 Redis may have had several lives: each time it is made to forget, what it held until then is kept as a life, and the last
-one is what it holds at the end. In each of them, everything is told once and in order, and came to those who consume it. A Job
-that the API server still shows must have been told in the last one; of a Job that is gone, any will do.
+one is what it holds at the end. In each of them, everything is published once and in order, and came to those who consume it. A Job
+that the API server still shows must have been published in the last one; of a Job that is gone, any will do.
 """
 
 from collections import Counter, defaultdict
@@ -13,7 +13,7 @@ from chaos.truth import TERMINAL, Truth
 
 BEFORE_SECONDS, AFTER_SECONDS = 60.0, 30.0
 """A Job that went so shortly before Redis forgot, or after, may have had its end in nothing but Redis: nobody can tell it
-again. Before: the longest that several faults at once keep an end from being told, or an entry from being read. After: until it
+again. Before: the longest that several faults at once keep an end from being published, or an entry from being read. After: until it
 was looked at again."""
 LAG_SECONDS = 2.0
 """By which a replica may have been behind already when it was cut off."""
@@ -80,16 +80,16 @@ class Verdict:
     """By figure, the Jobs' uids."""
     counts: Counter[str] = field(default_factory=Counter)
     """By figure."""
-    told: int = 0
+    published: int = 0
     """Unique ids, over all lives."""
     forgotten: int = 0
     """Ends that nobody can tell any more: the Job is gone, and Redis was made to forget."""
     unknown_codes: int = 0
-    """Ends told without the exit code that the Pod had shown: nobody had seen it in time, which is said and no mistake."""
+    """Ends published without the exit code that the Pod had shown: nobody had seen it in time, which is said and no mistake."""
     with_code: int = 0
-    """Ends told whose Pod had shown an exit code, and a log."""
+    """Ends published whose Pod had shown an exit code, and a log."""
     without_log: Counter[str] = field(default_factory=Counter)
-    """Ends told without the log that there was, by the reason: it could not be read in time, which is said and no mistake."""
+    """Ends published without the log that there was, by the reason: it could not be read in time, which is said and no mistake."""
     longest_delay: float = 0.0
     slowest: str = ""
     """The id of the event that took it."""
@@ -105,10 +105,10 @@ class Verdict:
 
 FIGURES = {
     "lost": "lost",
-    "twice": "told twice in the stream",
+    "twice": "published twice in the stream",
     "order": "out of order",
     "after": "events after an end",
-    "invented": "told and never true",
+    "invented": "published and never true",
     "missing": "consumer's unique events missing",
     "unhandled": "worker's unique events missing",
     "code": "exit codes that are wrong",
@@ -127,9 +127,9 @@ def judge(truths: Iterable[Truth], observed: Observed) -> Verdict:
     last = observed.lives[-1]
     for life in observed.lives:
         _judge_life(life, by_uid, observed, verdict)
-    ever = {told.id for life in observed.lives for told in life}
-    now = {told.id for told in last}
-    verdict.told = len(ever)
+    ever = {published.id for life in observed.lives for published in life}
+    now = {published.id for published in last}
+    verdict.published = len(ever)
     for truth in by_uid.values():
         _judge_lost(truth, now if truth.gone is None else ever, observed, verdict)
         _judge_record(truth, now, observed, verdict)
@@ -137,13 +137,13 @@ def judge(truths: Iterable[Truth], observed: Observed) -> Verdict:
             delay = observed.received.get(fact.id, fact.at) - fact.at
             if delay > verdict.longest_delay:
                 verdict.longest_delay, verdict.slowest = delay, fact.id
-    for told in {told.id: told for told in _to_be_read(observed)}.values():
-        if told.id not in observed.received:
-            verdict.add("missing", told.uid)
-        if observed.handled is not None and told.id not in observed.handled:
-            verdict.add("unhandled", told.uid)
-    for told in {told.id: told for told in last}.values():
-        _judge_end(told, by_uid.get(told.uid), verdict)
+    for published in {published.id: published for published in _to_be_read(observed)}.values():
+        if published.id not in observed.received:
+            verdict.add("missing", published.uid)
+        if observed.handled is not None and published.id not in observed.handled:
+            verdict.add("unhandled", published.uid)
+    for published in {published.id: published for published in last}.values():
+        _judge_end(published, by_uid.get(published.uid), verdict)
     _judge_silence(verdict)
     for uid in observed.open:
         verdict.add("open", uid)
@@ -153,7 +153,7 @@ def judge(truths: Iterable[Truth], observed: Observed) -> Verdict:
 def _to_be_read(observed: Observed) -> Iterator[Told]:
     """Every entry but those that Redis forgot before anybody had to have read them."""
     for life, forgetting in zip(observed.lives, observed.forgettings, strict=False):
-        yield from (told for told in life if told.at < forgetting.at - BEFORE_SECONDS)
+        yield from (published for published in life if published.at < forgetting.at - BEFORE_SECONDS)
     yield from observed.lives[-1]
 
 
@@ -161,40 +161,40 @@ def _judge_life(life: Sequence[Told], by_uid: Mapping[str, Truth], observed: Obs
     seen: set[str] = set()
     highest: dict[str, int] = {}
     ended: set[str] = set()
-    for told in life:
-        truth = by_uid.get(told.uid)
+    for published in life:
+        truth = by_uid.get(published.uid)
         ranks = {fact.id: rank for rank, fact in enumerate(truth.facts)} if truth else {}
-        if told.id in seen:
-            verdict.add("twice", told.uid)
+        if published.id in seen:
+            verdict.add("twice", published.uid)
             continue
-        seen.add(told.id)
-        if told.uid in ended:
-            verdict.add("after", told.uid)
-        if told.status in TERMINAL:
-            ended.add(told.uid)
-        rank = ranks.get(told.id)
+        seen.add(published.id)
+        if published.uid in ended:
+            verdict.add("after", published.uid)
+        if published.status in TERMINAL:
+            ended.add(published.uid)
+        rank = ranks.get(published.id)
         if rank is None:
-            if not (truth and _is_all_that_is_known(told, truth) and _is_excused(truth, observed)):
-                verdict.add("invented", told.uid)
+            if not (truth and _is_all_that_is_known(published, truth) and _is_excused(truth, observed)):
+                verdict.add("invented", published.uid)
             continue
-        if rank < highest.get(told.uid, -1):
-            verdict.add("order", told.uid)
-        highest[told.uid] = max(rank, highest.get(told.uid, -1))
+        if rank < highest.get(published.uid, -1):
+            verdict.add("order", published.uid)
+        highest[published.uid] = max(rank, highest.get(published.uid, -1))
 
 
-def _judge_end(told: Told, truth: Truth | None, verdict: Verdict) -> None:
-    if truth is None or told.status not in ("completed", "failed"):
+def _judge_end(published: Told, truth: Truth | None, verdict: Verdict) -> None:
+    if truth is None or published.status not in ("completed", "failed"):
         return
     verdict.with_code += truth.exit_code is not None
-    if told.exit_code is None:
+    if published.exit_code is None:
         verdict.unknown_codes += truth.exit_code is not None
-    elif told.exit_code != truth.exit_code:
-        verdict.add("code", told.uid)
-    if told.log_sha256 is None:
+    elif published.exit_code != truth.exit_code:
+        verdict.add("code", published.uid)
+    if published.log_sha256 is None:
         if truth.log_sha256 is not None:
-            verdict.without_log[told.log_reason] += 1
-    elif told.log_sha256 != truth.log_sha256:
-        verdict.add("log", told.uid)
+            verdict.without_log[published.log_reason] += 1
+    elif published.log_sha256 != truth.log_sha256:
+        verdict.add("log", published.uid)
 
 
 def _judge_silence(verdict: Verdict) -> None:
@@ -205,12 +205,12 @@ def _judge_silence(verdict: Verdict) -> None:
             verdict.counts[figure] = missing
 
 
-def _judge_lost(truth: Truth, told: set[str], observed: Observed, verdict: Verdict) -> None:
+def _judge_lost(truth: Truth, published: set[str], observed: Observed, verdict: Verdict) -> None:
     if truth.ends or truth.gone is not None:
-        has_end = not truth.ends or bool(truth.ends & told)
+        has_end = not truth.ends or bool(truth.ends & published)
     else:  # it waits for the ledger to hear of it, and waits still: what the ledger holds open is counted as that
         has_end = truth.uid in observed.open
-    if has_end and truth.due <= told:
+    if has_end and truth.due <= published:
         return
     if any(_has_forgotten(forgetting, truth) for forgetting in observed.forgettings):
         verdict.forgotten += 1
@@ -218,13 +218,13 @@ def _judge_lost(truth: Truth, told: set[str], observed: Observed, verdict: Verdi
         verdict.add("lost", truth.uid)
 
 
-def _is_all_that_is_known(told: Told, truth: Truth) -> bool:
+def _is_all_that_is_known(published: Told, truth: Truth) -> bool:
     """Of a Job that went: that it was open, when Redis forgot its end; or that it failed, when it forgot that after the Job's Pods
     had gone, which alone could say that it never ran."""
-    if told.status == "running":
+    if published.status == "running":
         never_ran = all(fact.status != "running" for fact in truth.facts)
-        return never_ran and truth.gone is not None and told.at > truth.gone
-    return told.status == "cancelled"
+        return never_ran and truth.gone is not None and published.at > truth.gone
+    return published.status == "cancelled"
 
 
 def _is_excused(truth: Truth, observed: Observed) -> bool:

@@ -129,7 +129,7 @@ class World:
     async def known(self, uid: str, seconds: float) -> bool:
         return await until(lambda: looks.is_known(self.redis.client, uid), seconds)
 
-    async def told(self, uid: str, seconds: float) -> bool:
+    async def published(self, uid: str, seconds: float) -> bool:
         ends = {"completed", "failed", "cancelled"}
         return await until(lambda: self.reader.by_job.get(uid, set()) & ends, seconds)
 

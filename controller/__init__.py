@@ -3,7 +3,7 @@
     reflector ──▶ store ──▶ workqueue ──▶ jobcast.reconcile.reconciler ──▶ jobcast.ledger.ledger
        (a watch each of Jobs and Pods, in each namespace)
 
-Thin on purpose: what a Job means and how it is told is jobcast's. Never imports the worker.
+Thin on purpose: what a Job means and how it is published is jobcast's. Never imports the worker.
 """
 
 import sys

@@ -1,8 +1,8 @@
 """Our finalizer, where reconcile does not get to: releases that failed, and Jobs that are held for too long.
 
-A Job must never stay stuck because of us. Reconcile takes the finalizer off when the end is told; but while Redis is away
+A Job must never stay stuck because of us. Reconcile takes the finalizer off when the end is published; but while Redis is away
 every reconcile waits for it, and so does every list. So this task looks by itself: a Job that has been in deletion for
-`longest` seconds, by our own clock and since we saw it so, goes untold, and its end is told from memory when Redis is back.
+`longest` seconds, by our own clock and since we saw it so, goes unpublished, and its end is published from memory when Redis is back.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Literal
 import structlog
 
 from controller import metrics
-from controller.namespace import Scope
+from controller.namespace import NamespaceWatch
 from controller.store import Store
 from controller.workqueue import Workqueue
 from jobcast.jobs.model import Job, Pod
@@ -47,7 +47,7 @@ class Finalizers:
         cluster: Cluster,
         store: Store,
         queue: Workqueue,
-        scopes: Sequence[Scope],
+        scopes: Sequence[NamespaceWatch],
         *,
         longest: float,
         trouble: Callable[[], str | None],
@@ -63,9 +63,9 @@ class Finalizers:
         self._since: dict[str, float] = {}
         """When a Job was first seen in deletion and held, by uid."""
         self._owed: dict[str, _Place] = {}
-        """Jobs that are told and whose release failed, by uid."""
+        """Jobs that are published and whose release failed, by uid."""
         self._let_go: set[str] = set()
-        """Jobs that went untold; the watch may not show it yet."""
+        """Jobs that went unpublished; the watch may not show it yet."""
         self._listed = -LIST_SECONDS
         self._not_before = 0.0
         self._pause = PAUSE_SECONDS[0]
@@ -82,11 +82,11 @@ class Finalizers:
         return self._cluster.now()
 
     async def hold(self, namespace: str, name: str, uid: str) -> None:
-        """Raises KubeError, and reconcile tells the Job all the same; see `cannot_hold`."""
+        """Raises KubeError, and reconcile publishes the Job all the same; see `cannot_hold`."""
         await self._cluster.hold(namespace, name, uid)
 
     async def release(self, namespace: str, name: str, uid: str) -> None:
-        """The Job's end is told: what fails now is tried again until it succeeds."""
+        """The Job's end is published: what fails now is tried again until it succeeds."""
         try:
             await self._cluster.release(namespace, name, uid)
         except KubeError as error:
@@ -123,7 +123,7 @@ class Finalizers:
             self._pause = min(self._pause * 2, PAUSE_SECONDS[1])
 
     async def _list_if_nobody_does(self) -> None:
-        """Take in what is held and in deletion, which the reflectors cannot: their lists are taken in as they are told."""
+        """Take in what is held and in deletion, which the reflectors cannot: their lists are taken in as they are published."""
         waiting = [scope.jobs for scope in self._scopes if not scope.jobs.is_watching]
         if not waiting or self._trouble() is None or self._clock() - self._listed < LIST_SECONDS:
             return
@@ -156,9 +156,9 @@ class Finalizers:
 
     def _went_untold(self, uid: str, place: _Place) -> None:
         self._let_go.add(uid)
-        metrics.finalizers_released_untold.inc()
+        metrics.finalizers_released_unpublished.inc()
         log.warning(
-            "let go of a job that is not told yet",
+            "let go of a job that is not published yet",
             job="/".join(place),
             uid=uid,
             seconds=round(self._clock() - self._since[uid]),

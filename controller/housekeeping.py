@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from controller import memory, metrics
-from controller.namespace import Scope
+from controller.namespace import NamespaceWatch
 from controller.store import Store
 from controller.workqueue import Workqueue
 
@@ -17,10 +17,10 @@ BURST = 2_000
 """Reconciles within a pulse that leave memory worth giving back."""
 
 
-class Pulse:
+class Housekeeping:
     """`run` is a task."""
 
-    def __init__(self, store: Store, queue: Workqueue, scopes: Sequence[Scope]) -> None:
+    def __init__(self, store: Store, queue: Workqueue, scopes: Sequence[NamespaceWatch]) -> None:
         self._store = store
         self._queue = queue
         self._scopes = scopes

@@ -17,7 +17,7 @@ DEAF_SECONDS = 300.0
 LOOK_SECONDS = 10.0
 
 
-class Hearing:
+class Liveness:
     """`run` is a task; `ask` is a request that any API server answers. Both are cheap while all is well: nothing is asked."""
 
     def __init__(
@@ -25,15 +25,15 @@ class Hearing:
     ) -> None:
         self._reflectors = reflectors
         self._ask = ask
-        self._ailment: str | None = None
+        self._unhealthy_reason: str | None = None
 
-    def ailment(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """What a restart may mend; None while nothing is."""
-        return self._ailment
+        return self._unhealthy_reason
 
     async def run(self) -> None:
         while True:
-            self._ailment = await self._look()
+            self._unhealthy_reason = await self._look()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self) -> str | None:

@@ -22,11 +22,11 @@ import structlog
 
 from controller import metrics
 from controller.finalizers import Finalizers
-from controller.housekeeping import Pulse
-from controller.liveness import Hearing
-from controller.namespace import Scope
+from controller.housekeeping import Housekeeping
+from controller.liveness import Liveness
+from controller.namespace import NamespaceWatch
 from controller.neighbourhood import Neighbourhood, ourselves
-from controller.readiness import Report
+from controller.readiness import Readiness
 from controller.rights import Rights
 from controller.selection import Selection
 from controller.settings import ControllerSettings
@@ -42,8 +42,8 @@ from jobcast.logs.reader import LogReads
 from jobcast.reconcile.reconciler import Reconciler
 from jobcast.redis.batcher import LedgerError
 from jobcast.redis.connection import connect, masked
-from jobcast.service.http import Health
-from jobcast.service.lifecycle import Grace, Part, running
+from jobcast.service.http import ProbeServer
+from jobcast.service.lifecycle import Component, Grace, running
 from jobcast.service.settings import reading_of, watched_namespaces
 from jobcast.service.supervisor import Supervisor
 
@@ -75,10 +75,10 @@ class Controller:
         self._supervisor = Supervisor(restarted=lambda task: metrics.task_restarts.labels(task).inc())
         self._queue = Workqueue()
         self._store = Store()
-        self._scopes: list[Scope] = []
+        self._scopes: list[NamespaceWatch] = []
         self._said: set[str] = set()
-        """What was wrong with Redis since it answered last: each is told once, for they may take turns."""
-        self._report = Report(
+        """What was wrong with Redis since it answered last: each is published once, for they may take turns."""
+        self._report = Readiness(
             stopping=self._stopping,
             supervisor=self._supervisor,
             scopes=self._scopes,
@@ -87,16 +87,16 @@ class Controller:
             redis_url=settings.redis_url,
             cluster=access.host,
         )
-        self.health: Health | None = None
+        self.health: ProbeServer | None = None
         self.parts = (
-            Part("probes", self._probes),
-            Part("redis", self._redis),
-            Part("cluster", self._cluster),
-            Part("logs", self._log_reads),
-            Part("claims", self._claims),
-            Part("workers", self._workers),
-            Part("reflectors", self._reflectors),
-            Part("upkeep", self._upkeep),
+            Component("probes", self._probes),
+            Component("redis", self._redis),
+            Component("cluster", self._cluster),
+            Component("logs", self._log_reads),
+            Component("claims", self._claims),
+            Component("workers", self._workers),
+            Component("reflectors", self._reflectors),
+            Component("upkeep", self._upkeep),
         )
 
     def stop(self) -> None:
@@ -121,7 +121,7 @@ class Controller:
     @contextlib.asynccontextmanager
     async def _probes(self) -> AsyncIterator[None]:
         settings, report = self._settings, self._report
-        async with Health(
+        async with ProbeServer(
             settings.http_host,
             settings.http_port,
             alive=report.alive,
@@ -172,7 +172,7 @@ class Controller:
             self._queue,
             self._scopes,
             longest=settings.finalizer_max_seconds,
-            trouble=lambda: ledger.trouble if ledger.is_away else None,
+            trouble=lambda: ledger.trouble if ledger.is_down else None,
         )
         reconciler = self._reconciler = Reconciler(
             self._store,
@@ -185,7 +185,7 @@ class Controller:
             holds=settings.finalizer,
             refused=self._finalizers.cannot_hold,
             answered=lambda answer: metrics.answers_by_answer[answer].inc(),
-            told=note,
+            published=note,
         )
         async with self._supervisor.running({"claims": self._renew_claims}):
             yield
@@ -204,7 +204,7 @@ class Controller:
     async def _reflectors(self) -> AsyncIterator[None]:
         tasks = {}
         for namespace in watched_namespaces(self._settings, self._access.namespace) or (None,):
-            scope = Scope(
+            scope = NamespaceWatch(
                 self._api,
                 namespace,
                 self._settings.label_selector,
@@ -224,7 +224,7 @@ class Controller:
 
     @contextlib.asynccontextmanager
     async def _upkeep(self) -> AsyncIterator[None]:
-        hearing = Hearing(lambda: [one for scope in self._scopes for one in scope.reflectors], self._api.version)
+        hearing = Liveness(lambda: [one for scope in self._scopes for one in scope.reflectors], self._api.version)
         self._report.hearing = hearing
         neighbourhood = Neighbourhood(self._ledger, ourselves(self._settings, self._access, self._ledger.identity))
         selection = Selection(self._api, self._store, self._scopes, self._settings.label_selector)
@@ -236,7 +236,7 @@ class Controller:
             "keep": self._keep_rows,
             "trim": self._trim,
             "hearing": hearing.run,
-            "pulse": Pulse(self._store, self._queue, self._scopes).run,
+            "pulse": Housekeeping(self._store, self._queue, self._scopes).run,
             "neighbourhood": neighbourhood.run,
             "selection": selection.run,
             "rights": rights.run,
@@ -245,7 +245,7 @@ class Controller:
             yield
         await neighbourhood.leave()
 
-    async def _look_for_vanished(self, scope: Scope) -> None:
+    async def _look_for_vanished(self, scope: NamespaceWatch) -> None:
         """After each list: the Jobs that the ledger holds open and that are not in it went while nobody looked."""
         while True:
             await scope.synced()

@@ -22,11 +22,14 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 """From one round trip to Redis to the longest wait for a log, and past it."""
 
 events = Counter(
-    "jobcast_events_total", "Events that this process told, by the status that they tell", ["status"], registry=registry
+    "jobcast_events_total",
+    "Events that this process published, by the status that they publish",
+    ["status"],
+    registry=registry,
 )
 latency = Histogram(
     "jobcast_event_latency_seconds",
-    "Seconds from a change of a Job being seen to Redis having taken what is told of it; waiting for the log is in it",
+    "Seconds from a change of a Job being seen to Redis having taken what is published about it; waiting for the log is in it",
     buckets=SECONDS,
     registry=registry,
 )
@@ -50,7 +53,7 @@ skipped = Counter(
 )
 unnamed = Counter(
     "jobcast_jobs_without_eval_id_total",
-    "Jobs seen that have no evaluation id, and are told under their own name",
+    "Jobs seen that have no evaluation id, and are published under their own name",
     registry=registry,
 )
 warnings = Counter(
@@ -62,7 +65,7 @@ queue_depth = Gauge(
 )
 reconcile = Histogram(
     "jobcast_reconcile_seconds",
-    "Seconds for looking at one Job and telling what is new of it",
+    "Seconds for looking at one Job and one what is new of it",
     buckets=SECONDS,
     registry=registry,
 )
@@ -84,16 +87,16 @@ dead_groups = Gauge(
 )
 answers = Counter(
     "jobcast_ledger_answers_total",
-    "What Redis answered when it was asked to tell something of a Job; only told is a new event",
+    "What Redis answered when it was asked to publish something of a Job; only published is a new event",
     ["answer"],
     registry=registry,
 )
 finalizers_held = Gauge(
     "jobcast_finalizers_held", "Jobs that our finalizer keeps from being removed", registry=registry
 )
-finalizers_released_untold = Counter(
-    "jobcast_finalizers_released_untold_total",
-    "Jobs let go after FINALIZER_MAX_SECONDS, before their end was told",
+finalizers_released_unpublished = Counter(
+    "jobcast_finalizers_released_unpublished_total",
+    "Jobs let go after FINALIZER_MAX_SECONDS, before their end was published",
     registry=registry,
 )
 task_restarts = Counter(

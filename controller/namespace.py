@@ -17,11 +17,11 @@ QUEUE_ROOM = 500
 
 
 QUIET_SECONDS = 0.5
-"""A Job that says nothing that would be told (it is new, or its Pods are being made) is looked at when the next multiple of
+"""A Job that says nothing that would be published (it is new, or its Pods are being made) is looked at when the next multiple of
 this comes round, together with the others; by then most have started, and what its Pods do wakes it at once."""
 
 
-class JobSink:
+class JobStore:
     """Jobs into the store, and their uids onto the queue."""
 
     def __init__(
@@ -40,11 +40,11 @@ class JobSink:
 
     async def page(self, items: list[Job]) -> None:
         if not self._listed:
-            # Asked before the first Job of the list is told: an empty Redis fills while we tell.
+            # Asked before the first Job of the list is published: an empty Redis fills while we publish.
             self._has_memories = await self._reconciler.has_memories()
         self._listed.update(job.uid for job in items)
         if self._has_memories:
-            # What was told before we came is not worked out again, nor are logs read again for it.
+            # What was published before we came is not worked out again, nor are logs read again for it.
             await self._reconciler.recall([job.uid for job in items])
         for job in items:
             self._note(job)
@@ -55,11 +55,11 @@ class JobSink:
                 elif self._store.job(job.uid) is None:
                     self._store.put_ended(job)
                 else:
-                    self._queue.add(job.uid)  # another replica told it: what is kept of it here is let go
+                    self._queue.add(job.uid)  # another replica published it: what is kept of it here is let go
                 continue
             self._store.put_job(job)
             self._queue.add(job.uid)
-        # The API server and the ledger are the buffer: the next page is taken in when most of this one is told.
+        # The API server and the ledger are the buffer: the next page is taken in when most of this one is published.
         await self._queue.room(QUEUE_ROOM)
 
     def end(self, version: str) -> None:
@@ -100,7 +100,7 @@ class JobSink:
             metrics.unnamed.inc()
 
 
-class PodSink:
+class PodStore:
     """Pods into the store, and the uids of their Jobs onto the queue."""
 
     def __init__(self, namespace: str | None, store: Store, queue: Workqueue) -> None:
@@ -115,12 +115,12 @@ class PodSink:
     async def page(self, items: list[Pod]) -> None:
         self._listed.update(pod.uid for pod in items)
         for pod in items:
-            self._tell(self._store.put_pod(pod))
+            self._publish(self._store.put_pod(pod))
 
     def end(self, version: str) -> None:
         for pod in self._store.pods_in(self._namespace):
             if pod.uid not in self._listed:
-                self._tell(self._store.remove_pod(pod))
+                self._publish(self._store.remove_pod(pod))
         self._listed = set()
         self._store.pods_listed(self._namespace, version)
 
@@ -128,14 +128,14 @@ class PodSink:
         pod = change.object
         assert pod is not None, "a bookmark is the reflector's"
         self._store.pods_seen(self._namespace, change.version)
-        self._tell(self._store.remove_pod(pod) if change.type == "DELETED" else self._store.put_pod(pod))
+        self._publish(self._store.remove_pod(pod) if change.type == "DELETED" else self._store.put_pod(pod))
 
-    def _tell(self, job_uid: str | None) -> None:
+    def _publish(self, job_uid: str | None) -> None:
         if job_uid is not None:
             self._queue.add(job_uid)
 
 
-class Scope:
+class NamespaceWatch:
     """The two reflectors of a namespace. Pods are listed first, so that a Job finds its own when its turn comes."""
 
     def __init__(
@@ -150,7 +150,7 @@ class Scope:
         *,
         holds: bool = False,
     ) -> None:
-        pods = PodSink(namespace, store, queue)
+        pods = PodStore(namespace, store, queue)
         self.pods: Reflector[Pod] = Reflector(
             api, PODS, namespace, JOB_NAME_LABEL, pods, restarted=restarted, well=queue.release
         )
@@ -159,7 +159,7 @@ class Scope:
             JOBS,
             namespace,
             selector,
-            JobSink(namespace, store, queue, reconciler, holds=holds),
+            JobStore(namespace, store, queue, reconciler, holds=holds),
             after=self.pods.synced,
             restarted=restarted,
             well=queue.release,

@@ -13,7 +13,7 @@ from jobcast import __version__
 from jobcast.kube import Access, own_namespace
 from jobcast.ledger.ledger import Ledger
 from jobcast.redis.batcher import LedgerError
-from jobcast.service.membership import CONTROLLER, EVERY_SECONDS, SCRIPT, Neighbours, Part, announcing, leaving
+from jobcast.service.membership import CONTROLLER, EVERY_SECONDS, SCRIPT, Member, Membership, joining, leaving
 from jobcast.service.settings import ALL_NAMESPACES, watched_namespaces
 
 log = structlog.get_logger()
@@ -22,10 +22,10 @@ LEAVE_SECONDS = 1.0
 """For saying that we go; unsaid, it is known half a minute later."""
 
 
-def ourselves(settings: ControllerSettings, access: Access, identity: str) -> Part:
+def ourselves(settings: ControllerSettings, access: Access, identity: str) -> Member:
     """`identity` is our name where we run in no Pod."""
     own = own_namespace()
-    return Part(
+    return Member(
         kind=CONTROLLER,
         name=identity if own is None else f"{own}/{socket.gethostname()}",
         version=__version__,
@@ -39,16 +39,16 @@ def ourselves(settings: ControllerSettings, access: Access, identity: str) -> Pa
 class Neighbourhood:
     """`run` is a task; while Redis is away it waits."""
 
-    def __init__(self, ledger: Ledger, part: Part) -> None:
+    def __init__(self, ledger: Ledger, part: Member) -> None:
         self._ledger = ledger
         self._part = part
-        self.neighbours = Neighbours()
+        self.neighbours = Membership()
         self._refusal = ""
 
     async def run(self) -> None:
         while True:
             try:
-                self._hear(await self._say(announcing(self._part)))
+                self._hear(await self._say(joining(self._part)))
             except LedgerError as error:
                 if self._refusal != (refusal := str(error)):
                     self._refusal = refusal

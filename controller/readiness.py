@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from controller.liveness import Hearing
-from controller.namespace import Scope
+from controller.liveness import Liveness
+from controller.namespace import NamespaceWatch
 from controller.rights import Rights
 from controller.selection import Selection
 from controller.store import Store
@@ -14,11 +14,11 @@ from controller.workqueue import Workqueue
 from jobcast import __version__
 from jobcast.ledger.ledger import Ledger
 from jobcast.redis.connection import masked
-from jobcast.service.membership import Neighbours
+from jobcast.service.membership import Membership
 from jobcast.service.supervisor import Supervisor
 
 
-class Report:
+class Readiness:
     """Asked before the parts are there, it says so."""
 
     def __init__(
@@ -26,15 +26,15 @@ class Report:
         *,
         stopping: asyncio.Event,
         supervisor: Supervisor,
-        scopes: Sequence[Scope],
+        scopes: Sequence[NamespaceWatch],
         store: Store,
         queue: Workqueue,
         redis_url: str,
         cluster: str,
     ) -> None:
         self.ledger: Ledger | None = None
-        self.hearing: Hearing | None = None
-        self.neighbours = Neighbours()
+        self.hearing: Liveness | None = None
+        self.neighbours = Membership()
         self.selection: Selection | None = None
         self.rights: Rights | None = None
         self._stopping = stopping
@@ -51,10 +51,10 @@ class Report:
         An event loop that is stuck says nothing at all: that is for the probe's timeout to notice. Once it can be asked it
         turns again, and a restart would help nobody.
         """
-        return self._supervisor.hopeless() or (self.hearing.ailment() if self.hearing else None)
+        return self._supervisor.hopeless() or (self.hearing.unhealthy_reason() if self.hearing else None)
 
     def ready(self) -> str | None:
-        """Why what happens now is not told now; None when it is."""
+        """Why what happens now is not published now; None when it is."""
         if self._stopping.is_set():
             return "stopping"
         if self.ledger is None or self.ledger.trouble is not None:

@@ -5,7 +5,7 @@ One loop, one switch over failures. The reflector is the one that retries a list
 | what happens | what is done |
 | --- | --- |
 | the server ends the watch | watch on from the last version; it says nothing about any Job |
-| 410, as an answer or as an event | list again, and tell the difference; at once, unless that brought a 410 too |
+| 410, as an answer or as an event | list again, and publish the difference; at once, unless that brought a 410 too |
 | nothing for 90 s, cut, reset, refused | watch on from the last version, after a short pause |
 | 429, 5xx | the same after Retry-After, else after a longer pause |
 | 401 | the same; the credentials have been read anew |
@@ -37,7 +37,7 @@ PROVEN_SECONDS = 1.0
 opened proves nothing: there are servers and proxies that open a watch and end it at once, for ever."""
 
 
-class Sink(Protocol[T]):
+class ReflectorStore(Protocol[T]):
     """Where what is mirrored goes."""
 
     def begin(self) -> None:
@@ -60,7 +60,7 @@ class Reflector(Generic[T]):
         resource: Resource[T],
         namespace: str | None,
         selector: str,
-        sink: Sink[T],
+        sink: ReflectorStore[T],
         *,
         after: asyncio.Event | None = None,
         restarted: Callable[[str], None] = lambda reason: None,
@@ -81,7 +81,7 @@ class Reflector(Generic[T]):
         """Since when it has asked and got no answer at all, on the monotonic clock; None while it gets answers."""
         self._api = api
         self._selector = selector
-        self._sink: Sink[T] = sink
+        self._sink: ReflectorStore[T] = sink
         self._after = after
         self._restarted = restarted
         self._on_well = well

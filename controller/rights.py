@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import structlog
 
-from controller.namespace import Scope
+from controller.namespace import NamespaceWatch
 from jobcast.kube import Api, KubeError, needed
 from jobcast.service.membership import CONTROLLER
 
 log = structlog.get_logger()
 
 FIRST_SECONDS = 5.0
-"""The reflectors go first: what they may not is told by them, and at once."""
+"""The reflectors go first: what they may not is published by them, and at once."""
 LOOK_SECONDS = 20.0
 """Between two looks, for up to ten namespaces; with more of them as much longer, so that it stays at a few requests a second."""
 
@@ -21,7 +21,7 @@ LOOK_SECONDS = 20.0
 class Rights:
     """`run` is a task."""
 
-    def __init__(self, api: Api, scopes: Sequence[Scope], *, finalizer: bool) -> None:
+    def __init__(self, api: Api, scopes: Sequence[NamespaceWatch], *, finalizer: bool) -> None:
         self.missing: list[str] = []
         """A line for each namespace, with what to do."""
         self._api = api
@@ -31,7 +31,7 @@ class Rights:
     async def run(self) -> None:
         await asyncio.sleep(FIRST_SECONDS)
         while True:
-            # A server that does not answer is for the reflectors to tell of.
+            # A server that does not answer is for the reflectors to publish of.
             with contextlib.suppress(KubeError):
                 self._note(await self._look())
             await asyncio.sleep(LOOK_SECONDS * max(1.0, len(self._scopes) / 10))

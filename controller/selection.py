@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from controller.namespace import Scope
+from controller.namespace import NamespaceWatch
 from controller.store import Store
 from jobcast.kube import JOBS, Api, KubeError
 
@@ -18,7 +18,7 @@ LOOK_SECONDS = 10.0
 class Selection:
     """`run` is a task; it asks nothing any more while the store has Jobs."""
 
-    def __init__(self, api: Api, store: Store, scopes: Sequence[Scope], selector: str) -> None:
+    def __init__(self, api: Api, store: Store, scopes: Sequence[NamespaceWatch], selector: str) -> None:
         self.warning: str | None = None
         self._api = api
         self._store = store

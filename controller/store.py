@@ -1,6 +1,6 @@
-"""What the API server has told us: the Jobs that have no end yet, and their Pods.
+"""What the API server has published us: the Jobs that have no end yet, and their Pods.
 
-Of a Job whose end is told nothing is kept but its uid, so memory follows the Jobs that are open, not those there ever
+Of a Job whose end is published nothing is kept but its uid, so memory follows the Jobs that are open, not those there ever
 were. Objects in it are never changed, only replaced.
 """
 
@@ -25,7 +25,7 @@ class Store:
         self._pods: dict[str, dict[str, Pod]] = {}
         self._gone: set[str] = set()
         self._ended: dict[str, str] = {}
-        """Namespace by uid, of Jobs that are told to their end and still in the cluster."""
+        """Namespace by uid, of Jobs that are published to their end and still in the cluster."""
         self._orphans: OrderedDict[str, dict[str, Pod]] = OrderedDict()
         """Pods by uid, by the uid of a Job that was not seen, in the order in which they came."""
         self._pods_version: dict[str | None, int] = {}
@@ -59,7 +59,7 @@ class Store:
             self._pods_version[namespace] = int(version or 0)
 
     def drop(self, uid: str) -> None:
-        """The Job's end is told: keep its uid, if the API server still shows it."""
+        """The Job's end is published: keep its uid, if the API server still shows it."""
         job = self._jobs.pop(uid, None)
         self._pods.pop(uid, None)
         if uid in self._gone:
@@ -80,7 +80,7 @@ class Store:
         self._ended[job.uid] = intern(job.namespace)
 
     def remove_job(self, uid: str) -> bool:
-        """The API server has it no more. True when its end is still to be told."""
+        """The API server has it no more. True when its end is still to be published."""
         self._ended.pop(uid, None)
         if uid in self._jobs:
             self._gone.add(uid)
@@ -88,7 +88,7 @@ class Store:
         return False
 
     def put_pod(self, pod: Pod) -> str | None:
-        """The uid of the Job that this Pod tells something new of; None when it does not."""
+        """The uid of the Job that this Pod publishes something new of; None when it does not."""
         owner = pod.owner
         if owner:
             self._peopled.add(intern(pod.namespace))

@@ -53,7 +53,7 @@ class Workers:
                 queue.forget(uid)
                 if outcome.later is not None:
                     queue.add_after(uid, outcome.later)
-                if outcome.told:
+                if outcome.published:
                     metrics.latency.observe(loop.time() - added)
             finally:
                 metrics.reconcile.observe(loop.time() - started)
@@ -68,11 +68,11 @@ class Workers:
 
 
 def note(event: Event) -> None:
-    """Of an event that was told: counts it, and says so."""
+    """Of an event that was published: counts it, and says so."""
     metrics.events_by_status[event.status].inc()
     if event.warnings and event.status.is_terminal:  # once a Job
         metrics.warnings.inc()
         log.warning(
             "the Job is not as it says", job=f"{event.job.namespace}/{event.job.name}", warnings=list(event.warnings)
         )
-    log.info("told", **logged(event))
+    log.info("published", **logged(event))

@@ -42,7 +42,7 @@ EVENTS: list[object] = [
 ]
 LISTS: list[object] = [{"metadata": {"resourceVersion": "7", "continue": "x"}, "items": [one]} for one in (JOB, POD)]
 GOLDEN = sorted((Path(__file__).parents[1] / "tests/golden").glob("*.json"))
-TOLD: list[object] = [json.loads(path.read_bytes()) for path in GOLDEN]
+PUBLISHED: list[object] = [json.loads(path.read_bytes()) for path in GOLDEN]
 NAMES = (
     "REDIS_URL",
     "CELERY_BROKER_URL",
@@ -109,14 +109,14 @@ def log(data: bytes) -> None:
 
 def event(data: bytes) -> None:
     """An entry of the stream, a message of a channel: an event, or malformed; the same again when it is written again."""
-    data = _grafted(data, TOLD)
+    data = _grafted(data, PUBLISHED)
     for decoder in (decode, decode_progress):
         try:
-            told = decoder(data)
+            published = decoder(data)
         except MalformedEvent:
             continue
-        again = decoder(msgspec.json.encode(told))
-        assert repr(again) == repr(told)
+        again = decoder(msgspec.json.encode(published))
+        assert repr(again) == repr(published)
     _is_about(data, "42")
     entries_of([(data, {b"event": data}), (None, None), (data, {data: data}), (data, None)])
 

@@ -1,6 +1,6 @@
 """The event: its statuses, its id, its shape. Pure.
 
-One struct a status, told apart by `status`. On the wire it is flat JSON; consumers must ignore fields they do not know.
+One struct a status, published apart by `status`. On the wire it is flat JSON; consumers must ignore fields they do not know.
 
     Event ── Running | Suspended | Cancelled | Completed | Failed
                                   └─ terminal: nothing of the same Job follows ─┘
@@ -14,14 +14,14 @@ from typing import Literal, TypeAlias
 import msgspec
 
 EVENT_NAMESPACE = uuid.UUID("8b0f6f43-3f0c-5f5e-9a3d-6f1f6d1a7c55")
-"""Fixed for ever: with another one, every event would be told again under a new id."""
+"""Fixed for ever: with another one, every event would be published again under a new id."""
 
 
 _NAMESPACE_BYTES = EVENT_NAMESPACE.bytes
 
 
 class Status(StrEnum):
-    """What is told of a Job. A Job of which nothing is told yet has none of these; the ledger calls it pending."""
+    """What is published about a Job. A Job of which nothing is published yet has none of these; the ledger calls it pending."""
 
     RUNNING = "running"
     """A main container runs or has run. Once per start: a resumed Job runs anew."""
@@ -41,7 +41,7 @@ class Status(StrEnum):
 
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 PENDING = "pending"
-"""The ledger's word for a Job that was seen and of which nothing was told."""
+"""The ledger's word for a Job that was seen and of which nothing was published."""
 
 
 def event_id(uid: str, status: str, key: str) -> str:
@@ -83,7 +83,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One Pod of the Job, as the container that decided it told it. Times are the kubelet's, RFC 3339."""
+    """One Pod of the Job, as the container that decided it published it. Times are the kubelet's, RFC 3339."""
 
     pod: str
     index: int | None = None
@@ -151,7 +151,7 @@ class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):
     cancelled_at: str
     job_name: str
     last_status: str
-    """What was last told of it: pending, running or suspended."""
+    """What was last published about it: pending, running or suspended."""
     attempts: list[Attempt] = []
     """Its Pods as they were seen last."""
 
@@ -189,7 +189,7 @@ class Failed(Ended, frozen=True, kw_only=True, tag="failed"):
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Told on its own channel while a Job is open. Not a status and not in the stream: `status` is the Job's current one.
 
-    Each is told at most once, and never after the Job's end.
+    Each is published at most once, and never after the Job's end.
     """
 
     id: str

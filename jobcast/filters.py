@@ -25,10 +25,10 @@ class Filter:
     def wants(self, event: Event) -> bool:
         return event.status in self.statuses and self.is_about(event)
 
-    def is_about(self, told: Event | Progress) -> bool:
+    def is_about(self, published: Event | Progress) -> bool:
         """Whether it is of a Job that is meant, whatever its status."""
-        return (not self.namespaces or told.job.namespace in self.namespaces) and all(
-            told.metadata.get(label) in values for label, values in self.labels.items()
+        return (not self.namespaces or published.job.namespace in self.namespaces) and all(
+            published.metadata.get(label) in values for label, values in self.labels.items()
         )
 
     def unknown_labels(self, known: Collection[str]) -> list[str]:

@@ -17,9 +17,9 @@ class MalformedEvent(ValueError):
     """Bytes that are not one of our events: not JSON, a field missing, or a status or kind from a later version."""
 
 
-def encode(told: Event | Progress) -> bytes:
-    """What is told, as flat JSON, UTF-8 (contract: golden files in tests/golden)."""
-    return _encoder.encode(told)
+def encode(published: Event | Progress) -> bytes:
+    """What is published, as flat JSON, UTF-8 (contract: golden files in tests/golden)."""
+    return _encoder.encode(published)
 
 
 def decode(data: bytes | str) -> Event:

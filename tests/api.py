@@ -96,15 +96,15 @@ class Api:
         return obj
 
     async def delete(self, path: str, policy: str = "Background") -> Obj:
-        status, told = await self.call("DELETE", path, json={"propagationPolicy": policy})
-        assert status < 300, told
-        return told
+        status, published = await self.call("DELETE", path, json={"propagationPolicy": policy})
+        assert status < 300, published
+        return published
 
     async def evict(self, pod: str) -> None:
         """As a drain does."""
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
-        status, told = await self.call("POST", f"{self.pods}/{pod}/eviction", json=eviction)
-        assert status == 201, told
+        status, published = await self.call("POST", f"{self.pods}/{pod}/eviction", json=eviction)
+        assert status == 201, published
 
     async def watch(self, path: str, **query: str) -> AsyncIterator[Obj]:
         """The events of one watch, until the server ends it."""
@@ -168,8 +168,8 @@ class Api:
 
 def condition(obj: Obj, type_: str) -> Obj | None:
     """The condition, when it is True."""
-    told = obj.get("status", {}).get("conditions") or []
-    return next((c for c in told if c["type"] == type_ and c["status"] == "True"), None)
+    published = obj.get("status", {}).get("conditions") or []
+    return next((c for c in published if c["type"] == type_ and c["status"] == "True"), None)
 
 
 def is_finished(job: Obj) -> bool:
@@ -203,7 +203,7 @@ def make_job(name: str, command: str = "true", *, pod: Obj | None = None, meta: 
 
 
 def evaluation(name: str, script: str = "true", **spec: Any) -> Obj:
-    """A Job that is watched, told under its name, and not tried again unless its spec says so."""
+    """A Job that is watched, published under its name, and not tried again unless its spec says so."""
     return make_job(
         name, script, meta={"labels": {"app": "evaluation", "eval-id": name}}, **{"backoffLimit": 0, **spec}
     )
@@ -220,14 +220,14 @@ def is_over(pod: Obj) -> bool:
 def running_by_hand(name: str) -> Obj:
     """The status of a Pod that nobody runs, as if its one container did."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    told = {"name": name, "ready": True, "restartCount": 0, "image": IMAGE, "imageID": "", "started": True}
+    published = {"name": name, "ready": True, "restartCount": 0, "image": IMAGE, "imageID": "", "started": True}
     ready = {"type": "Ready", "status": "True", "lastTransitionTime": now}
     return {
         "status": {
             "phase": "Running",
             "startTime": now,
             "conditions": [ready],
-            "containerStatuses": [{**told, "state": {"running": {"startedAt": now}}}],
+            "containerStatuses": [{**published, "state": {"running": {"startedAt": now}}}],
         }
     }
 
@@ -241,8 +241,8 @@ class Ghost:
 
     async def create(self) -> None:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name}}
-        status, told = await self._api.call("POST", "/api/v1/nodes", json=node)
-        assert status == 201, told
+        status, published = await self._api.call("POST", "/api/v1/nodes", json=node)
+        assert status == 201, published
 
     async def delete(self) -> None:
         await self._api.raw("DELETE", f"/api/v1/nodes/{self.name}")
@@ -304,8 +304,8 @@ async def client(
     namespace = f"jobcast-test-{uuid.uuid4().hex[:10]}"
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
         api = Api(url, session, namespace, devcluster)
-        status, told = await api.call("POST", "/api/v1/namespaces", json={"metadata": {"name": namespace}})
-        assert status == 201, told
+        status, published = await api.call("POST", "/api/v1/namespaces", json={"metadata": {"name": namespace}})
+        assert status == 201, published
         try:
             yield api
         finally:

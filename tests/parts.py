@@ -148,10 +148,10 @@ class Told:
 
     async def statuses(self) -> dict[str, list[str]]:
         """By Job uid, the statuses in the order of the stream."""
-        told = defaultdict(list)
+        published = defaultdict(list)
         for event in await self.stream():
-            told[event["job"]["uid"]].append(event["status"])
-        return told
+            published[event["job"]["uid"]].append(event["status"])
+        return published
 
     async def end_of(self, eval_id: str, timeout: float = 60) -> dict[str, Any]:
         def ends() -> list[dict[str, Any]]:
@@ -172,5 +172,5 @@ class Told:
                 self.progress.append(event)
                 continue
             if channel != event["status"]:
-                self.mistakes.append(f"{event['status']} was told on the channel {channel}")
+                self.mistakes.append(f"{event['status']} was published on the channel {channel}")
             self.heard.append(event)

@@ -1,4 +1,4 @@
-"""What is told, held against the JSON Schemas in docs/reference/schemas. Each answer is where it is not as they say."""
+"""What is published, held against the JSON Schemas in docs/reference/schemas. Each answer is where it is not as they say."""
 
 import json
 import re
@@ -19,10 +19,10 @@ def schema(name: str) -> Schema:
     return found
 
 
-def complaints(told: dict[str, Any]) -> list[str]:
+def complaints(published: dict[str, Any]) -> list[str]:
     """Of an event, or of progress."""
-    name = "progress" if "kind" in told else told["status"]
-    return list(_complaints(name, told, schema(name)))
+    name = "progress" if "kind" in published else published["status"]
+    return list(_complaints(name, published, schema(name)))
 
 
 def complaints_of_hash(name: str, fields: dict[str, str]) -> list[str]:
@@ -38,8 +38,8 @@ def complaints_of_hash(name: str, fields: dict[str, str]) -> list[str]:
     return found
 
 
-def _complaints(name: str, told: Any, of: Schema) -> Iterator[str]:
-    for error in _validator(json.dumps(of)).iter_errors(told):
+def _complaints(name: str, published: Any, of: Schema) -> Iterator[str]:
+    for error in _validator(json.dumps(of)).iter_errors(published):
         yield f"{name}: {error.json_path}: {error.message}"
 
 

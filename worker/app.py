@@ -11,16 +11,16 @@ from kombu import Queue
 from jobcast.handlers import Registry
 from jobcast.keys import Keys
 from jobcast.redis.connection import CONNECT_SECONDS, ERRORS, connect_plain, explain
-from jobcast.service.availability import Presence
+from jobcast.service.availability import Availability
 from worker import log, metrics, steps
 from worker.broker import ANSWER_SECONDS, Broker
-from worker.canary import Echo
+from worker.canary import Canary
 from worker.entries import Entries
 from worker.outcome import Handed, Outcome, handed
 from worker.queues import shared_queue
 from worker.settings import WorkerSettings
 from worker.tasks import HandlerTask
-from worker.transport import Conveyor
+from worker.transport import InProcessTransport
 
 logger = logging.getLogger(__name__)
 VISIBILITY_SECONDS = 43_200
@@ -40,11 +40,11 @@ class WorkerApp(Celery):
     """The Probe while the worker runs."""
     bridge: Any = None
     """The Bridge while the worker runs. Hears of tasks that ended in this worker."""
-    conveyor: Conveyor
-    echo: Echo
-    redis: Presence
+    conveyor: InProcessTransport
+    echo: Canary
+    redis: Availability
     """As the bridge finds it."""
-    broker: Presence
+    broker: Availability
     """As Celery's consumer finds it; the same server, unless CELERY_BROKER_URL names another."""
 
     def entries(self) -> Entries:
@@ -93,10 +93,10 @@ def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
     app.jobcast = settings
     app.keys = Keys(settings.key_prefix)
     app._entries_lock = threading.Lock()
-    app.conveyor = Conveyor()
-    app.echo = Echo(app)
-    app.redis = Presence("redis", metrics.redis_up)
-    app.broker = Presence("broker", metrics.broker_up)
+    app.conveyor = InProcessTransport()
+    app.echo = Canary(app)
+    app.redis = Availability("redis", metrics.redis_up)
+    app.broker = Availability("broker", metrics.broker_up)
     app.conf.update(configuration(settings))
     app.tasks_of_handlers = [_task(app, handler) for handler in registry]
     for task in app.tasks_of_handlers:

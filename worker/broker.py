@@ -10,7 +10,7 @@ from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
-from jobcast.redis.connection import CONNECT_SECONDS, check_options, check_url, connect_plain, taken_apart
+from jobcast.redis.connection import CONNECT_SECONDS, check_options, check_url, connect_plain, parse_url
 from jobcast.redis.discovery import Node, PlainFindingConnection, PlainFindingSSLConnection
 
 BROKERS = ("redis", "rediss", "amqp", "amqps", "pyamqp", "sqs", "memory")
@@ -122,7 +122,7 @@ def of_redis(url: str) -> Broker:
 
 
 def leads_to_a_cluster(url: str) -> bool:
-    return taken_apart(url).kind == "cluster"
+    return parse_url(url).kind == "cluster"
 
 
 def _check_transport(url: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery.concurrency import solo
 from celery.worker import state
 
-from jobcast.service.availability import AWAY
+from jobcast.service.availability import UNREACHABLE
 from worker.queues import own_queue
 from worker.transport import Message
 
@@ -26,8 +26,8 @@ DEAF_SECONDS = 180.0
 """Without an answer, or without a turn of Celery's loop: longer than a broker may be slow, and a stopped process be stopped."""
 
 
-class Echo:
-    """Its turns are of the consumer's thread; `ailment` may be asked by any."""
+class Canary:
+    """Its turns are of the consumer's thread; `unhealthy_reason` may be asked by any."""
 
     def __init__(self, app: "WorkerApp") -> None:
         self._app = app
@@ -56,7 +56,7 @@ class Echo:
         self._called = None
         return True
 
-    def ailment(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """What is wrong with the consumer, or None. That its broker is away is not its fault."""
         consumer, called, now = self._consumer, self._called, time.monotonic()
         if consumer is None:
@@ -75,7 +75,7 @@ class Echo:
         try:
             with self._app.producer_pool.acquire(block=True) as producer:
                 producer.publish({}, routing_key=queue, headers={"task": TASK}, serializer="json", retry=False)
-        except AWAY as error:
+        except UNREACHABLE as error:
             log.debug("no echo, the broker is away", extra={"error": str(error)})
         else:
             self._called = self._turned

@@ -42,7 +42,7 @@ class Consumer(consumer.Consumer):
         self.connection_errors = (*self.connection_errors, *self.channel_errors, OperationalError)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        self.app.broker.is_away(exc)
+        self.app.broker.mark_down(exc)
         threading.Event().wait(PAUSE_SECONDS)
         with warnings.catch_warnings():
             # About a setting whose default we have chosen, at every loss of the broker.
@@ -81,7 +81,7 @@ class Consumer(consumer.Consumer):
         return super().call_soon_ack(unless_closed, *args, **kwargs)  # type: ignore[misc] # the stubs lack it
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        self.app.broker.is_away(exc)
+        self.app.broker.mark_down(exc)
 
     def ensure_connected(self, conn: Connection) -> Any:
         """Returns the connection once the broker takes writes: one that only answers would refuse the next step."""
@@ -89,7 +89,7 @@ class Consumer(consumer.Consumer):
         def try_again(error: Exception, intervals: Any, retries: int) -> Any:
             # Not this connection again: the address may lead to another server by now.
             ignore_errors(self, conn.close)  # type: ignore[arg-type] # the stubs want a Connection
-            self.app.broker.is_away(error)
+            self.app.broker.mark_down(error)
             return next(intervals)
 
         retry_over_time(

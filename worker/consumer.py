@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from jobcast.event import Status
 from jobcast.keys import GROUP
 from jobcast.redis.connection import connect_plain, explain
-from jobcast.service.availability import AWAY
+from jobcast.service.availability import UNREACHABLE
 from jobcast.service.threads import Supervised
 from worker import metrics
 from worker.announce import Announcer
@@ -23,11 +23,11 @@ from worker.dispatcher import Dispatcher
 from worker.entries import Entries
 from worker.group import Group, Places, is_gone
 from worker.handler_target import Target
-from worker.in_flight import Flights
+from worker.in_flight import InFlightEntries
 from worker.outcome import Handed, entries_here
 from worker.queues import own_queue
 from worker.scripts import run
-from worker.wakeup import Arrivals
+from worker.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from worker.app import WorkerApp
@@ -54,7 +54,7 @@ BEATS = 6
 """Heartbeats within TAKEOVER_SECONDS: five may be lost to a slow Redis before others take over."""
 
 
-class Bridge:
+class StreamConsumer:
     """Start and stop it with the worker. `targets` are asked in their order. Several may run beside each other, each with
     a group of its own; at most one of them has targets that end with their tasks."""
 
@@ -65,7 +65,7 @@ class Bridge:
         self._group = Group(self._client, app.keys, consumer, group)
         entries = Entries(self._client, app.keys, max_age=settings.stream_max_seconds, group=group)
         self._announcer = Announcer(self._client, app.keys, group, targets)
-        self._flights: Flights[Target] = Flights(settings.worker_prefetch)
+        self._flights: InFlightEntries[Target] = InFlightEntries(settings.worker_prefetch)
         self._dispatcher = Dispatcher(app, entries, self._announcer, self._flights, targets)
         has_tasks = any(target.ends_with_its_task for target in targets)
         self._own_queue = own_queue(settings.key_prefix, consumer) if has_tasks else None
@@ -73,7 +73,7 @@ class Bridge:
         self._heard: queue.SimpleQueue[tuple[Handed, bool] | tuple[frozenset[Handed], float]] = queue.SimpleQueue()
         wanted = {status for target in targets for status in target.statuses}
         self._unwanted = [status.value for status in Status if status not in wanted]
-        self._arrivals = Arrivals(self._client, (app.keys.events, app.keys.replays), BLOCK_SECONDS)
+        self._arrivals = Wakeup(self._client, (app.keys.events, app.keys.replays), BLOCK_SECONDS)
         self._behind: Places | None = None
         """Nothing is unread up to here; None while there may be."""
         self._unseen: list[str] = []
@@ -109,7 +109,7 @@ class Bridge:
             run(self._client, *self._dispatcher.finishing())
             self._group.release({entry for _, entry in running})
             self._empty_own_queue()
-        except AWAY as error:
+        except UNREACHABLE as error:
             log.warning("could not hand back what is left, others will take it over", extra={"error": explain(error)})
         self._arrivals.close()
         self._client.close()
@@ -130,10 +130,10 @@ class Bridge:
         self._heard.put((running, time.monotonic()))
         self._arrivals.wake()
 
-    def ailment(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """What is wrong with the thread, or None. Redis being away is not."""
         age = time.monotonic() - self.last_round
-        return f"no round for {age:.0f} s" if age > OVERDUE_SECONDS else self._thread.ailment()
+        return f"no round for {age:.0f} s" if age > OVERDUE_SECONDS else self._thread.unhealthy_reason()
 
     def status(self) -> dict[str, float]:
         """For people."""
@@ -153,13 +153,13 @@ class Bridge:
                     self._round()
                     self._thread.is_well()
                     pause = PAUSE_SECONDS[0]
-            except AWAY as error:
+            except UNREACHABLE as error:
                 self._arrivals.forget()
                 if is_gone(error):
                     log.warning("the stream is gone, redis was flushed or came back empty; beginning anew")
                     self._forget()
                 else:
-                    self._app.redis.is_away(error)
+                    self._app.redis.mark_down(error)
             self.last_round = time.monotonic()
             self._stop.wait(pause)
             pause = min(pause * 2, longest)
@@ -185,7 +185,7 @@ class Bridge:
         self._announcer.announce()
         self._read()
         self._hand_out()
-        self._app.redis.is_back()
+        self._app.redis.mark_up()
         self._wait()
         self._hand_out()
 

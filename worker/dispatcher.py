@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from jobcast import wire
 from jobcast.keys import GROUP
-from jobcast.service.availability import AWAY
+from jobcast.service.availability import UNREACHABLE
 from worker import metrics
 from worker.announce import Announcer
 from worker.entries import Entries, Opened
 from worker.group import REPLAY, Entry
 from worker.handler_target import Target, producing
-from worker.in_flight import Flight, Flights
+from worker.in_flight import InFlight, InFlightEntries
 from worker.outcome import Handed
 from worker.route_target import Refused, Unreachable
 from worker.scripts import Call
@@ -31,7 +31,12 @@ class Dispatcher:
     """Of one group and one thread. Raises what Redis and the broker raise; what it was about comes again then."""
 
     def __init__(
-        self, app: "WorkerApp", entries: Entries, announcer: Announcer, flights: Flights[Target], targets: list[Target]
+        self,
+        app: "WorkerApp",
+        entries: Entries,
+        announcer: Announcer,
+        flights: InFlightEntries[Target],
+        targets: list[Target],
     ) -> None:
         self._app = app
         self._entries = entries
@@ -97,7 +102,7 @@ class Dispatcher:
                 continue
             wanting = tuple(target for target in self._targets if only in ("", target.name) and target.wants(event))
             if wanting:
-                self._flights.add(Flight(entry, event.id, lane, text, wanting, entry in again))
+                self._flights.add(InFlight(entry, event.id, lane, text, wanting, entry in again))
             else:
                 self._end(entry, "", lane)
 
@@ -140,7 +145,7 @@ class Dispatcher:
                 except Unreachable:
                     flight.is_again = True  # it stays the next, and some of its targets may have it
                     return  # its outlet knows when to try again
-                except AWAY:
+                except UNREACHABLE:
                     flight.is_again = True
                     raise
                 except Exception as error:  # nobody can send it: it must not hold up those behind it
@@ -151,7 +156,7 @@ class Dispatcher:
                 self._flights.departed(flight, time.monotonic())
                 yield
 
-    def _left_of(self, flights: list[Flight[Target]]) -> dict[str, Opened]:
+    def _left_of(self, flights: list[InFlight[Target]]) -> dict[str, Opened]:
         """Which targets of each have not ended. Strangers end here."""
         opened = self._entries.open_all(
             [(flight.entry, [target.name for target in flight.targets]) for flight in flights]
@@ -162,7 +167,7 @@ class Dispatcher:
                 self._set_aside(flight.entry, flight.eval_id, flight.body, reason, stranger)
         return {flight.entry: its for flight, its in zip(flights, opened, strict=True)}
 
-    def _hand(self, flight: Flight[Target], left: list[str] | None, producer: Any) -> None:
+    def _hand(self, flight: InFlight[Target], left: list[str] | None, producer: Any) -> None:
         """Hand it to those who have not ended and do not have it; whose end is to be waited for is `left` of it."""
         if left is not None:
             flight.left.intersection_update(left)

@@ -9,7 +9,7 @@ from worker.transport import Message, headers_of
 
 if TYPE_CHECKING:
     from worker.app import WorkerApp
-    from worker.in_flight import Flight
+    from worker.in_flight import InFlight
     from worker.tasks import HandlerTask
 
 
@@ -27,7 +27,7 @@ class Target(Protocol):
 
     def wants(self, event: Event) -> bool: ...
 
-    def hand(self, flight: "Flight[Target]", producer: Any) -> str:
+    def hand(self, flight: "InFlight[Target]", producer: Any) -> str:
         """Returns the task's id, the same for the same event and target."""
         ...
 
@@ -50,7 +50,7 @@ class HandlerTarget:
     def wants(self, event: Event) -> bool:
         return self._task.handler.wants(event)
 
-    def hand(self, flight: "Flight[Target]", producer: Any) -> str:
+    def hand(self, flight: "InFlight[Target]", producer: Any) -> str:
         task_id = f"{flight.event_id}:{self.name}"
         args = (flight.entry, flight.body)
         argsrepr = f"({flight.entry!r}, …)"  # the event may be long, and nobody's business in a log

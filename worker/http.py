@@ -15,12 +15,12 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from jobcast import __version__
-from jobcast.service.membership import Neighbours
+from jobcast.service.membership import Membership
 from jobcast.service.threads import Supervised
 from worker import metrics
 from worker.pool_metrics import exposition
 
-Ailment: TypeAlias = Callable[[], str | None]
+Check: TypeAlias = Callable[[], str | None]
 """What is wrong, or None."""
 Ask: TypeAlias = Callable[[], object]
 """How it fares: anything that JSON can say."""
@@ -34,10 +34,10 @@ class Probe:
     """The server. Listens from its making on, answers from `start` on."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._ailments: dict[str, Ailment] = {}
-        self._needs: dict[str, Ailment] = {}
+        self._checks: dict[str, Check] = {}
+        self._needs: dict[str, Check] = {}
         self._asks: dict[str, Ask] = {}
-        self.neighbours = Neighbours()
+        self.neighbours = Membership()
         """Set anew by whoever hears of the others."""
         try:
             self._server = _Server((host, port), _handler(self))
@@ -49,21 +49,21 @@ class Probe:
             "http", lambda: self._server.serve_forever(0.1), self._stop, restarted=metrics.task_restarted
         )
 
-    def watch(self, name: str, ailment: Ailment) -> None:
+    def watch(self, name: str, unhealthy_reason: Check) -> None:
         """Have `/livez` ask it too."""
-        self._ailments[name] = ailment
+        self._checks[name] = unhealthy_reason
 
-    def need(self, name: str, ailment: Ailment) -> None:
+    def need(self, name: str, unhealthy_reason: Check) -> None:
         """Have `/readyz` ask it too."""
-        self._needs[name] = ailment
+        self._needs[name] = unhealthy_reason
 
     def alive(self) -> list[str]:
         """What a restart may mend."""
-        return _wrong(self._ailments)
+        return _wrong(self._checks)
 
     def ready(self) -> list[str]:
         """Why it cannot do its work, or not all of it."""
-        return _wrong(self._ailments) + _wrong(self._needs)
+        return _wrong(self._checks) + _wrong(self._needs)
 
     def status(self) -> dict[str, Any]:
         """For people."""
@@ -100,7 +100,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 16
 
 
-def _wrong(asked: dict[str, Ailment]) -> list[str]:
+def _wrong(asked: dict[str, Check]) -> list[str]:
     return [f"{name}: {text}" for name, ask in list(asked.items()) if (text := ask()) is not None]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jobcast.keys import Keys
 from jobcast.redis.connection import connect_plain, explain
-from jobcast.service.availability import AWAY
+from jobcast.service.availability import UNREACHABLE
 from jobcast.service.threads import Supervised
 from worker import metrics
 from worker.settings import WorkerSettings
@@ -69,7 +69,7 @@ class Name:
         While Redis is away nobody can be asked, and nothing can be done in the name either: returns at once, and sees to it
         later.
         """
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*UNREACHABLE):
             self._take(glance)
         self._thread.start()
 
@@ -103,13 +103,13 @@ class Name:
         self._thread.join(KEEP_SECONDS)
         try:
             self._client.eval(_LEAVE, 1, self._key, self._says)
-        except AWAY as error:
+        except UNREACHABLE as error:
             log.debug("the name could not be given back", extra={"error": explain(error)})
         self._client.close()
 
     def _run(self) -> None:
         while not self._is_ours and not self._stop.wait(GLANCE_SECONDS):
-            with contextlib.suppress(*AWAY):
+            with contextlib.suppress(*UNREACHABLE):
                 self._take(lambda: None)
         while not self._stop.wait(KEEP_SECONDS):
             if not self._keep():
@@ -122,7 +122,7 @@ class Name:
         try:
             if self._client.eval(_KEEP, 1, self._key, *said):
                 return True
-        except AWAY as error:
+        except UNREACHABLE as error:
             log.debug("the name could not be kept", extra={"error": explain(error)})
             return True
         # We were silent for longer than its lifetime, and a worker that was waiting for the name began.

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
-class Flight(Generic[T]):
+class InFlight(Generic[T]):
     """One entry on its way."""
 
     entry: str
@@ -28,13 +28,13 @@ class Flight(Generic[T]):
     """When it was handed out last, by the monotonic clock."""
 
 
-class Flights(Generic[T]):
+class InFlightEntries(Generic[T]):
     """About `limit` of them: who ends one may be given the next of its evaluation beyond it."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._flights: dict[str, Flight[T]] = {}
-        self._ready: dict[str, Flight[T]] = {}
+        self._flights: dict[str, InFlight[T]] = {}
+        self._ready: dict[str, InFlight[T]] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -52,14 +52,14 @@ class Flights(Generic[T]):
         return self.room < self._limit / 4
 
     @property
-    def aloft(self) -> list[Flight[T]]:
+    def aloft(self) -> list[InFlight[T]]:
         """The ones handed out, in the order of their coming."""
         return [flight for flight in self._flights.values() if flight.left]
 
-    def get(self, entry: str) -> Flight[T] | None:
+    def get(self, entry: str) -> InFlight[T] | None:
         return self._flights.get(entry)
 
-    def add(self, flight: Flight[T]) -> None:
+    def add(self, flight: InFlight[T]) -> None:
         self._flights[flight.entry] = flight
         self._ready[flight.entry] = flight
 
@@ -72,16 +72,16 @@ class Flights(Generic[T]):
         flight = self._flights.get(entry)
         return flight is not None and not flight.left and entry not in self._ready
 
-    def ready(self) -> list[Flight[T]]:
+    def ready(self) -> list[InFlight[T]]:
         """To be handed out, in this order; they stay until `departed` or `ended` is said of them."""
         return list(self._ready.values())
 
-    def departed(self, flight: Flight[T], now: float) -> None:
+    def departed(self, flight: InFlight[T], now: float) -> None:
         """It was handed to all who are `left`."""
         self._ready.pop(flight.entry, None)
         flight.departed_at = now
 
-    def again(self, flight: Flight[T], target: str | None = None) -> None:
+    def again(self, flight: InFlight[T], target: str | None = None) -> None:
         """Hand it out once more: the task of this target is lost, or those of all. Who is `left` has it still."""
         flight.is_again = True
         flight.left = flight.left - {target} if target else set()

@@ -10,7 +10,7 @@ from celery import signals
 
 from jobcast.redis.connection import explain, secrets_of
 from jobcast.service import logging as lines
-from jobcast.service.availability import AWAY
+from jobcast.service.availability import UNREACHABLE
 from worker.settings import WorkerSettings
 
 CELERY_DEFAULT = logging.WARNING
@@ -63,7 +63,7 @@ def install(settings: WorkerSettings) -> None:
 def calm(record: logging.LogRecord) -> bool:
     """What Celery and Kombu say of a broker that is away is a warning and one line: it is tried again, and no mistake of code."""
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, AWAY) and record.name.startswith(("celery.", "kombu.")):
+    if isinstance(error, UNREACHABLE) and record.name.startswith(("celery.", "kombu.")):
         record.levelno, record.levelname = min((record.levelno, record.levelname), (logging.WARNING, "WARNING"))
         record.exc_info = None
         record.__dict__["error"] = explain(error)

@@ -12,8 +12,8 @@ from jobcast import __version__
 from jobcast.keys import Keys
 from jobcast.kube import Access, NoCluster
 from jobcast.redis.connection import connect_plain, explain
-from jobcast.service.availability import AWAY
-from jobcast.service.membership import EVERY_SECONDS, SCRIPT, WORKER, Neighbours, Part, announcing, leaving
+from jobcast.service.availability import UNREACHABLE
+from jobcast.service.membership import EVERY_SECONDS, SCRIPT, WORKER, Member, Membership, joining, leaving
 from jobcast.service.settings import ALL_NAMESPACES, watched_namespaces
 from jobcast.service.threads import Supervised
 from worker import metrics
@@ -33,9 +33,9 @@ class Neighbourhood:
         self._name = name
         self._client = connect_plain(settings.redis_url, prefix=settings.key_prefix)
         self._key = Keys(settings.key_prefix).parts
-        self.neighbours = Neighbours()
+        self.neighbours = Membership()
         self._refusal = ""
-        self._part: Part | None = None
+        self._part: Member | None = None
         self._stop = threading.Event()
         self._thread = Supervised("neighbourhood", self._run, self._stop, restarted=metrics.task_restarted)
 
@@ -53,7 +53,7 @@ class Neighbourhood:
     def _run(self) -> None:
         self._part = asyncio.run(ourselves(self._settings, self._name))
         while not self._stop.is_set():
-            self._hear(self._say(announcing(self._part)))
+            self._hear(self._say(joining(self._part)))
             self._thread.is_well()
             self._stop.wait(EVERY_SECONDS)
 
@@ -65,7 +65,7 @@ class Neighbourhood:
             if self._refusal != (refusal := explain(error)):
                 self._refusal = refusal
                 log.warning("cannot say that we are here", extra={"error": refusal})
-        except AWAY as error:
+        except UNREACHABLE as error:
             log.debug("cannot say that we are here", extra={"error": explain(error)})
         return None
 
@@ -79,7 +79,7 @@ class Neighbourhood:
             log.info("parts fit together again", extra={"what": misfit})
 
 
-async def ourselves(settings: WorkerSettings, name: str) -> Part:
+async def ourselves(settings: WorkerSettings, name: str) -> Member:
     """What we look at is known of a worker that sweeps alone, and only where it finds the cluster."""
     namespaces: tuple[str, ...] = ()
     cluster = ""
@@ -91,7 +91,7 @@ async def ourselves(settings: WorkerSettings, name: str) -> Part:
         else:
             namespaces = watched_namespaces(settings, access.namespace) or (ALL_NAMESPACES,)
             cluster = access.cluster
-    return Part(
+    return Member(
         kind=WORKER,
         name=name,
         version=__version__,

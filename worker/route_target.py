@@ -17,7 +17,7 @@ from kombu.exceptions import KombuError
 from jobcast.backoff import pause
 from jobcast.event import Event
 from jobcast.redis.connection import CONNECT_SECONDS
-from jobcast.service.availability import Presence
+from jobcast.service.availability import Availability
 from worker import metrics
 from worker.broker import ANSWER_SECONDS, Broker, sending_options
 from worker.handler_target import Target
@@ -25,7 +25,7 @@ from worker.routes import Route
 
 if TYPE_CHECKING:
     from worker.app import WorkerApp
-    from worker.in_flight import Flight
+    from worker.in_flight import InFlight
 
 PAUSE_SECONDS = (0.05, 2.0)
 """First and longest pause while the broker is away: the longest is what an event may wait for us after it is back."""
@@ -45,13 +45,13 @@ class Refused(Exception):
     """The broker will not take this message, however often it is asked."""
 
 
-class Outlet:
+class RouteBroker:
     """One connection to one broker, for one thread."""
 
     def __init__(self, name: str, broker: Broker) -> None:
         up = metrics.route_broker_up.labels(name)
         up.set(1)  # none is down that was not tried
-        self._presence = Presence(f"broker {name}", up)
+        self._presence = Availability(f"broker {name}", up)
         self._connection = Connection(
             broker.url,
             ssl=broker.use_ssl,
@@ -91,7 +91,7 @@ class Outlet:
                 raise Refused(_explained(error, queue)) from error
             raise self._away(error) from error
         self._failures = 0
-        self._presence.is_back()
+        self._presence.mark_up()
 
     def _is_for_good(self, error: Exception) -> bool:
         if isinstance(error, redis.RedisError):
@@ -103,7 +103,7 @@ class Outlet:
         if isinstance(error, MessageNacked):  # it has no words of its own
             error = Unreachable("it did not take a message (nack); a queue may be full")
         self._disconnect()
-        self._presence.is_away(error)
+        self._presence.mark_down(error)
         self._failures += 1
         self._not_before = time.monotonic() + pause(self._failures, PAUSE_SECONDS)
         return Unreachable(self._presence.trouble)
@@ -124,7 +124,7 @@ class RouteTarget:
 
     ends_with_its_task = False
 
-    def __init__(self, app: "WorkerApp", route: Route, outlet: Outlet) -> None:
+    def __init__(self, app: "WorkerApp", route: Route, outlet: RouteBroker) -> None:
         self.name = route.name
         self.statuses = route.filter.statuses
         self._route = route
@@ -135,7 +135,7 @@ class RouteTarget:
     def wants(self, event: Event) -> bool:
         return self._route.filter.wants(event)
 
-    def hand(self, flight: "Flight[Any]", producer: Any) -> str:
+    def hand(self, flight: "InFlight[Any]", producer: Any) -> str:
         """Raises Unreachable and Refused."""
         task_id = f"{flight.event_id}:{self._route.task}"
         event = msgspec.json.decode(flight.body)
@@ -159,11 +159,13 @@ class RouteTarget:
 def route_targets(app: "WorkerApp") -> dict[str, list[Target]]:
     """The targets of all routes by the consumer group that is to send them, each group with an outlet of its own."""
     groups: dict[str, list[Target]] = {}
-    outlets: dict[str, Outlet] = {}
+    outlets: dict[str, RouteBroker] = {}
     for route in app.jobcast.every_route:
         if route.group not in outlets:
             there = route.elsewhere
-            outlets[route.group] = Outlet(there.name, there.broker) if there else Outlet("own", app.jobcast.broker)
+            outlets[route.group] = (
+                RouteBroker(there.name, there.broker) if there else RouteBroker("own", app.jobcast.broker)
+            )
         groups.setdefault(route.group, []).append(RouteTarget(app, route, outlets[route.group]))
     return groups
 

@@ -20,7 +20,7 @@ from jobcast.keys import GROUP
 from jobcast.redis.connection import masked
 from jobcast.service.settings import EXIT_WRONG_SETTINGS
 from worker import metrics, sweep
-from worker.consumer import Bridge
+from worker.consumer import StreamConsumer
 from worker.handler_target import HandlerTarget
 from worker.handlers import HandlerError, check_pool, refuse
 from worker.http import PortTaken, Probe
@@ -67,7 +67,7 @@ class HttpStep(bootsteps.StartStopStep):
             end_at_once(EXIT_WRONG_SETTINGS)  # a SystemExit would be taken for a wish to stop in good order
         parent.app.probe = self._probe
         self._show(parent.app, self._probe)
-        self._probe.watch("consumer", parent.app.echo.ailment)
+        self._probe.watch("consumer", parent.app.echo.unhealthy_reason)
         for system in (parent.app.redis, parent.app.broker):
             self._probe.need(system.system, partial(getattr, system, "trouble"))
         # Held here: Celery's signals keep no receiver alive.
@@ -134,7 +134,7 @@ class BridgeStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._bridges: list[Bridge] = []
+        self._bridges: list[StreamConsumer] = []
 
     def start(self, parent: Any) -> None:
         app: WorkerApp = parent.app
@@ -145,12 +145,12 @@ class BridgeStep(bootsteps.StartStopStep):
         if not any(targets.values()):
             log.warning("no handlers and no routes: every event is acknowledged unread; set HANDLERS or ROUTES")
         for group, its_targets in targets.items():
-            bridge = Bridge(app, parent.hostname, its_targets, group)
+            bridge = StreamConsumer(app, parent.hostname, its_targets, group)
             self._bridges.append(bridge)
             if group == GROUP:
                 app.bridge = bridge
             name = "bridge" if group == GROUP else f"bridge {group}"
-            app.probe.watch(name, bridge.ailment)
+            app.probe.watch(name, bridge.unhealthy_reason)
             app.probe.show(name, bridge.status)
             bridge.start()
 
@@ -172,7 +172,7 @@ class SweepStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         self._sweep = sweep.of(parent.app.jobcast, parent.hostname)
         if self._sweep is not None:
-            parent.app.probe.watch("sweep", self._sweep.ailment)
+            parent.app.probe.watch("sweep", self._sweep.unhealthy_reason)
             parent.app.probe.need("sweep", self._sweep.refusal)
             parent.app.probe.show("sweep", self._sweep.status)
             self._sweep.start()
@@ -205,7 +205,7 @@ class BrokerStep(bootsteps.StartStopStep):
             consumer.app.bridge.lost_all_but(_running())
         consumer.app.conveyor.attach(consumer)
         consumer.app.echo.attach(consumer)
-        consumer.app.broker.is_back()
+        consumer.app.broker.mark_up()
 
     def stop(self, consumer: Any) -> None:
         consumer.app.conveyor.detach()

@@ -1,6 +1,6 @@
-"""The slow poll: a thread that now and then compares what the cluster shows with what was told, and tells the rest.
+"""The slow poll: a thread that now and then compares what the cluster shows with what was published, and publishes the rest.
 
-With the controller running it finds nothing, and its count says so; with the controller off it alone tells everything.
+With the controller running it finds nothing, and its count says so; with the controller off it alone publishes everything.
 It shares no thread, loop or connection with the stream's consumer.
 """
 
@@ -99,10 +99,14 @@ class Sweep:
         self.ask_to_stop()
         self._thread.join(5)
 
-    def ailment(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """What is wrong with the thread, or None. Redis or the cluster being away is not."""
         age = time.monotonic() - self._last_attempt
-        return f"no attempt for {age:.0f} s" if age > OVERDUE * self._every + self._longest else self._thread.ailment()
+        return (
+            f"no attempt for {age:.0f} s"
+            if age > OVERDUE * self._every + self._longest
+            else self._thread.unhealthy_reason()
+        )
 
     def refusal(self) -> str | None:
         """Why the cluster lets us look at nothing, or None: a permission is missing, or there is no way to it. An answer that
@@ -110,7 +114,7 @@ class Sweep:
         return self._refused
 
     def status(self) -> dict[str, object]:
-        """For people. Rounds of other workers are theirs to tell of."""
+        """For people. Rounds of other workers are theirs to publish of."""
         now = time.monotonic()
         last = self._last_round
         return {
@@ -186,7 +190,7 @@ class Sweep:
         metrics.sweep_seconds.observe(seconds)
         self._last_round = (time.monotonic(), round(seconds, 3), found)
         if found:
-            log.info("the sweep told what had been missed", extra={"count": found, "seconds": round(seconds, 3)})
+            log.info("the sweep published what had been missed", extra={"count": found, "seconds": round(seconds, 3)})
 
     @contextlib.contextmanager
     def _cancellable(self) -> Iterator[None]:
@@ -203,10 +207,10 @@ class Sweep:
 
 
 def note(event: Event) -> None:
-    """Of an event that the sweep told: counts it and says so, as the controller does of its own."""
+    """Of an event that the sweep published: counts it and says so, as the controller does of its own."""
     metrics.sweep_found.inc()
     metrics.events_by_status[event.status].inc()
-    log.info("told", extra=logged(event))
+    log.info("published", extra=logged(event))
 
 
 def of(settings: WorkerSettings, identity: str) -> Sweep | None:
@@ -224,7 +228,7 @@ def of(settings: WorkerSettings, identity: str) -> Sweep | None:
 
     async def one_round() -> int:
         try:
-            return await sweep_once(settings, trimming, told=note)
+            return await sweep_once(settings, trimming, published=note)
         finally:
             metrics.dead_groups.set(len(trimming.dead))
 

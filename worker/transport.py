@@ -22,7 +22,7 @@ AT_ONCE = 8
 pool that works in the loop itself."""
 
 
-class Conveyor:
+class InProcessTransport:
     """Between two threads: `put` is the bridge's, the others are of Celery's consumer."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from worker.group import Places
 from worker.scripts import Call
 
 
-class Arrivals:
+class Wakeup:
     """Of one thread, which asks and waits; `wake` is for all others. Raises redis errors as they come; `forget` after each.
 
     It asks with XREAD, which waits and gives nothing to anybody, and in the same breath with a script, which gives and cannot

@@ -18,7 +18,7 @@ from jobcast.cli.redis import Redis
 from jobcast.cli.usage import EvalId, Json, Prefix, RedisUrl, carry_out, wrong
 from jobcast.client.group import END_OF_STREAM
 from jobcast.client.live import wanted
-from jobcast.client.log_selector import Which
+from jobcast.client.log_selector import LogSelector
 from jobcast.client.position import when
 from jobcast.filters import Filter, filter_of
 
@@ -160,8 +160,8 @@ def logs(
     attempt's, and what is missing in the end from the log store. One that
     nobody knows yet is waited for.
     """
-    which = Which(attempt, container, instance, job)
-    if follow and which != Which():
+    which = LogSelector(attempt, container, instance, job)
+    if follow and which != LogSelector():
         raise wrong("--follow", ValueError("it shows every attempt from the latest on, and cannot be told which"))
     redis = Redis.of(redis_url, prefix)
     carry_out(logs_.follow(redis, eval_id, raw) if follow else logs_.logs(redis, eval_id, which, raw), redis)

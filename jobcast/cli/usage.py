@@ -10,7 +10,7 @@ import typer
 
 from jobcast.cli.completion import evaluations
 from jobcast.cli.redis import Redis
-from jobcast.cli.render.output import complain, harmless, silence
+from jobcast.cli.render.output import complain, escape, silence
 from jobcast.client import ClientError
 from jobcast.wire import MalformedEvent
 
@@ -69,6 +69,6 @@ def has_agreed(question: str) -> bool:
     """Whether the person at the terminal says yes. Ctrl-C ends the command."""
     # asyncio would have it wait for the answer.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.stderr.write(f"jobcast: {harmless(question)} [y/N] ")
+    sys.stderr.write(f"jobcast: {escape(question)} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -5,7 +5,7 @@ import re
 from urllib.parse import urlsplit
 
 from jobcast.keys import DEFAULT_PREFIX, Keys
-from jobcast.redis.connection import REDIS_PORT, check_options, check_url, taken_apart
+from jobcast.redis.connection import REDIS_PORT, check_options, check_url, parse_url
 
 DEFAULT_URL = "redis://localhost:6379/0"
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -18,7 +18,7 @@ def address(url: str | None) -> str:
 
 def where(url: str) -> str:
     """Which Redis, for people: hosts and ports, service and database, and nothing of an account."""
-    apart = taken_apart(url)
+    apart = parse_url(url)
     nodes = [urlsplit(one) for one in apart.plain]
     told = [", ".join(f"{node.hostname}:{node.port or REDIS_PORT}" for node in nodes)]
     if apart.service:

@@ -26,8 +26,8 @@ from jobcast.client.effects import (
 )
 from jobcast.client.entry import Entry
 from jobcast.client.errors import Unavailable
-from jobcast.client.feed import Running, Watched, check_end
-from jobcast.client.log_selector import Which
+from jobcast.client.feed import FeedStats, Running, check_end
+from jobcast.client.log_selector import LogSelector
 from jobcast.client.operations import Course, LogCourse, Programs
 from jobcast.client.record import Record
 from jobcast.client.waiting import End
@@ -162,7 +162,7 @@ class AsyncClient:
         says why; Damaged, after the last chunk, when they are not those that were read; Unavailable or Refused. A log
         that is kept and was cut is given as far as it is kept: see `log` of the feed.
         """
-        which = Which(attempt, container, instance, job)
+        which = LogSelector(attempt, container, instance, job)
         return self._add(AsyncLogFeed(self._programs.log(eval_id, which), self._link(), self._feeds))
 
     async def wait(self, eval_id: str, timeout: float | None = None) -> End:
@@ -206,7 +206,7 @@ class AsyncClient:
             raise Unavailable("this client is closed")
 
 
-class AsyncFeed(Watched, Generic[T]):
+class AsyncFeed(FeedStats, Generic[T]):
     """What `events`, `stream` and `follow` give: to be iterated over, by one task at a time.
 
     As a context manager it has begun (subscribed, joined its group) when the body starts, and ends with it. Without,

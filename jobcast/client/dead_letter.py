@@ -15,7 +15,7 @@ _ENTRY = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _TRIES = re.compile(r"[0-9]{1,9}")
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     letter_id: str
     """Of the letter; its first part is the time at which it was written, in milliseconds."""
     entry: str
@@ -41,10 +41,10 @@ class Letter(NamedTuple):
         return self.entry if _ENTRY.fullmatch(self.entry) else ""
 
 
-def letter_of(found: Found) -> Letter:
+def letter_of(found: Found) -> DeadLetter:
     fields = found.fields
     body, tries = fields.get("event", b""), text(fields.get("tries"))
-    return Letter(
+    return DeadLetter(
         letter_id=found.entry_id,
         entry=text(fields.get("entry")),
         handler=text(fields.get("handler")),

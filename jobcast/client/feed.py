@@ -37,7 +37,7 @@ def check_end(running: Running) -> None:
         raise Unavailable("closed before the log was read to its end")
 
 
-class Watched:
+class FeedStats:
     """How a feed fares, for whoever iterates over it."""
 
     def __init__(self, health: Health) -> None:

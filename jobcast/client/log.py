@@ -11,7 +11,7 @@ from typing import Any
 from jobcast.client.effects import Call, Chunk, Give, Health, Open, Program, Ready
 from jobcast.client.entry import text
 from jobcast.client.errors import ClientError, Damaged, NotKept, Refused, Unavailable
-from jobcast.client.log_selector import Known, Which, chosen, known_of_record, known_of_row, place_of, some
+from jobcast.client.log_selector import KnownLogs, LogSelector, chosen, known_of_record, known_of_row, place_of, some
 from jobcast.client.record import asked, fields_of, get
 from jobcast.event import Log
 from jobcast.keys import Keys
@@ -34,14 +34,14 @@ MEANINGS = {
 """Of `log.reason`, for people; docs/events.md has the list."""
 
 
-class About(Health):
+class LogHealth(Health):
     """How the reading of a log fares, and which one it is."""
 
     log: Log | None = None
-    """Known once it has begun."""
+    """KnownLogs once it has begun."""
 
 
-def read_log(keys: Keys, eval_id: str, which: Which, about: About) -> Program[None]:
+def read_log(keys: Keys, eval_id: str, which: LogSelector, about: LogHealth) -> Program[None]:
     """Gives the log in chunks. Raises NotKept, Damaged, Unavailable or Refused."""
     known = yield from _known(keys, eval_id, which.job)
     log = about.log = chosen(known, which)
@@ -64,7 +64,7 @@ def read_log(keys: Keys, eval_id: str, which: Which, about: About) -> Program[No
     _check(log, size, sha256.hexdigest())
 
 
-def _known(keys: Keys, eval_id: str, job: str | None) -> Program[Known]:
+def _known(keys: Keys, eval_id: str, job: str | None) -> Program[KnownLogs]:
     record = yield from get(keys, eval_id)
     if record is None:
         raise NotKept(f"nothing is known of evaluation {eval_id!r}")
@@ -83,7 +83,7 @@ def _known(keys: Keys, eval_id: str, job: str | None) -> Program[Known]:
     raise NotKept(f"evaluation {eval_id!r} has no Job {job!r}; there is {names}")
 
 
-def _open(keys: Keys, known: Known, log: Log) -> Program[Iterator[bytes] | None]:
+def _open(keys: Keys, known: KnownLogs, log: Log) -> Program[Iterator[bytes] | None]:
     """The chunks of a log in Redis; None for one in an object store, which is open then."""
     pod, container = place_of(log)
     key = keys.log(known.uid, pod, container, log.instance)

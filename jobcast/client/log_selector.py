@@ -1,4 +1,4 @@
-"""Which log is meant, out of those that are known of a Job. Pure."""
+"""LogSelector log is meant, out of those that are known of a Job. Pure."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from jobcast.event import Attempt, Ended, Log
 _MOST_SHOWN = 10
 
 
-class Which(NamedTuple):
+class LogSelector(NamedTuple):
     """Which log of an evaluation; None is the usual one."""
 
     attempt: int | None = None
@@ -20,7 +20,7 @@ class Which(NamedTuple):
     job: str | None = None
 
 
-class Known(NamedTuple):
+class KnownLogs(NamedTuple):
     """What is known of the logs of one Job."""
 
     what: str
@@ -38,7 +38,7 @@ class Known(NamedTuple):
     is_open: bool
 
 
-def checked(which: Which) -> Which:
+def checked(which: LogSelector) -> LogSelector:
     """The same. Raises ValueError for numbers that nothing can have."""
     if which.attempt is not None and which.attempt < 1:
         raise ValueError(f"attempt={which.attempt}: attempts are counted from 1")
@@ -47,11 +47,11 @@ def checked(which: Which) -> Which:
     return which
 
 
-def known_of_record(record: Record) -> Known:
+def known_of_record(record: Record) -> KnownLogs:
     event = record.event
     usual = event.log if isinstance(event, Ended) else None
     told = [log for attempt in record.attempts for log in attempt.logs]
-    return Known(
+    return KnownLogs(
         what=f"evaluation {record.eval_id!r}",
         namespace=record.namespace,
         name=record.name,
@@ -65,11 +65,11 @@ def known_of_record(record: Record) -> Known:
     )
 
 
-def known_of_row(uid: str, fields: dict[str, Any]) -> Known:
+def known_of_row(uid: str, fields: dict[str, Any]) -> KnownLogs:
     """The ledger's row has of a former Job its logs, and nothing of its attempts."""
     logs = logs_of(fields, [])
     name = text(fields.get("name"))
-    return Known(
+    return KnownLogs(
         what=f"Job {name!r}",
         namespace=text(fields.get("namespace")),
         name=name,
@@ -82,7 +82,7 @@ def known_of_row(uid: str, fields: dict[str, Any]) -> Known:
     )
 
 
-def chosen(known: Known, which: Which) -> Log:
+def chosen(known: KnownLogs, which: LogSelector) -> Log:
     """What is known of the log that is meant. Raises NotKept when nothing is."""
     usual = known.usual if which.attempt is None else None
     instance: int | None = None
@@ -125,7 +125,7 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(shown[:_MOST_SHOWN]) + (", …" if len(shown) > _MOST_SHOWN else "")
 
 
-def _attempt(known: Known, number: int | None) -> Attempt:
+def _attempt(known: KnownLogs, number: int | None) -> Attempt:
     """Raises NotKept when there is none of that number, or none can be said to be the last."""
     count = len(known.attempts)
     if number is not None and number > count:
@@ -141,7 +141,7 @@ def _attempt(known: Known, number: int | None) -> Attempt:
     return known.attempts[(number or count) - 1]
 
 
-def _unknown(known: Known, what: str, hint: str = "", there: Iterable[str] = ()) -> NotKept:
+def _unknown(known: KnownLogs, what: str, hint: str = "", there: Iterable[str] = ()) -> NotKept:
     """For want of anything about a log: why that may be."""
     if there:
         return NotKept(f"{known.what}: {what}; {hint}")

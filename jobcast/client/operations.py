@@ -10,8 +10,8 @@ from jobcast.client.effects import Health, Program, Report
 from jobcast.client.follow import follow, place
 from jobcast.client.group import END_OF_STREAM, START_OF_STREAM, GroupReader, Membership
 from jobcast.client.live import live, wanted
-from jobcast.client.log import About, read_log
-from jobcast.client.log_selector import Which, checked
+from jobcast.client.log import LogHealth, read_log
+from jobcast.client.log_selector import LogSelector, checked
 from jobcast.client.record import Record, get, ping
 from jobcast.client.waiting import End, wait
 from jobcast.keys import Keys
@@ -23,7 +23,7 @@ _readers = itertools.count(1)
 
 Course: TypeAlias = tuple[Program[None], Health]
 """A program that gives, and how it fares."""
-LogCourse: TypeAlias = tuple[Program[None], About]
+LogCourse: TypeAlias = tuple[Program[None], LogHealth]
 """The same, and which log it gives."""
 
 
@@ -70,8 +70,8 @@ class Programs:
     def get(self, eval_id: str) -> Program[Record | None]:
         return get(self._keys, eval_id)
 
-    def log(self, eval_id: str, which: Which) -> LogCourse:
-        about = About(self._report)
+    def log(self, eval_id: str, which: LogSelector) -> LogCourse:
+        about = LogHealth(self._report)
         return read_log(self._keys, eval_id, checked(which), about), about
 
     def wait(self, eval_id: str, timeout: float | None) -> Program[End]:

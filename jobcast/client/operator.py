@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jobcast.client.announced import Announced, announced, clock
 from jobcast.client.async_client import AsyncClient, AsyncFeed
-from jobcast.client.dead_letter import Letter, letter_of
+from jobcast.client.dead_letter import DeadLetter, letter_of
 from jobcast.client.effects import Call, Health, Program, log_trouble
 from jobcast.client.errors import told
 from jobcast.client.position import When
@@ -46,7 +46,7 @@ class Operator(AsyncClient):
     def scan(self, span: Span) -> AsyncFeed[Page]:
         return self._feed((scan(span), Health(log_trouble)))
 
-    async def letter(self, letter_id: str) -> Letter | None:
+    async def letter(self, letter_id: str) -> DeadLetter | None:
         letters = [page.entries[0] async for page in self.scan(Span(self.keys.dead, letter_id, letter_id))]
         return letter_of(letters[0]) if letters else None
 
@@ -62,7 +62,7 @@ class Operator(AsyncClient):
         """Not to be called again after Unavailable: it may have been done."""
         await self._run(replay(self.keys, of))
 
-    async def replay_letter(self, letter: Letter) -> bool:
+    async def replay_letter(self, letter: DeadLetter) -> bool:
         """False when the letter was replayed or dropped meanwhile. Raises ValueError for one without an event."""
         return await self._run(replay_letter(self.keys, letter))
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jobcast.client.dead_letter import Letter
+from jobcast.client.dead_letter import DeadLetter
 from jobcast.client.effects import Call, Program
 from jobcast.client.errors import told
 from jobcast.client.scan import Found
@@ -58,7 +58,7 @@ def replay(keys: Keys, of: Replay) -> Program[None]:
         raise told(error) from error
 
 
-def replay_letter(keys: Keys, letter: Letter) -> Program[bool]:
+def replay_letter(keys: Keys, letter: DeadLetter) -> Program[bool]:
     """Replays the event to the handler that gave it up, and takes the letter away, both or neither.
 
     False when the letter is not there any more. Raises ValueError for a letter without an event, Unavailable, and then it

@@ -26,8 +26,8 @@ from jobcast.client.effects import (
 )
 from jobcast.client.entry import Entry
 from jobcast.client.errors import Unavailable
-from jobcast.client.feed import Running, Watched, check_end
-from jobcast.client.log_selector import Which
+from jobcast.client.feed import FeedStats, Running, check_end
+from jobcast.client.log_selector import LogSelector
 from jobcast.client.operations import Course, LogCourse, Programs
 from jobcast.client.record import Record
 from jobcast.client.waiting import End
@@ -121,7 +121,7 @@ class Client:
         job: str | None = None,
     ) -> "LogFeed":
         """As AsyncClient.log."""
-        which = Which(attempt, container, instance, job)
+        which = LogSelector(attempt, container, instance, job)
         return self._add(LogFeed(self._programs.log(eval_id, which), self._link(), self._feeds))
 
     def wait(self, eval_id: str, timeout: float | None = None) -> End:
@@ -157,7 +157,7 @@ class Client:
             raise Unavailable("this client is closed")
 
 
-class Feed(Watched, Generic[T]):
+class Feed(FeedStats, Generic[T]):
     """What `events`, `stream` and `follow` give: to be iterated over, by one thread at a time.
 
     As a context manager it has begun (subscribed, joined its group) when the body starts, and ends with it. Without,

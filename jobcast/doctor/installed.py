@@ -6,7 +6,7 @@ import redis
 
 from jobcast.doctor.finding import Finding, broken, ok, unknown, warning
 from jobcast.keys import Keys
-from jobcast.service.membership import CONTROLLER, GONE_SECONDS, WORKER, Part, known, misfits
+from jobcast.service.membership import CONTROLLER, GONE_SECONDS, WORKER, Member, conflicts, known
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -22,10 +22,10 @@ async def installed(client: "redis.asyncio.Redis", keys: Keys) -> list[Finding]:
     parts = known(said)
     there = [part for part in parts if now - part.seen <= GONE_SECONDS]
     found = [finding for kind in (CONTROLLER, WORKER) for finding in _kind(kind, parts, there, now)]
-    return [*found, *(warning("parts", misfit) for misfit in misfits(there))]
+    return [*found, *(warning("parts", misfit) for misfit in conflicts(there))]
 
 
-def _kind(kind: str, parts: list[Part], there: list[Part], now: float) -> list[Finding]:
+def _kind(kind: str, parts: list[Member], there: list[Member], now: float) -> list[Finding]:
     alike = [part for part in there if part.kind == kind]
     if alike:
         versions = ", ".join(sorted({part.version for part in alike}))

@@ -244,7 +244,7 @@ def _checked(meta: WireMeta) -> WireMeta:
 
 
 def _seconds(text: str | None) -> float | None:
-    """A `timeout` annotation: seconds, with or without an s. What makes no sense is no timeout: telling goes on."""
+    """A `timeout` annotation: seconds, with or without an s. What makes no sense is no timeout: one goes on."""
     try:
         seconds = float(text.strip().removesuffix("s")) if text else 0.0
     except ValueError:

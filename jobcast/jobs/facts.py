@@ -1,7 +1,7 @@
 """The events that a Job's standing calls for. Pure.
 
 What is due is named first, by id and status alone, which costs nothing and mostly says that there is nothing to do; the
-events themselves are made only when they are to be told.
+events themselves are made only when they are to be published.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ from jobcast.event import (
     event_id,
 )
 from jobcast.jobs.model import Job, Pod, unix
-from jobcast.jobs.observation import LogsOf, attempts, deciding
-from jobcast.jobs.status import Standing, first_start
+from jobcast.jobs.observation import LogsOf, attempts, deciding_outcome
+from jobcast.jobs.status import JobStatus, first_start
 from jobcast.wire import UNREADABLE
 
 TERMINATION_MESSAGE = "termination-message"
@@ -46,56 +46,56 @@ def unavailable(reason: str, source: str | None = None) -> LogRead:
     return LogRead(Log(state="unavailable", reason=reason, source=source), "", False)
 
 
-class Due(msgspec.Struct, frozen=True, gc=False):
-    """A fact that is to be told, if it was not."""
+class Fact(msgspec.Struct, frozen=True, gc=False):
+    """A fact that is to be published, if it was not."""
 
     id: str
     status: Status
 
 
-def due(job: Job, standing: Standing) -> tuple[Due, ...]:
-    """What is to be told of a Job that stands so, in order; the last is the target. Empty for a pending one."""
+def facts_due(job: Job, standing: JobStatus) -> tuple[Fact, ...]:
+    """What is to be published about a Job that stands so, in order; the last is the target. Empty for a pending one."""
     if standing.status not in Status.__members__.values():
         return ()
     target = Status(standing.status)
     if target is Status.RUNNING:
-        return (Due(event_id(job.uid, target, job.started or ""), target),)
+        return (Fact(event_id(job.uid, target, job.started or ""), target),)
     key = ""
     if target is Status.SUSPENDED and job.suspended is not None:
         key = job.suspended.last_transition_time or ""
-    facts: tuple[Due, ...] = (Due(event_id(job.uid, target, key), target),)
+    facts: tuple[Fact, ...] = (Fact(event_id(job.uid, target, key), target),)
     # Without startTime (Kubernetes 1.35 clears it on suspension, while the Pods still terminate) its running has no id:
-    # an empty key would make another one of the running that was told.
-    # Of a Job that goes while it is suspended its running is history, and comes before a suspended that may have been told.
+    # an empty key would make another one of the running that was published.
+    # Of a Job that goes while it is suspended its running is history, and comes before a suspended that may have been published.
     is_past = target is Status.CANCELLED and job.suspended is not None
     if standing.has_run and job.started and not is_past:
-        facts = (Due(event_id(job.uid, Status.RUNNING, job.started or ""), Status.RUNNING), *facts)
+        facts = (Fact(event_id(job.uid, Status.RUNNING, job.started or ""), Status.RUNNING), *facts)
     return facts
 
 
-class Context(msgspec.Struct, frozen=True, gc=False):
+class EventContext(msgspec.Struct, frozen=True, gc=False):
     """What an event says beyond the Job and its Pods."""
 
     read: LogRead | None = None
     """The log of the attempt that decided, of completed and failed Jobs."""
     is_gone: bool = False
     last_status: str = PENDING
-    """What was told last, of cancelled Jobs."""
+    """What was published last, of cancelled Jobs."""
     is_concluded: bool = False
     """Its condition never came: the end is what had been reached when it was deleted."""
     logs: LogsOf = lambda pod, container: []
 
 
-class Teller:
-    """Makes the events of one Job as it is seen now. `now` tells the cluster's time, RFC 3339."""
+class EventBuilder:
+    """Makes the events of one Job as it is seen now. `now` publishes the cluster's time, RFC 3339."""
 
-    def __init__(self, job: Job, pods: Sequence[Pod], context: Context, *, now: Callable[[], str]) -> None:
+    def __init__(self, job: Job, pods: Sequence[Pod], context: EventContext, *, now: Callable[[], str]) -> None:
         self._job = job
         self._pods = pods
         self._context = context
         self._now = now
 
-    def event(self, fact: Due) -> Event:
+    def event(self, fact: Fact) -> Event:
         if fact.status is Status.RUNNING:
             return self._running(fact)
         if fact.status is Status.SUSPENDED:
@@ -104,7 +104,7 @@ class Teller:
             return self._cancelled(fact)
         return self._ended(fact)
 
-    def _running(self, fact: Due) -> Running:
+    def _running(self, fact: Fact) -> Running:
         job = self._job
         started = first_start(job, self._pods)
         timestamp, time = moment(started or job.created)
@@ -122,7 +122,7 @@ class Teller:
             container_id=job.name,
         )
 
-    def _suspended(self, fact: Due) -> Suspended:
+    def _suspended(self, fact: Fact) -> Suspended:
         job, condition = self._job, self._job.suspended
         timestamp, time = moment(condition.last_transition_time if condition else None, job.created)
         return Suspended(
@@ -136,7 +136,7 @@ class Teller:
             reason=condition.reason if condition else None,
         )
 
-    def _cancelled(self, fact: Due) -> Cancelled:
+    def _cancelled(self, fact: Fact) -> Cancelled:
         job = self._job
         timestamp, time = moment(job.deleted or self._now())
         return Cancelled(
@@ -154,12 +154,12 @@ class Teller:
             attempts=attempts(job, self._pods, self._context.logs),
         )
 
-    def _ended(self, fact: Due) -> Completed | Failed:
+    def _ended(self, fact: Fact) -> Completed | Failed:
         job, condition, read = self._job, self._job.end, self._context.read
         assert condition is not None, "only a condition ends a Job"
         assert read is not None, "an end comes with what is known of its log"
         timestamp, time = moment(condition.last_transition_time, job.completed, job.created)
-        decider = deciding(job, self._pods)
+        decider = deciding_outcome(job, self._pods)
         ended = decider.ended if decider else None
         output, source = read.output, read.log.source or "none"
         # Of a container without an exit code the message is the kubelet's own, about not having found it.

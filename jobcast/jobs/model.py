@@ -9,7 +9,7 @@ import msgspec
 
 DEFAULT_CONTAINER = "evaluation"
 FINALIZER = "jobcast.dev/outcome"
-"""Ours, where it is asked for: the Job stays until its end is told."""
+"""Ours, where it is asked for: the Job stays until its end is published."""
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 """On every Pod that the Job controller makes (Kubernetes 1.27 and later)."""
 JOB_UID_LABEL = "batch.kubernetes.io/controller-uid"
@@ -42,7 +42,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The resourceVersion, comparable as an integer: one etcd, one counter."""
     eval_id: str
     has_eval_id: bool
-    """False: it is told under its own name."""
+    """False: it is published under its own name."""
     created: str
     deleted: str | None
     """When its deletion was asked for; None while nobody has."""

@@ -18,7 +18,7 @@ LogsOf = Callable[[Pod, Container], list[Log]]
 """The logs read of an attempt, the deciding container's first."""
 
 
-class Word(msgspec.Struct, frozen=True, gc=False):
+class PodOutcome(msgspec.Struct, frozen=True, gc=False):
     """One Pod, and the container that speaks for it."""
 
     pod: Pod
@@ -57,14 +57,14 @@ class Word(msgspec.Struct, frozen=True, gc=False):
             return False
 
 
-def word(job: Job, pod: Pod) -> Word:
+def pod_outcome(job: Job, pod: Pod) -> PodOutcome:
     """Who speaks for the Pod."""
     main = main_container(job, pod)
     if main is None or not main.has_run:
         for init in pod.init:
             if init.ended is not None and init.ended.exit_code != 0:
-                return Word(pod, init, "init")
-    return Word(pod, main or NO_CONTAINER, "main")
+                return PodOutcome(pod, init, "init")
+    return PodOutcome(pod, main or NO_CONTAINER, "main")
 
 
 def is_of_a_former_start(job: Job, pod: Pod, container: Container) -> bool:
@@ -86,16 +86,16 @@ def is_of_a_former_start(job: Job, pod: Pod, container: Container) -> bool:
 
 def of_this_start(job: Job, pods: Iterable[Pod]) -> list[Pod]:
     """Those that say something of the Job since it was started, or resumed, last."""
-    return [pod for pod in pods if not is_of_a_former_start(job, pod, word(job, pod).container)]
+    return [pod for pod in pods if not is_of_a_former_start(job, pod, pod_outcome(job, pod).container)]
 
 
-def deciding(job: Job, pods: Iterable[Pod]) -> Word | None:
+def deciding_outcome(job: Job, pods: Iterable[Pod]) -> PodOutcome | None:
     """The attempt whose exit code and output are the Job's: the last that ended the way the Job did, else the last.
 
     What was killed because the Job was decided, or before it was resumed, did not decide it. A deadline is decided by what
     it cut short.
     """
-    ended = [found for pod in of_this_start(job, pods) if (found := word(job, pod)).has_ended]
+    ended = [found for pod in of_this_start(job, pods) if (found := pod_outcome(job, pod)).has_ended]
     if not ended:
         return None
     completed = job.end is not None and job.end.type == "Complete"
@@ -106,13 +106,13 @@ def deciding(job: Job, pods: Iterable[Pod]) -> Word | None:
 
 def attempts(job: Job, pods: Iterable[Pod], logs: LogsOf = lambda pod, container: []) -> list[Attempt]:
     """The Job's Pods as far as they were seen, in the order in which they started."""
-    found = [attempt(word(job, pod), logs) for pod in pods]
+    found = [attempt(pod_outcome(job, pod), logs) for pod in pods]
     # Those that never started come last; RFC 3339 in UTC sorts as text.
     return sorted(found, key=lambda attempt: (attempt.started_at or attempt.finished_at or "~", attempt.pod))
 
 
-def attempt(of: Word, logs: LogsOf = lambda pod, container: []) -> Attempt:
-    """What is told of one Pod."""
+def attempt(of: PodOutcome, logs: LogsOf = lambda pod, container: []) -> Attempt:
+    """What is published about one Pod."""
     pod, container, ended = of.pod, of.container, of.ended
     return Attempt(
         pod=pod.name,
@@ -129,7 +129,7 @@ def attempt(of: Word, logs: LogsOf = lambda pod, container: []) -> Attempt:
     )
 
 
-def former(of: Word, logs: LogsOf = lambda pod, container: []) -> Attempt | None:
+def former(of: PodOutcome, logs: LogsOf = lambda pod, container: []) -> Attempt | None:
     """The instance before the container's last restart, as an attempt of its own; None where there was none."""
     previous = of.container.previous
     if previous is None or of.container.state == "waiting":
@@ -149,7 +149,7 @@ def former(of: Word, logs: LogsOf = lambda pod, container: []) -> Attempt | None
     )
 
 
-def is_replaced(of: Word, words: Sequence[Word]) -> bool:
+def is_replaced(of: PodOutcome, words: Sequence[PodOutcome]) -> bool:
     """Another attempt at the same has started since this one ended."""
     finished = _finished_at(of) or ""
     return any(
@@ -172,7 +172,7 @@ def _is_index(text: str) -> bool:
     return text.isdecimal() and len(text) <= 10  # an int32; too much of what is longer is more than int() takes
 
 
-def _is_consequence(job: Job, of: Word) -> bool:
+def _is_consequence(job: Job, of: PodOutcome) -> bool:
     """It was killed since the Job is decided."""
     verdict = job.target or job.end
     if verdict is None or verdict.reason == DEADLINE or of.pod.asked is None or of.ended_by_itself:
@@ -183,13 +183,13 @@ def _is_consequence(job: Job, of: Word) -> bool:
         return False
 
 
-def _exit_code(of: Word) -> int | None:
+def _exit_code(of: PodOutcome) -> int | None:
     return of.ended.exit_code if of.ended else None
 
 
-def _finished_at(of: Word) -> str | None:
+def _finished_at(of: PodOutcome) -> str | None:
     return of.ended.finished_at if of.ended else None
 
 
-def _started_at(of: Word) -> str | None:
+def _started_at(of: PodOutcome) -> str | None:
     return of.ended.started_at if of.ended else of.container.started_at

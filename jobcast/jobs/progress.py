@@ -1,6 +1,6 @@
 """What is known of a Job between its statuses: why it waits, how its attempts go, which indexes are done. Pure.
 
-Some of it is told as progress, once each (`notes`); all of it is in the record of the evaluation (`life`).
+Some of it is published as progress, once each (`notes`); all of it is in the record of the evaluation (`life`).
 
 | kind | when |
 | --- | --- |
@@ -19,22 +19,22 @@ from jobcast.jobs.facts import metadata, moment, ref, warnings
 from jobcast.jobs.model import Container, Job, Pod
 from jobcast.jobs.observation import (
     LogsOf,
-    Word,
+    PodOutcome,
     attempt,
     attempts,
     former,
     in_intervals,
     is_of_a_former_start,
     is_replaced,
-    word,
+    pod_outcome,
 )
-from jobcast.jobs.status import Standing, first_start
+from jobcast.jobs.status import JobStatus, first_start
 
 Kind = Literal["attempt-ended", "index-finished", "main-ended"]
 ROUTINE = frozenset({"ContainerCreating", "PodInitializing", None})
 """Reasons to wait that every Pod has for a moment."""
 MOST_AT_THE_END = 16
-"""Attempts that nobody had told of and that are told with the Job's end, the latest: more would be history, not progress."""
+"""Attempts that nobody had published about and that are published with the Job's end, the latest: more would be history, not progress."""
 NOTHING = (None, 0, "", "")
 
 
@@ -55,11 +55,11 @@ class Indexes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Note(msgspec.Struct, frozen=True, gc=False):
-    """A fact that is to be told as progress, if it was not."""
+    """A fact that is to be published as progress, if it was not."""
 
     id: str
     kind: Kind
-    of: Word
+    of: PodOutcome
     is_former: bool = False
     """It is the instance before the last restart that ended."""
 
@@ -68,7 +68,7 @@ def notes(job: Job, pods: Sequence[Pod]) -> list[Note]:
     """The progress that these Pods show, in the order in which it happened."""
     if not pods:
         return []
-    words = [found for pod in pods if not is_of_a_former_start(job, pod, (found := word(job, pod)).container)]
+    words = [found for pod in pods if not is_of_a_former_start(job, pod, (found := pod_outcome(job, pod)).container)]
     if len(words) == 1 and _is_plain(words[0]):
         return []
     failed = sorted((found for found in words if found.has_failed and found.pod.is_over), key=_finished_at)
@@ -87,9 +87,9 @@ def notes(job: Job, pods: Sequence[Pod]) -> list[Note]:
 
 def progress(job: Job, pods: Sequence[Pod], note: Note, status: str, logs: LogsOf) -> Progress:
     """The message. `status` is the Job's current one."""
-    told: Attempt | None = former(note.of, logs) if note.is_former else attempt(note.of, logs)
-    assert told is not None, "a former instance is noted only where there is one"
-    timestamp, time = moment(told.finished_at, job.started, job.created)
+    published: Attempt | None = former(note.of, logs) if note.is_former else attempt(note.of, logs)
+    assert published is not None, "a former instance is noted only where there is one"
+    timestamp, time = moment(published.finished_at, job.started, job.created)
     return Progress(
         id=note.id,
         status=status,
@@ -100,7 +100,7 @@ def progress(job: Job, pods: Sequence[Pod], note: Note, status: str, logs: LogsO
         metadata=metadata(job),
         warnings=warnings(job, pods),
         kind=note.kind,
-        attempt=told,
+        attempt=published,
     )
 
 
@@ -126,7 +126,7 @@ def summary(job: Job, pods: Sequence[Pod]) -> tuple[str | None, int, str, str]:
     return wait.reason if wait else None, ended, job.completed_indexes, job.failed_indexes
 
 
-def life(job: Job, pods: Sequence[Pod], standing: Standing, logs: LogsOf) -> dict[str, bytes]:
+def life(job: Job, pods: Sequence[Pod], standing: JobStatus, logs: LogsOf) -> dict[str, bytes]:
     """The fields of the record that are no event; an empty one is to be taken out. The ledger takes them out itself as far as
     they end with a status."""
     found: dict[str, bytes] = {}
@@ -143,15 +143,15 @@ def life(job: Job, pods: Sequence[Pod], standing: Standing, logs: LogsOf) -> dic
     return found
 
 
-def _is_plain(of: Word) -> bool:
-    """One Pod that runs, or did well: most Jobs are no more than this, and have no progress to tell."""
+def _is_plain(of: PodOutcome) -> bool:
+    """One Pod that runs, or did well: most Jobs are no more than this, and have no progress to publish."""
     pod, container = of.pod, of.container
     if of.role == "init" or container.previous is not None or pod.phase == "Failed" or pod.index is not None:
         return False
     return container.state != "terminated" or pod.is_over
 
 
-def _kind(job: Job, of: Word, words: Sequence[Word], failed: Sequence[Word]) -> Kind | None:
+def _kind(job: Job, of: PodOutcome, words: Sequence[PodOutcome], failed: Sequence[PodOutcome]) -> Kind | None:
     pod, ended = of.pod, of.ended
     verdict = job.end or job.target
     is_failing = verdict is not None and verdict.type in ("Failed", "FailureTarget")
@@ -173,16 +173,16 @@ def _kind(job: Job, of: Word, words: Sequence[Word], failed: Sequence[Word]) -> 
     return "attempt-ended" if is_counted else None
 
 
-def _is_held_open(of: Word) -> bool:
+def _is_held_open(of: PodOutcome) -> bool:
     def runs(container: Container) -> bool:
         return container.name != of.container.name and container.state == "running"
 
     return any(map(runs, of.pod.containers))
 
 
-def _finished_at(of: Word) -> tuple[str, str]:
+def _finished_at(of: PodOutcome) -> tuple[str, str]:
     return (of.ended.finished_at or "" if of.ended else "~", of.pod.name)
 
 
-def _id(job: Job, of: Word, instance: int, key: str | None = None) -> str:
+def _id(job: Job, of: PodOutcome, instance: int, key: str | None = None) -> str:
     return event_id(job.uid, "progress", key or f"{of.pod.uid}/{of.container.name}/{instance}")

@@ -20,10 +20,10 @@ from msgspec.structs import replace
 
 from jobcast.event import PENDING, Status
 from jobcast.jobs.model import Condition, Container, Job, Pod, main_container
-from jobcast.jobs.observation import is_of_a_former_start, of_this_start, word
+from jobcast.jobs.observation import is_of_a_former_start, of_this_start, pod_outcome
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
+class JobStatus(msgspec.Struct, frozen=True, gc=False):
     """Where a Job stands now."""
 
     status: str
@@ -39,26 +39,26 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
 _ENDS = frozenset({Status.COMPLETED.value, Status.FAILED.value, Status.CANCELLED.value})
 
 
-def standing(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> Standing:
+def derive_status(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> JobStatus:
     """Where this Job stands. `gone`: the API server has it no more, and `job` is how it was seen last."""
     running = _runs(job, pods)
     if job.end is not None:
         completed = job.end.type == "Complete"
-        return Standing(
+        return JobStatus(
             Status.COMPLETED if completed else Status.FAILED, running or _must_have_run(job, pods, completed)
         )
     if gone or job.deleted is not None:
-        return Standing(Status.CANCELLED, running)
+        return JobStatus(Status.CANCELLED, running)
     if job.suspended is not None:
         # What its Pods did before is history: the Job runs again when it is resumed.
-        return Standing(Status.SUSPENDED, running)
+        return JobStatus(Status.SUSPENDED, running)
     if running and job.started is not None:
-        return Standing(Status.RUNNING, True)
+        return JobStatus(Status.RUNNING, True)
     # A Pod that runs under a Job without startTime: our view of the Job is the older one, and a newer one is on its way.
-    return Standing(PENDING, False)
+    return JobStatus(PENDING, False)
 
 
-def concluded(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> Job:
+def infer_end(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> Job:
     """The Job, with the end it had reached when it was deleted, if that much is known; else the very same Job.
 
     The Job controller does nothing more for a Job that is being deleted, so its condition never comes. What it had decided
@@ -70,7 +70,7 @@ def concluded(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> Job:
     if job.target is not None:
         kind = "Complete" if job.target.type == "SuccessCriteriaMet" else "Failed"
         return replace(job, end=replace(job.target, type=kind))
-    words = [found for pod in pods if (found := word(job, pod)).ended_by_itself]
+    words = [found for pod in pods if (found := pod_outcome(job, pod)).ended_by_itself]
     good = [found for found in words if found.ended and found.ended.exit_code == 0]
     count = len({found.pod.index for found in good}) if job.is_indexed else len(good)
     bad = [found for found in words if found.pod.phase == "Failed" or (found.has_failed and not found.pod.restarts)]

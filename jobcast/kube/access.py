@@ -68,7 +68,7 @@ class Access:
 
     @property
     def cluster(self) -> str:
-        """The same for all who talk to this cluster, by whatever address: told by its certificates, which needs no permission."""
+        """The same for all who talk to this cluster, by whatever address: published by its certificates, which needs no permission."""
         try:
             mark = Path(self._configuration.ssl_ca_cert or "").read_bytes().strip()
         except OSError:

@@ -75,11 +75,11 @@ class Api:
 
     @property
     def skew(self) -> float:
-        """Seconds that the cluster's clock is ahead of ours, by the Date header of its last answer. For telling, not deciding."""
+        """Seconds that the cluster's clock is ahead of ours, by the Date header of its last answer. For one, not deciding."""
         return self._skew
 
     def now(self) -> str:
-        """The cluster's time, RFC 3339 to the second, by the Date header of its last answer. For telling, not deciding."""
+        """The cluster's time, RFC 3339 to the second, by the Date header of its last answer. For one, not deciding."""
         return datetime.fromtimestamp(time.time() + self._skew, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     async def pages(

@@ -43,7 +43,7 @@ class GroupState:
     oldest_pending: str | None
     """Id of the first entry that was given and not acknowledged; it may have been trimmed from the stream."""
     waiting: float
-    """Seconds since that entry was told; 0 when there is none."""
+    """Seconds since that entry was published; 0 when there is none."""
     consumers: tuple[Consumer, ...]
 
     @property

@@ -1,20 +1,20 @@
--- The ledger's step: is this newer than what was told of this Job? Then record it, append it, publish it, all at once.
+-- The ledger's step: is this newer than what was published about this Job? Then record it, append it, publish it, all at once.
 -- Otherwise say why not and change nothing. Called again after a lost reply, by another replica or after a restart it is
 -- harmless. All keys are read before the first write, and the first write is one that is refused when memory is full (SET,
--- XADD or HSET): a full Redis, or a key of another type, refuses the step whole, and nothing is recorded that was not told.
+-- XADD or HSET): a full Redis, or a key of another type, refuses the step whole, and nothing is recorded that was not published.
 --
 -- KEYS  row · open · events · evaluation · epoch
 -- ARGV  1 uid   2 resourceVersion   3 an epoch, in case there is none   4 retention (s)
 --       5 created (Unix s)   6 eval_id   7 namespace   8 name   9 the Job's status: pending or one of the events'
 --       10 number of events
 --       then four for each event, in order: id, status, channel, JSON; the last that is not progress is the target, the
---       ones before it are told only together with it, where they were not told yet and nothing newer of their kind was;
+--       ones before it are published only together with it, where they were not published yet and nothing newer of their kind was;
 --       progress is published and nothing else, once each, and never after the end
 --       then, in pairs, fields of the evaluation's record; an empty value takes the field out. What a Job waits for goes
---       when a status is told, and its attempts go with its end
+--       when a status is published, and its attempts go with its end
 --
--- Returns {answer, status now in the row, epoch, number of events told, without progress}.
--- Answers: told · seen (recorded, nothing to tell) · duplicate · stale (a newer version was told) · ended (it has its end)
+-- Returns {answer, status now in the row, epoch, number of events published, without progress}.
+-- Answers: published · seen (recorded, nothing to publish) · duplicate · stale (a newer version was published) · ended (it has its end)
 
 local TERMINAL = { completed = true, failed = true, cancelled = true }
 local MOST_JOBS = 100
@@ -29,8 +29,8 @@ local first_field = 11 + events * 4
 
 local epoch = redis.call('GET', KEYS[5])
 local row = redis.call('HMGET', KEYS[1], 'status', 'version', 'running', 'suspended')
-local status, told_version = row[1], number(row[2])
-local told = { running = row[3], suspended = row[4] }
+local status, published_version = row[1], number(row[2])
+local published = { running = row[3], suspended = row[4] }
 
 local target, progress = nil, {}
 for at = 11, first_field - 1, 4 do
@@ -47,16 +47,16 @@ if status and TERMINAL[status] then
 elseif not target then
   answer = status and 'duplicate' or 'seen'
 elseif TERMINAL[ARGV[target + 1]] then
-  answer = 'told'
-elseif told[ARGV[target + 1]] == ARGV[target] then
+  answer = 'published'
+elseif published[ARGV[target + 1]] == ARGV[target] then
   answer = 'duplicate'
-elseif version < told_version then
+elseif version < published_version then
   answer = 'stale'
 else
-  answer = 'told'
+  answer = 'published'
 end
 
-local is_new = answer == 'told' or answer == 'seen'
+local is_new = answer == 'published' or answer == 'seen'
 if answer == 'ended' or (not is_new and not next(progress) and (target or first_field > #ARGV)) then
   return { answer, status, epoch, 0 }
 end
@@ -75,7 +75,7 @@ if is_new then
   fields[#fields + 1] = 'status'
   fields[#fields + 1] = status
   fields[#fields + 1] = 'version'
-  fields[#fields + 1] = string.format('%.0f', math.max(version, told_version))
+  fields[#fields + 1] = string.format('%.0f', math.max(version, published_version))
 end
 local count, last = 0, nil
 for at = 11, first_field - 1, 4 do
@@ -83,9 +83,9 @@ for at = 11, first_field - 1, 4 do
   if progress[at] then
     redis.call('HSET', KEYS[1], 'progress:' .. id, '1')
     redis.call('PUBLISH', ARGV[at + 2], ARGV[at + 3])
-  -- Whoever lags behind knows an older running than the one that was told: it is past, and is not told again.
-  elseif is_new and name ~= 'progress' and told[name] ~= id
-    and (at == target or not told[name] or version >= told_version) then
+  -- Whoever lags behind knows an older running than the one that was published: it is past, and is not published again.
+  elseif is_new and name ~= 'progress' and published[name] ~= id
+    and (at == target or not published[name] or version >= published_version) then
     redis.call('XADD', KEYS[3], '*',
       'id', id, 'status', name, 'eval_id', ARGV[6], 'event', ARGV[at + 3])
     redis.call('PUBLISH', ARGV[at + 2], ARGV[at + 3])
@@ -123,7 +123,7 @@ if record[1] == ARGV[1] or not record[2] or number(record[2]) <= tonumber(ARGV[5
   elseif last then
     redis.call('HDEL', KEYS[4], 'waiting')
   end
-  if version >= told_version then
+  if version >= published_version then
     for at = first_field, #ARGV, 2 do
       if ARGV[at + 1] == '' then
         redis.call('HDEL', KEYS[4], ARGV[at])

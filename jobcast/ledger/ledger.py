@@ -1,4 +1,4 @@
-"""The only writer in Redis: what was told of each Job, told once.
+"""The only writer in Redis: what was published about each Job, published once.
 
 A step is one Lua script, one round trip: decide, record, append to the stream, publish. Steps of different Jobs that are
 due at the same time share a round trip (jobcast.redis.batcher, which also waits while Redis is away).
@@ -17,7 +17,7 @@ import redis.asyncio
 
 from jobcast.event import PENDING, TERMINAL
 from jobcast.keys import Keys
-from jobcast.redis.batcher import LedgerError, Link
+from jobcast.redis.batcher import Batcher, LedgerError
 
 SCRIPT = files("jobcast.ledger").joinpath("ledger.lua").read_text()
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -32,13 +32,13 @@ ENDED = "ended"
 
 
 class Answer(StrEnum):
-    TOLD = "told"
+    PUBLISHED = "published"
     SEEN = "seen"
-    """Recorded, nothing to tell yet."""
+    """Recorded, nothing to publish yet."""
     DUPLICATE = "duplicate"
-    """It was told before."""
+    """It was published before."""
     STALE = "stale"
-    """Something newer was told."""
+    """Something newer was published."""
     ENDED = "ended"
     """The Job has its end; nothing follows it."""
 
@@ -47,7 +47,7 @@ PROGRESS = "progress"
 """In place of a status: published once and nothing else."""
 
 
-class Telling(msgspec.Struct, frozen=True, gc=False):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """An event ready for the wire."""
 
     id: str
@@ -57,7 +57,7 @@ class Telling(msgspec.Struct, frozen=True, gc=False):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the ledger is asked to tell of one Job: the last telling that is no progress is the target, the statuses before it
+    """What the ledger is asked to publish of one Job: the last one that is no progress is the target, the statuses before it
     come only with it."""
 
     uid: str
@@ -68,19 +68,19 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     namespace: str
     name: str
     status: str
-    tellings: tuple[Telling, ...] = ()
+    outgoing: tuple[Outgoing, ...] = ()
     life: dict[str, bytes] = {}
     """Fields of the evaluation's record; an empty value takes one out."""
 
 
-class Told(msgspec.Struct, frozen=True, gc=False):
+class StepResult(msgspec.Struct, frozen=True, gc=False):
     """The ledger's answer."""
 
     answer: Answer
     status: str
     """Of the Job's row now."""
     count: int
-    """How many events this step told, progress not counted."""
+    """How many events this step published, progress not counted."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -130,42 +130,42 @@ class Ledger:
         self.identity = identity or secrets.token_hex(8)
         """Who holds the claims that this ledger takes."""
         self.epoch: str | None = None
-        self._link = Link(
+        self._batcher = Batcher(
             client,
             script=SCRIPT,
             probe=("SET", keys.claim("probe"), self.identity, "PX", 1000),
             back=lambda: forgot("away"),
             trouble=trouble,
         )
-        self.run = self._link.run
+        self.run = self._batcher.run
         """The answer to one command, in a shared round trip; for the ledger's own rooms. Waits while Redis is away."""
         self._retention = retention
         self._forgot = forgot
 
     async def __aenter__(self) -> "Ledger":
-        self._link.start()
+        self._batcher.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._link.close()
+        await self._batcher.close()
 
     @property
     def trouble(self) -> str | None:
         """Why Redis cannot be used now; None while it can."""
-        return self._link.trouble
+        return self._batcher.trouble
 
     @property
-    def is_away(self) -> bool:
+    def is_down(self) -> bool:
         """Redis did not take what it was sent last: whoever asks it something waits."""
-        return self._link.is_away
+        return self._batcher.is_down
 
     @property
     def waiting(self) -> int:
         """How many commands wait for Redis, or for the next round trip."""
-        return self._link.waiting
+        return self._batcher.waiting
 
-    async def step(self, step: Step) -> Told:
-        """Tell what is new. Waits while Redis is away. Raises LedgerError."""
+    async def step(self, step: Step) -> StepResult:
+        """Publish what is new. Waits while Redis is away. Raises LedgerError."""
         keys = self.keys
         arguments: list[Any] = [
             step.uid,
@@ -177,19 +177,19 @@ class Ledger:
             step.namespace,
             step.name,
             step.status,
-            len(step.tellings),
+            len(step.outgoing),
         ]
-        for telling in step.tellings:
-            arguments += (telling.id, telling.status, keys.channel(telling.status), telling.body)
+        for one in step.outgoing:
+            arguments += (one.id, one.status, keys.channel(one.status), one.body)
         for name, value in step.life.items():
             arguments += (name, value)
         names = (keys.job(step.uid), keys.open, keys.events, keys.evaluation(step.eval_id), keys.epoch)
         answer, status, epoch, count = await self.run("EVALSHA", SHA, len(names), *names, *arguments)
         self._see_epoch(_text(epoch) or None)
-        return Told(Answer(_text(answer)), _text(status), int(count))
+        return StepResult(Answer(_text(answer)), _text(status), int(count))
 
     async def row(self, uid: str) -> Row | None:
-        """What was told of the Job; None for one that the ledger does not know."""
+        """What was published about the Job; None for one that the ledger does not know."""
         values = await self.run("HMGET", self.keys.job(uid), *_ROW)
         return _row(uid, values)
 
@@ -234,11 +234,11 @@ class Ledger:
             return None
 
     async def is_empty(self) -> bool:
-        """Whether nothing was ever told in this Redis, so that nothing need be recalled from it."""
+        """Whether nothing was ever published in this Redis, so that nothing need be recalled from it."""
         return await self.run("GET", self.keys.epoch) is None
 
-    async def told(self, uids: Sequence[str]) -> dict[str, str]:
-        """What was told last of those of these Jobs that the ledger knows: PENDING, the id of the event, or ENDED. One whose
+    async def published(self, uids: Sequence[str]) -> dict[str, str]:
+        """What was published last of those of these Jobs that the ledger knows: PENDING, the id of the event, or ENDED. One whose
         row is refused is not among them: its own step will say why."""
         answers = await self._answers([("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids])
         found = {}

@@ -4,7 +4,7 @@
 -- KEYS  open · then the keys found: rows, records, logs, claims, todos, names of workers
 -- ARGV  1 retention (s)   2 life of a todo (s)   3 the beginning of all our keys, `{prefix}:`
 --
--- A row without an end that is missing among the open ones is put back there: the next look at the open ones tells what became
+-- A row without an end that is missing among the open ones is put back there: the next look at the open ones publishes what became
 -- of its Job. Returns how many keys were mended.
 
 local TERMINAL = { completed = true, failed = true, cancelled = true }

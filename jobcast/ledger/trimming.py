@@ -1,7 +1,7 @@
 """Trims our streams by age and by length, and never beyond what a living consumer group still needs.
 
 There is no other limit: a living group that lags for ever has the stream grow until Redis is full. Then Redis refuses, which
-every part says, and nothing is lost: what is to be told waits where it is. `stream_lag` warns of it long before.
+every part says, and nothing is lost: what is to be published waits where it is. `stream_lag` warns of it long before.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ MOST = 10_000
 
 
 class Trimming:
-    """Keep it from one trimming to the next: it tells of a dead group once, and once more when the group is back.
+    """Keep it from one trimming to the next: it publishes of a dead group once, and once more when the group is back.
 
     `died` and `revived` are called with the group's name.
     """

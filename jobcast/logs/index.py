@@ -36,7 +36,7 @@ MOST_OWED = 10_000
 """Logs that are remembered as owed: a store that is down for hours must not fill Redis."""
 
 
-class Owed(msgspec.Struct, frozen=True):
+class PendingUpload(msgspec.Struct, frozen=True):
     """A log that was read and that the store did not take."""
 
     place: LogPlace
@@ -44,7 +44,7 @@ class Owed(msgspec.Struct, frozen=True):
     pod_uid: str
 
 
-_owed = msgspec.json.Decoder(Owed)
+_owed = msgspec.json.Decoder(PendingUpload)
 _log = msgspec.json.Decoder(Log)
 
 
@@ -52,7 +52,7 @@ def _field(place: LogPlace) -> str:
     return f"log:{place.pod}/{place.container}/{place.instance}"
 
 
-class LogBook:
+class LogIndex:
     """Every method waits while Redis is away. They raise LedgerError."""
 
     def __init__(self, ledger: Ledger, retention: int) -> None:
@@ -84,10 +84,10 @@ class LogBook:
     async def owe(self, place: LogPlace, eval_id: str, pod_uid: str) -> None:
         """Remember that the store is to get this log later."""
         if await self._run("HLEN", self._keys.unstored) < MOST_OWED:
-            owed = Owed(place, eval_id, pod_uid)
+            owed = PendingUpload(place, eval_id, pod_uid)
             await self._run("HSET", self._keys.unstored, _owed_field(place), msgspec.json.encode(owed))
 
-    async def owed(self) -> list[Owed]:
+    async def owed(self) -> list[PendingUpload]:
         """The logs that the store is to get. What cannot be read is dropped."""
         found = []
         answer = await self._run("HGETALL", self._keys.unstored)

@@ -14,10 +14,10 @@ from contextlib import AsyncExitStack
 from jobcast.event import Log
 from jobcast.jobs.facts import LogRead
 from jobcast.jobs.model import Container, Job, Pod, main_container
-from jobcast.jobs.observation import Word, is_of_a_former_start, word
+from jobcast.jobs.observation import PodOutcome, is_of_a_former_start, pod_outcome
 from jobcast.kube import Api
 from jobcast.ledger.ledger import Ledger
-from jobcast.logs.index import LogBook
+from jobcast.logs.index import LogIndex
 from jobcast.logs.reader import STORE_SECONDS, LogReads, Wanted
 from jobcast.logs.rotation import Key, Rotation
 from jobcast.logstore import open_archive
@@ -35,7 +35,7 @@ async def open_reads(
     seen: Callable[[Log], None] = lambda log: None,
 ) -> LogReads:
     """The reads as an installation is set up, closed with the stack."""
-    book = LogBook(ledger, settings.retention_seconds)
+    book = LogIndex(ledger, settings.retention_seconds)
     archive = open_archive(settings.log_store, put=book.put, limit=settings.log_store_limit_bytes)
     if archive is not None:
         stack.push_async_callback(archive.aclose)
@@ -55,7 +55,7 @@ async def open_reads(
     return await stack.enter_async_context(reads)
 
 
-class Readings:
+class LogPlan:
     """The logs of Jobs, as reconcile asks for them."""
 
     def __init__(self, reads: LogReads, *, all_logs: bool = False, looks: bool = True) -> None:
@@ -64,14 +64,14 @@ class Readings:
         self._looks = looks
         """Whoever drives us comes back for containers that run."""
 
-    def want(self, job: Job, of: Word) -> LogRead | None:
+    def want(self, job: Job, of: PodOutcome) -> LogRead | None:
         """The log of the attempt that decided; None while it is being read."""
         container = of.container
         return self._reads.want(
             _wanted(job, of.pod, container, container.restarts, follow=container.state == "running")
         )
 
-    def is_storing(self, of: Word) -> bool:
+    def is_storing(self, of: PodOutcome) -> bool:
         """Its log was read, and waits for Redis to take it."""
         return self._reads.is_storing((of.pod.uid, of.container.name, of.container.restarts))
 
@@ -95,7 +95,7 @@ class Readings:
                 found += _ended_instances(job, pod, main)
                 if main.state == "running" and pod.deleted:
                     found.append(_wanted(job, pod, main, main.restarts, follow=True))
-            if self._all_logs or word(job, pod).has_failed:
+            if self._all_logs or pod_outcome(job, pod).has_failed:
                 for other in (*pod.init, *pod.sidecars, *pod.containers):
                     if other is not main:
                         found += _ended_instances(job, pod, other)
@@ -123,13 +123,13 @@ class Readings:
         return soonest
 
     def finish(self, job: Job, pods: Sequence[Pod]) -> None:
-        """We told the Job's end: what can still be read of it is, for the store's sake."""
+        """We published the Job's end: what can still be read of it is, for the store's sake."""
         if self._reads.has_store:
             for wanted in self.due(job, pods):
                 self._reads.want(wanted)
 
     def drop(self, pods: Sequence[Pod]) -> None:
-        """The Job's end is told: forget what was read of it."""
+        """The Job's end is published: forget what was read of it."""
         for pod in pods:
             for container in _all(pod):
                 for instance in range(container.restarts + 1):

@@ -8,7 +8,7 @@ from jobcast.event import Log
 from jobcast.jobs.facts import unavailable
 from jobcast.logs.excerpt import Excerpt
 from jobcast.logstore.base import Archive, LogPlace
-from jobcast.logstore.uploader import Keeper
+from jobcast.logstore.uploader import Uploader
 
 HANG_SECONDS = 2.0
 """A read that has brought nothing for so long lets others go on in its place: a node that answers nobody would take all of them."""
@@ -55,7 +55,7 @@ class Turn:
         self._timer = self._loop.call_later(left if left > 0 else HANG_SECONDS, self._look)
 
 
-class Tries:
+class LogAttempts:
     """The reads of one log, of which the longest counts: its excerpt, and what the store got of it."""
 
     def __init__(self, archive: Archive | None, place: LogPlace, excerpt_bytes: int, stall_seconds: float) -> None:
@@ -64,16 +64,18 @@ class Tries:
         self._archive = archive
         self._place = place
         self._excerpt_bytes = excerpt_bytes
-        self._best_keeper: Keeper | None = None
+        self._best_keeper: Uploader | None = None
         self._excerpt = self.best
-        self._keeper: Keeper | None = None
+        self._keeper: Uploader | None = None
 
-    async def begin(self) -> tuple[Excerpt, Keeper | None]:
+    async def begin(self) -> tuple[Excerpt, Uploader | None]:
         """A read begins anew; the one before it ended too early."""
         await self._settle()
         self._excerpt = Excerpt(self._excerpt_bytes)
         self._keeper = (
-            Keeper(self._archive, self._place, stall_seconds=self._stall_seconds) if self._archive is not None else None
+            Uploader(self._archive, self._place, stall_seconds=self._stall_seconds)
+            if self._archive is not None
+            else None
         )
         return self._excerpt, self._keeper
 
@@ -111,7 +113,7 @@ class Tries:
             instance=self._place.instance,
         )
 
-    async def end(self) -> Keeper | None:
+    async def end(self) -> Uploader | None:
         """No read follows. Returns what is to be finished; None where there is no store, and for no log at all."""
         await self._settle()
         keeper, self._best_keeper = self._best_keeper, None

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from jobcast.event import Log
 from jobcast.jobs.facts import LogRead
 from jobcast.kube.errors import KubeError, NotFound, Throttled, Unauthorized, Unreachable
-from jobcast.logs.index import LogBook
-from jobcast.logs.read import Tries, Turn
+from jobcast.logs.index import LogIndex
+from jobcast.logs.read import LogAttempts, Turn
 from jobcast.logs.rotation import Key, Rotation
 from jobcast.logstore.base import UNAVAILABLE, Archive, ArchiveError, Kept, LogPlace
 from jobcast.logstore.uploader import FINISH_SECONDS, STALL_SECONDS
@@ -27,7 +27,7 @@ from jobcast.redis.batcher import LedgerError
 RETRY_SECONDS = (0.2, 2.0)
 """First and longest pause between tries: a kubelet that is busy answers within a second or two."""
 KEPT_BYTES = 64 * 1024 * 1024
-"""Excerpts kept for Jobs that are not told yet; the oldest go first and are read again when they are needed."""
+"""Excerpts kept for Jobs that are not published yet; the oldest go first and are read again when they are needed."""
 LONGEST_READ_SECONDS = 300.0
 """A log of any size that is still not read after this is given up: the kubelet sends 50 MB/s and more."""
 STORE_SECONDS = 2.0
@@ -75,7 +75,7 @@ class LogReads:
         concurrency: int,
         done: Callable[[str], None],
         archive: Archive | None = None,
-        book: LogBook | None = None,
+        book: LogIndex | None = None,
         rotation: Rotation | None = None,
         store_seconds: float | None = STORE_SECONDS,
         seen: Callable[[Log], None] = lambda log: None,
@@ -160,7 +160,7 @@ class LogReads:
         return self._reads.get(key)
 
     def drop(self, key: Key) -> None:
-        """Forget a read that was told. One under way goes on for the store's sake, if there is one, and is told nobody."""
+        """Forget a read that was published. One under way goes on for the store's sake, if there is one, and is published nobody."""
         if (read := self._reads.pop(key, None)) is not None:
             self._kept -= len(read.output)
         # One that has just ended has nothing to forget any more: its callback is all that is left of it.
@@ -209,7 +209,7 @@ class LogReads:
         self, wanted: Wanted, turn: Turn, patience: float | None = None
     ) -> tuple[LogRead, "asyncio.Task[Kept | ArchiveError] | None"]:
         """The read, and the store's word on it, which may be long in coming; None where there is nothing to store."""
-        tries = Tries(self._archive, wanted.place, self._excerpt_bytes, patience or STALL_SECONDS)
+        tries = LogAttempts(self._archive, wanted.place, self._excerpt_bytes, patience or STALL_SECONDS)
         try:
             async with asyncio.timeout(LONGEST_READ_SECONDS):
                 reason = await self._try_until_read(wanted, tries, turn)
@@ -259,7 +259,7 @@ class LogReads:
     def _is_former(self, wanted: Wanted) -> bool:
         return wanted.previous or wanted.key in self._former
 
-    async def _try_until_read(self, wanted: Wanted, tries: Tries, turn: Turn) -> str | None:
+    async def _try_until_read(self, wanted: Wanted, tries: LogAttempts, turn: Turn) -> str | None:
         """Returns why it is not all of the log; None when it is."""
         pause, longest = RETRY_SECONDS
         was_refused = False
@@ -280,7 +280,7 @@ class LogReads:
                 # 400: the API server says that the container waits to start. Anything else refuses us.
                 return "never-started" if error.code == 400 else "refused"
 
-    async def _read_once(self, wanted: Wanted, tries: Tries, turn: Turn) -> str | None:
+    async def _read_once(self, wanted: Wanted, tries: LogAttempts, turn: Turn) -> str | None:
         place = wanted.place
         excerpt, keeper = await tries.begin()
         async with self._source.log(

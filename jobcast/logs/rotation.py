@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from jobcast.kube.errors import KubeError
-from jobcast.logs.index import LogBook
+from jobcast.logs.index import LogIndex
 from jobcast.logstore.base import LogPlace
 from jobcast.redis.batcher import LedgerError
 
@@ -38,7 +38,7 @@ class FirstLineSource(Protocol):
 class Rotation:
     """Use as an async context manager: it ends the looks that are under way."""
 
-    def __init__(self, source: FirstLineSource, book: LogBook, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, source: FirstLineSource, book: LogIndex, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._source = source
         self._book = book
         self._clock = clock

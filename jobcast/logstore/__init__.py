@@ -8,19 +8,19 @@ import secrets
 
 from jobcast.logstore.base import REFUSED, UNAVAILABLE, Archive, ArchiveError, Kept, LogPlace, Sink
 from jobcast.logstore.redis import Put, RedisArchive
-from jobcast.logstore.uploader import Keeper
+from jobcast.logstore.uploader import Uploader
 
 __all__ = [
     "REFUSED",
     "UNAVAILABLE",
     "Archive",
     "ArchiveError",
-    "Keeper",
     "Kept",
     "LogPlace",
     "Put",
     "RedisArchive",
     "Sink",
+    "Uploader",
     "check_store",
     "is_url",
     "open_archive",

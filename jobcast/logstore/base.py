@@ -46,7 +46,7 @@ class LogPlace(NamedTuple):
 def _safe(part: str) -> str:
     if _SAFE.fullmatch(part) and len(part) <= _LONGEST_PART:
         return part
-    # Different names keep different places: what had to be replaced is told apart by a hash.
+    # Different names keep different places: what had to be replaced is published apart by a hash.
     digest = hashlib.sha256(part.encode(errors="surrogatepass")).hexdigest()[:12]
     return f"{_UNSAFE.sub('_', part)[:_LONGEST_PART].strip('.')}_{digest}"
 

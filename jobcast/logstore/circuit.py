@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from jobcast.logstore.base import UNAVAILABLE, ArchiveError
 
 TRY_AGAIN_SECONDS = 5.0
-"""While a store is away, one log in so many seconds tries it; the others are told at once."""
+"""While a store is away, one log in so many seconds tries it; the others are published at once."""
 SILENT_SECONDS = 2.0
 """A store that was asked and has said nothing to anybody for so long is not asked by more, long before any request of it times out.
 Otherwise each log of a burst would wait, and hold its bytes meanwhile."""

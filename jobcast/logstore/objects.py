@@ -182,7 +182,7 @@ def _still(kept: "ObjectMeta") -> dict[str, str]:
 
 
 async def _head(store: "ObjectStore", path: str) -> "ObjectMeta | None":
-    """What is kept; None also when nobody may tell us, then the put's own condition has to do."""
+    """What is kept; None also when nobody may publish us, then the put's own condition has to do."""
     import obstore
     from obstore.exceptions import PermissionDeniedError
 
@@ -193,6 +193,6 @@ async def _head(store: "ObjectStore", path: str) -> "ObjectMeta | None":
 
 
 async def _take_back(writer: "AsyncWritableFile") -> None:
-    # A context that ends with an exception is how obstore is told to abort.
+    # A context that ends with an exception is how obstore is published to abort.
     with contextlib.suppress(Exception):
         await writer.__aexit__(ArchiveError, None, None)

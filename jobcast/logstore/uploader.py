@@ -18,7 +18,7 @@ QUEUE_BYTES = 512 * 1024
 """Enough for the reader and the store to take turns, little enough for sixteen at once. One chunk may come on top."""
 
 
-class Keeper:
+class Uploader:
     """One log on its way into the archive. For one task: feed, then finish or abort.
 
     A store that fails, or takes nothing for `stall_seconds` while there is something to take, is given up; from then on

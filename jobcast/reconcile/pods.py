@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from jobcast.jobs.model import JOB_NAME_LABEL, Job, Pod
-from jobcast.jobs.observation import deciding, of_this_start, word
+from jobcast.jobs.observation import deciding_outcome, of_this_start, pod_outcome
 from jobcast.kube.errors import Forbidden, KubeError
 from jobcast.reconcile.view import Cluster, View
 
@@ -46,7 +46,7 @@ class Pods:
         if job.end is None or job.ended_pods == 0:
             return pods
         known = of_this_start(job, pods)
-        is_explained = deciding(job, known) is not None
+        is_explained = deciding_outcome(job, known) is not None
         is_current = job.version <= self._view.pods_version(job.namespace)
         if not known and is_current:
             return pods  # whatever Pods it had were gone already
@@ -99,4 +99,4 @@ class Pods:
 
 
 def _count_ended(job: Job, pods: Sequence[Pod]) -> int:
-    return sum(word(job, pod).has_ended for pod in pods)
+    return sum(pod_outcome(job, pod).has_ended for pod in pods)

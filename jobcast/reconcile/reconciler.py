@@ -1,9 +1,9 @@
-"""One Job: compare what the cluster says with what was told, and tell the difference.
+"""One Job: compare what the cluster says with what was published, and publish the difference.
 
 Level-based: it is given a uid and nothing else, and calling it twice is harmless. It never sleeps and never reads a log
 itself: where it has to wait it says for how long, and whoever drives it calls again. Three exits:
 
-    done       nothing is left to tell now
+    done       nothing is left to publish now
     later      ask again after so many seconds, or when something about the Job changes
     raises     KubeError or LedgerError: the driver's workqueue retries with backoff
 """
@@ -14,20 +14,20 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import msgspec
 
 from jobcast.event import PENDING, Event, Status
-from jobcast.jobs.facts import Context, Due, LogRead, Teller, due, unavailable
+from jobcast.jobs.facts import EventBuilder, EventContext, Fact, LogRead, facts_due, unavailable
 from jobcast.jobs.model import Job, Pod
-from jobcast.jobs.observation import deciding, word
+from jobcast.jobs.observation import deciding_outcome, pod_outcome
 from jobcast.jobs.progress import NOTHING, Note, life, notes, progress, summary
-from jobcast.jobs.status import Standing, concluded, standing
+from jobcast.jobs.status import JobStatus, derive_status, infer_end
 from jobcast.kube.errors import KubeError
-from jobcast.ledger.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Telling
-from jobcast.logs.plan import Readings
+from jobcast.ledger.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Outgoing
+from jobcast.logs.plan import LogPlan
 from jobcast.logs.reader import LogReads
 from jobcast.reconcile.pods import Pods
 from jobcast.reconcile.view import Cluster, View, remembered, step_of
 from jobcast.wire import encode
 
-READS_WHILE_AWAY = 64
+READS_WHILE_DOWN = 64
 """Logs read, or waiting for their store, while Redis is away: what they hold must not grow with the outage."""
 STORING_SECONDS = 0.02
 """Until an end is looked at again whose log is read, when Redis is back and takes what has waited for it."""
@@ -39,7 +39,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """`later` is None when done, else seconds."""
 
     later: float | None = None
-    told: tuple[Event, ...] = ()
+    published: tuple[Event, ...] = ()
 
 
 DONE = Outcome()
@@ -62,17 +62,17 @@ class Reconciler:
         holds: bool = False,
         clock: Callable[[], float] = time.monotonic,
         answered: Callable[[Answer], None] = lambda answer: None,
-        told: Callable[[Event], None] = lambda event: None,
+        published: Callable[[Event], None] = lambda event: None,
         refused: Callable[[Job, KubeError], None] = lambda job, error: None,
     ) -> None:
         self._view = view
         self._cluster = cluster
         self._ledger = ledger
-        self._logs = Readings(logs, all_logs=all_logs, looks=looks)
+        self._logs = LogPlan(logs, all_logs=all_logs, looks=looks)
         self._holds = holds
-        """Every Job gets our finalizer, and keeps it until its end is told."""
+        """Every Job gets our finalizer, and keeps it until its end is published."""
         self._refused = refused
-        """Called when a Job cannot be held: it is told all the same."""
+        """Called when a Job cannot be held: it is published all the same."""
         self._holding: set[str] = set()
         """Jobs that were given our finalizer; the view may not show it yet."""
         self._namespaces = namespaces
@@ -82,16 +82,16 @@ class Reconciler:
         self._log_wait = log_wait
         self._clock = clock
         self._answered = answered
-        self._on_told = told
+        self._on_published = published
         """Called with each event as soon as it is in the ledger: what is to be done after that may fail."""
-        self._told: dict[str, str] = {}
-        """By uid, the id of what was told last, PENDING or ENDED. A cache: the ledger decides."""
+        self._published: dict[str, str] = {}
+        """By uid, the id of what was published last, PENDING or ENDED. A cache: the ledger decides."""
         self._since: dict[str, float] = {}
         """By uid, when an end was first seen that waits for its log."""
         self._summaries: dict[str, tuple[str | None, int, str, str]] = {}
         """By uid, what of its life the record has; of Jobs of which there is something to say."""
         self._noted: dict[str, set[str]] = {}
-        """By uid, the ids of the progress that was told."""
+        """By uid, the ids of the progress that was published."""
         self._claims: set[str] = set()
         self._others: set[str] = set()
         """Jobs whose log another replica was reading when we asked."""
@@ -101,33 +101,33 @@ class Reconciler:
         return not await self._ledger.is_empty()
 
     async def recall(self, uids: Sequence[str]) -> None:
-        """Ask the ledger what was told of these Jobs, in one round trip: nothing told is worked out again."""
-        self._told.update(await self._ledger.told(uids))
+        """Ask the ledger what was published about these Jobs, in one round trip: nothing published is worked out again."""
+        self._published.update(await self._ledger.published(uids))
 
     def is_ended(self, uid: str) -> bool:
-        return self._told.get(uid) is ENDED
+        return self._published.get(uid) is ENDED
 
-    def told(self, uid: str) -> str | None:
-        """The id of what was told last, PENDING or ENDED; None for a Job the ledger is not known to know."""
-        return self._told.get(uid)
+    def published(self, uid: str) -> str | None:
+        """The id of what was published last, PENDING or ENDED; None for a Job the ledger is not known to know."""
+        return self._published.get(uid)
 
     def ended(self) -> Iterable[str]:
-        return (uid for uid, told in self._told.items() if told is ENDED)
+        return (uid for uid, published in self._published.items() if published is ENDED)
 
     def forget(self, uid: str) -> None:
-        """The Job is gone, and was told or is none of ours: drop what is known of it."""
-        self._told.pop(uid, None)
+        """The Job is gone, and was published or is none of ours: drop what is known of it."""
+        self._published.pop(uid, None)
         self._stop_waiting(uid)
 
     def forget_all(self) -> None:
         """Redis may have lost what it had: believe nothing."""
-        self._told.clear()
+        self._published.clear()
         self._summaries.clear()
         self._noted.clear()
 
     async def reconcile(self, uid: str) -> Outcome:
         seen = self._view.job(uid)
-        if self._told.get(uid) is ENDED:
+        if self._published.get(uid) is ENDED:
             return await self._end(uid, seen)
         if seen is None:
             return await self._reconcile_unseen(uid)
@@ -135,16 +135,16 @@ class Reconciler:
         await self._hold(seen, gone)
         looked = self._clock()
         pods = await self._pods.of(seen, looked if seen.end is None else self._since.setdefault(uid, looked))
-        job = concluded(seen, pods, gone=gone)
-        now = standing(job, pods, gone=gone)
-        facts = due(job, now)
+        job = infer_end(seen, pods, gone=gone)
+        now = derive_status(job, pods, gone=gone)
+        facts = facts_due(job, now)
         if not facts:
             outcome = await self._record_pending(job, pods, now)
             await self._read_ahead(job, pods)  # of init containers that fail
             return outcome
-        if self._told.get(uid) == facts[-1].id:
+        if self._published.get(uid) == facts[-1].id:
             await self._read_ahead(job, pods)
-            return await self._tell_progress(job, pods, now)
+            return await self._publish_progress(job, pods, now)
         if gone and seen.end is None and not await self._is_really_gone(job):
             # A watch with a selector says DELETED of a Job that merely lost its label: it is not ours any more.
             if seen.held:
@@ -155,15 +155,15 @@ class Reconciler:
         read: LogRead | None = None
         if job.end is not None:
             read, later = await self._log(job, pods)
-            if self._told.get(uid) is ENDED:  # by the replica whose claim we waited for
+            if self._published.get(uid) is ENDED:  # by the replica whose claim we waited for
                 return await self._end(uid, seen)
             if read is None:
                 return Outcome(later)
-        last = self._told.get(uid, PENDING)
+        last = self._published.get(uid, PENDING)
         has_started = last != PENDING or now.has_run
         last_status = PENDING if not has_started else Status.SUSPENDED if job.suspended else Status.RUNNING
-        context = Context(read, gone, last_status, job is not seen, self._logs.of)
-        return await self._tell(job, pods, now, facts, context)
+        context = EventContext(read, gone, last_status, job is not seen, self._logs.of)
+        return await self._publish(job, pods, now, facts, context)
 
     async def renew_claims(self) -> None:
         """To be called several times within CLAIM_SECONDS while claims are held."""
@@ -176,55 +176,55 @@ class Reconciler:
         claims, self._claims = self._claims, set()
         await self._ledger.release(claims)
 
-    async def _tell(
-        self, job: Job, pods: Sequence[Pod], now: Standing, facts: tuple[Due, ...], context: Context
+    async def _publish(
+        self, job: Job, pods: Sequence[Pod], now: JobStatus, facts: tuple[Fact, ...], context: EventContext
     ) -> Outcome:
-        # All of them, also what was told already: the ledger passes over it. But the step may wait while Redis is away, and
+        # All of them, also what was published already: the ledger passes over it. But the step may wait while Redis is away, and
         # Redis may have forgotten it by then.
-        teller = Teller(job, pods, context, now=self._cluster.now)
-        events = [teller.event(fact) for fact in facts]
-        tellings = [Telling(fact.id, fact.status, encode(event)) for fact, event in zip(facts, events, strict=True)]
+        builder = EventBuilder(job, pods, context, now=self._cluster.now)
+        events = [builder.event(fact) for fact in facts]
+        outgoing = [Outgoing(fact.id, fact.status, encode(event)) for fact, event in zip(facts, events, strict=True)]
         status = Status.RUNNING if now.is_terminal else now.status
         noted = self._new_notes(job, pods)
-        at = len(tellings) - 1 if now.is_terminal else len(tellings)  # nothing is told after an end
-        tellings[at:at] = [self._progress(job, pods, note, status) for note in noted]
-        told = await self._ledger.step(step_of(job, now.status, tellings, life(job, pods, now, self._logs.of)))
-        self._answered(told.answer)
-        count = events[-told.count :] if told.count else ()
+        at = len(outgoing) - 1 if now.is_terminal else len(outgoing)  # nothing is published after an end
+        outgoing[at:at] = [self._progress(job, pods, note, status) for note in noted]
+        published = await self._ledger.step(step_of(job, now.status, outgoing, life(job, pods, now, self._logs.of)))
+        self._answered(published.answer)
+        count = events[-published.count :] if published.count else ()
         for event in count:
-            self._on_told(event)
-        if told.answer is Answer.ENDED or now.is_terminal:
-            self._told[job.uid] = ENDED
+            self._on_published(event)
+        if published.answer is Answer.ENDED or now.is_terminal:
+            self._published[job.uid] = ENDED
             seen = self._view.job(job.uid)
             if count:
                 self._logs.finish(seen or job, pods)
             await self._end(job.uid, seen, pods)
             return Outcome(None, tuple(count))
-        if told.answer is not Answer.STALE:
-            self._told[job.uid] = facts[-1].id
+        if published.answer is not Answer.STALE:
+            self._published[job.uid] = facts[-1].id
             self._note(job, pods, noted)
             await self._read_ahead(job, pods)
         return Outcome(self._logs.next_look(job, pods), tuple(count))
 
-    async def _record_pending(self, job: Job, pods: Sequence[Pod], now: Standing) -> Outcome:
+    async def _record_pending(self, job: Job, pods: Sequence[Pod], now: JobStatus) -> Outcome:
         """Nobody waits for it: it serves the Jobs that are deleted while no replica looks."""
-        if self._told.get(job.uid) is not None:
-            return await self._tell_progress(job, pods, now)
-        told = await self._ledger.step(step_of(job, PENDING, (), life(job, pods, now, self._logs.of)))
-        self._answered(told.answer)
-        self._told[job.uid] = ENDED if told.answer is Answer.ENDED else PENDING
+        if self._published.get(job.uid) is not None:
+            return await self._publish_progress(job, pods, now)
+        published = await self._ledger.step(step_of(job, PENDING, (), life(job, pods, now, self._logs.of)))
+        self._answered(published.answer)
+        self._published[job.uid] = ENDED if published.answer is Answer.ENDED else PENDING
         self._note(job, pods, ())
         return DONE
 
-    async def _tell_progress(self, job: Job, pods: Sequence[Pod], now: Standing) -> Outcome:
-        """The status is told; what else there is to say of a Job that does not simply run."""
+    async def _publish_progress(self, job: Job, pods: Sequence[Pod], now: JobStatus) -> Outcome:
+        """The status is published; what else there is to say of a Job that does not simply run."""
         noted = self._new_notes(job, pods)
         if noted or summary(job, pods) != self._summaries.get(job.uid, NOTHING):
-            tellings = [self._progress(job, pods, note, now.status) for note in noted]
-            told = await self._ledger.step(step_of(job, now.status, tellings, life(job, pods, now, self._logs.of)))
-            self._answered(told.answer)
-            if told.answer is Answer.ENDED:
-                self._told[job.uid] = ENDED
+            outgoing = [self._progress(job, pods, note, now.status) for note in noted]
+            published = await self._ledger.step(step_of(job, now.status, outgoing, life(job, pods, now, self._logs.of)))
+            self._answered(published.answer)
+            if published.answer is Answer.ENDED:
+                self._published[job.uid] = ENDED
                 return await self._end(job.uid, self._view.job(job.uid), pods)
             self._note(job, pods, noted)
         return Outcome(self._logs.next_look(job, pods))
@@ -233,11 +233,11 @@ class Reconciler:
         known = self._noted.get(job.uid, ())
         return [note for note in notes(job, pods) if note.id not in known]
 
-    def _progress(self, job: Job, pods: Sequence[Pod], note: Note, status: str) -> Telling:
-        return Telling(note.id, PROGRESS, encode(progress(job, pods, note, status, self._logs.of)))
+    def _progress(self, job: Job, pods: Sequence[Pod], note: Note, status: str) -> Outgoing:
+        return Outgoing(note.id, PROGRESS, encode(progress(job, pods, note, status, self._logs.of)))
 
     def _note(self, job: Job, pods: Sequence[Pod], noted: Iterable[Note]) -> None:
-        """Remember what was told, of Jobs of which there is something to remember."""
+        """Remember what was published, of Jobs of which there is something to remember."""
         if ids := {note.id for note in noted}:
             self._noted.setdefault(job.uid, set()).update(ids)
         if (found := summary(job, pods)) != NOTHING:
@@ -268,13 +268,13 @@ class Reconciler:
         if not await self._is_really_gone(job):
             return DONE
         if not await self._ledger.claim(uid):
-            return Outcome(OTHER_SECONDS)  # who reads its log has seen how it ended, and tells it soon
+            return Outcome(OTHER_SECONDS)  # who reads its log has seen how it ended, and publishes it soon
         pods = self._view.pods(uid)  # orphaned, or not collected yet
-        now = standing(job, pods, gone=True)
-        context = Context(None, True, row.status, logs=self._logs.of)
-        outcome = await self._tell(job, pods, now, due(job, now), context)
+        now = derive_status(job, pods, gone=True)
+        context = EventContext(None, True, row.status, logs=self._logs.of)
+        outcome = await self._publish(job, pods, now, facts_due(job, now), context)
         # No watch will say that it is gone, and nothing can come of it any more.
-        self._told.pop(uid, None)
+        self._published.pop(uid, None)
         return outcome
 
     async def _is_really_gone(self, job: Job) -> bool:
@@ -283,19 +283,19 @@ class Reconciler:
 
     async def _log(self, job: Job, pods: Sequence[Pod]) -> tuple[LogRead | None, float]:
         """The log of the attempt that decided; None, and for how long, while it has to be waited for."""
-        was_away = self._ledger.is_away
+        was_down = self._ledger.is_down
         since = self._since.setdefault(job.uid, self._clock())
         left = since + self._log_wait - self._clock()
-        decider = deciding(job, pods)
+        decider = deciding_outcome(job, pods)
         if decider is None:
             # The condition may be here before the Pod's own last word: each has its own watch.
             if left > 0 and any(not pod.gone and _has_no_end(job, pod) for pod in pods):
                 return None, min(left, self._log_wait / 2)
-            ran = any(word(job, pod).container.has_run for pod in pods)
+            ran = any(pod_outcome(job, pod).container.has_run for pod in pods)
             return unavailable("pod-gone" if ran else "never-started" if pods else "no-pod"), 0
         if not await self._claim(job.uid):
             return None, OTHER_SECONDS
-        if was_away:
+        if was_down:
             # The end could not leave so far, and hardly any log was read: from now on there is all of the wait.
             self._since[job.uid], left = self._clock(), self._log_wait
         read = self._logs.want(job, decider)
@@ -318,14 +318,14 @@ class Reconciler:
     async def _claim(self, uid: str) -> bool:
         if uid in self._claims:
             return True
-        if self._ledger.is_away and self._logs.under_way < READS_WHILE_AWAY:
+        if self._ledger.is_down and self._logs.under_way < READS_WHILE_DOWN:
             # Nobody can claim anything now: better that two replicas read a log than that none does, and the Pod is gone when
             # Redis is back.
             return True
         if uid in self._others:
             row = await self._ledger.row(uid)
             if row is not None and row.is_ended:
-                self._told[uid] = ENDED
+                self._published[uid] = ENDED
                 return False
         if not await self._ledger.claim(uid):
             self._others.add(uid)
@@ -342,7 +342,9 @@ class Reconciler:
             await self._cluster.release(seen.namespace, seen.name, uid)
         self._stop_waiting(uid)
         if is_gone:
-            self._told.pop(uid, None)  # nothing can come of it any more, and a million of them would fill the memory
+            self._published.pop(
+                uid, None
+            )  # nothing can come of it any more, and a million of them would fill the memory
         self._view.drop(uid)
         return DONE
 
@@ -357,4 +359,4 @@ class Reconciler:
 
 
 def _has_no_end(job: Job, pod: Pod) -> bool:
-    return word(job, pod).ended is None
+    return pod_outcome(job, pod).ended is None

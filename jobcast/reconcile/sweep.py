@@ -1,6 +1,6 @@
-"""The slow driver: list the Jobs once, and have the very same reconcile tell what nobody told.
+"""The slow driver: list the Jobs once, and have the very same reconcile publish what nobody published.
 
-One paged list of Jobs per namespace, and the Pods of untold Jobs. With the controller running this finds nothing; what it
+One paged list of Jobs per namespace, and the Pods of unpublished Jobs. With the controller running this finds nothing; what it
 finds is the measure of how well the fast path does. It also does the upkeep of Redis: trims the streams, and prunes.
 """
 
@@ -23,7 +23,7 @@ from jobcast.kube import JOBS, PODS, Access, Api
 from jobcast.ledger import pruning
 from jobcast.ledger.ledger import CLAIM_SECONDS, Ledger, Row
 from jobcast.ledger.trimming import Trimming
-from jobcast.logs.index import LogBook, Owed
+from jobcast.logs.index import LogIndex, PendingUpload
 from jobcast.logs.plan import open_reads
 from jobcast.logs.reader import LogReads, Wanted
 from jobcast.logstore.base import UNAVAILABLE
@@ -43,7 +43,7 @@ OWED_A_SWEEP = 200
 FEW = 20
 """Jobs whose Pods are asked for one by one: fewer requests than the pages of a namespace of 10,000 Pods."""
 FAST_PATH_SECONDS = 1.0
-"""What the controller tells within it has not been missed: it is a thousand times what it takes."""
+"""What the controller publishes within it has not been missed: it is a thousand times what it takes."""
 
 
 class Snapshot:
@@ -53,7 +53,7 @@ class Snapshot:
         self.shown: set[str] = set()
         """The uids of all Jobs that were listed."""
         self.jobs: dict[str, Job] = {}
-        """Those that may have something untold."""
+        """Those that may have something unpublished."""
         self._pods: dict[str, list[Pod]] = {}
         self._versions: dict[str, int] = {}
 
@@ -87,9 +87,9 @@ class Snapshot:
 
 
 async def sweep_once(
-    settings: CoreSettings, trimming: Trimming | None = None, *, told: Callable[[Event], None] = lambda event: None
+    settings: CoreSettings, trimming: Trimming | None = None, *, published: Callable[[Event], None] = lambda event: None
 ) -> int:
-    """One sweep; returns how many events it told. The upkeep of Redis is done first, whatever the cluster says. Raises
+    """One sweep; returns how many events it published. The upkeep of Redis is done first, whatever the cluster says. Raises
     NoCluster, KubeError, LedgerError."""
     async with contextlib.AsyncExitStack() as stack:
         client: redis.asyncio.Redis = connect(settings.redis_url, prefix=settings.key_prefix)
@@ -105,14 +105,14 @@ async def sweep_once(
         refusal = await _upkeep(ledger, settings, trimming)
         access = await Access.find()
         api = await stack.enter_async_context(Api(access, reading_of(settings)))
-        count = await Sweep(settings, access, api, ledger, told).run(stack)
+        count = await Sweep(settings, access, api, ledger, published).run(stack)
         if refusal is not None:
             raise refusal
         return count
 
 
 async def _upkeep(ledger: Ledger, settings: CoreSettings, trimming: Trimming | None) -> LedgerError | None:
-    """Trims and prunes. What Redis refuses here, a key that somebody wrote over, must not keep anything from being told."""
+    """Trims and prunes. What Redis refuses here, a key that somebody wrote over, must not keep anything from being published."""
     try:
         if trimming is not None:
             await trimming.trim(ledger)
@@ -129,13 +129,13 @@ class Sweep:
     """The parts of one round. Nothing of it survives the round: a stale thought cannot outlive a minute."""
 
     def __init__(
-        self, settings: CoreSettings, access: Access, api: Api, ledger: Ledger, told: Callable[[Event], None]
+        self, settings: CoreSettings, access: Access, api: Api, ledger: Ledger, published: Callable[[Event], None]
     ) -> None:
         self._namespaces = watched_namespaces(settings, access.namespace)
         self._settings = settings
         self._api = api
         self._ledger = ledger
-        self._told = told
+        self._published = published
         self._count = 0
         self._read: dict[str, asyncio.Event] = {}
         self._snapshot = Snapshot()
@@ -155,7 +155,7 @@ class Sweep:
             all_logs=settings.log_containers == "all",
             looks=False,  # a sweep does not wait for what runs
             holds=settings.finalizer,
-            told=self._note,
+            published=self._note,
         )
         for namespace in self._namespaces or (None,):
             await self._list(namespace, reconciler)
@@ -195,7 +195,7 @@ class Sweep:
                     self._snapshot.jobs[job.uid] = job
 
     async def _recall(self, reconciler: Reconciler) -> None:
-        """Look once more at what was told, and let go of what has its end by now."""
+        """Look once more at what was published, and let go of what has its end by now."""
         jobs = self._snapshot.jobs
         await reconciler.recall([uid for uid, job in jobs.items() if _is_untold(job, reconciler)])
         for uid, job in list(jobs.items()):
@@ -224,7 +224,7 @@ class Sweep:
         return {uid for uid, row in rows.items() if row is None or self._is_for_us(row)}
 
     def _is_for_us(self, row: Row) -> bool:
-        # What was told at a later version than the list's was created after it, or has lost its label since.
+        # What was published at a later version than the list's was created after it, or has lost its label since.
         is_ours = self._namespaces is None or row.namespace in self._namespaces
         return is_ours and (row.is_ended or row.version <= self._version)
 
@@ -255,7 +255,7 @@ class Sweep:
 
     def _note(self, event: Event) -> None:
         self._count += 1
-        self._told(event)
+        self._published(event)
 
     def _log_was_read(self, uid: str) -> None:
         if uid in self._read:
@@ -265,7 +265,7 @@ class Sweep:
         """Logs that the store did not take when they were read, while their Pods still exist."""
         if not logs.has_store:
             return
-        book = LogBook(self._ledger, self._settings.retention_seconds)
+        book = LogIndex(self._ledger, self._settings.retention_seconds)
         ours = [one for one in await book.owed() if self._namespaces is None or one.place.namespace in self._namespaces]
         # Not always the same first ones: the store may take none of those.
         for owed in random.sample(ours, min(OWED_A_SWEEP, len(ours))):
@@ -285,7 +285,7 @@ class Sweep:
             await self._ledger.keep(shown[start : start + KEEP_BATCH])
 
 
-def _as_it_is_now(owed: Owed, pods: Sequence[Pod]) -> Wanted | None:
+def _as_it_is_now(owed: PendingUpload, pods: Sequence[Pod]) -> Wanted | None:
     """The log, if the kubelet still has it: of a container's last instance, and of the one before."""
     place = owed.place
     for pod in pods:
@@ -302,7 +302,7 @@ def _is_untold(job: Job, reconciler: Reconciler) -> bool:
         return False
     if job.end is not None or job.deleted is not None:
         return True
-    return job.active > 0 and reconciler.told(job.uid) in (None, PENDING)
+    return job.active > 0 and reconciler.published(job.uid) in (None, PENDING)
 
 
 async def _renew(reconciler: Reconciler) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from jobcast.jobs.model import Job, Pod, unix
-from jobcast.ledger.ledger import Row, Step, Telling
+from jobcast.ledger.ledger import Outgoing, Row, Step
 
 
 class View(Protocol):
@@ -71,8 +71,8 @@ def remembered(row: Row) -> Job:
     )
 
 
-def step_of(job: Job, status: str, tellings: Sequence[Telling], life: dict[str, bytes]) -> Step:
-    """What the ledger is asked to tell of this Job."""
+def step_of(job: Job, status: str, outgoing: Sequence[Outgoing], life: dict[str, bytes]) -> Step:
+    """What the ledger is asked to publish of this Job."""
     try:
         created = unix(job.created)
     except ValueError:
@@ -85,6 +85,6 @@ def step_of(job: Job, status: str, tellings: Sequence[Telling], life: dict[str, 
         namespace=job.namespace,
         name=job.name,
         status=status,
-        tellings=tuple(tellings),
+        outgoing=tuple(outgoing),
         life=life,
     )

@@ -13,7 +13,7 @@ import redis.asyncio
 import redis.exceptions
 
 from jobcast.redis.connection import ERRORS, explain
-from jobcast.redis.pipeline import Pipe
+from jobcast.redis.pipeline import Pipeline
 
 BATCH = 256
 """Commands in one round trip: enough to share its cost, few enough that none waits long behind the others."""
@@ -52,7 +52,7 @@ _Command = tuple[Any, ...]
 _Call = tuple[_Command, "asyncio.Future[Any]"]
 
 
-class Link:
+class Batcher:
     """Between `start` and `close` it takes commands. `script` is loaded when Redis does not know it.
 
     `probe` is a command that writes: a Redis that is full, read-only or cannot save answers PING gladly. `back` is called when
@@ -70,7 +70,7 @@ class Link:
     ) -> None:
         self.trouble: str | None = "not asked yet"
         """Why Redis cannot be used now; None while it can."""
-        self._pipe = Pipe(client)
+        self._pipeline = Pipeline(client)
         self._script = script
         self._probe_command = probe
         self._back = back
@@ -79,7 +79,7 @@ class Link:
         self._wake = asyncio.Event()
         self._is_busy = False
         """An exchange is under way."""
-        self.is_away = False
+        self.is_down = False
         """Redis did not take what it was sent last: it is to be probed before it is sent anything else. A probe that gets
         through proves nothing: an account may write and not call scripts, a network may lose the replies to some."""
         self._pause = PROBE_SECONDS[0]
@@ -100,7 +100,7 @@ class Link:
             await self._task
         for _, future in self._calls:
             future.cancel()
-        await self._pipe.close()
+        await self._pipeline.close()
 
     @property
     def waiting(self) -> int:
@@ -114,7 +114,7 @@ class Link:
         call = (command, future)
         if self._is_closed:
             future.cancel()
-        elif self._is_busy or self._calls or self.is_away:
+        elif self._is_busy or self._calls or self.is_down:
             self._calls.append(call)
             self._wake.set()
         else:
@@ -122,7 +122,7 @@ class Link:
             try:
                 if await self._send([call]):
                     self._calls.append(call)
-                    self.is_away = True
+                    self.is_down = True
             finally:
                 self._is_busy = False
                 if self._is_closed:
@@ -140,7 +140,7 @@ class Link:
             self._is_busy = True
             try:
                 while self._calls:
-                    if self.is_away:
+                    if self.is_down:
                         await self._probe_until_answered()
                     await self._send_together()
             finally:
@@ -159,16 +159,16 @@ class Link:
             raise
         if again:
             self._calls.extendleft(reversed(again))
-            self.is_away = True
+            self.is_down = True
 
     async def _send(self, batch: list[_Call]) -> list[_Call]:
         """Send the batch and hand out its answers; returns the calls that Redis could not take."""
         try:
-            answers = await self._pipe.exchange([command for command, _ in batch])
+            answers = await self._pipeline.exchange([command for command, _ in batch])
             missing = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
             if missing:
                 again = [("SCRIPT", "LOAD", self._script), *(batch[i][0] for i in missing)]
-                loaded, *others = await self._pipe.exchange(again)
+                loaded, *others = await self._pipeline.exchange(again)
                 for i, answer in zip(missing, others, strict=True):
                     answers[i] = loaded if isinstance(loaded, Exception) else answer
         except ERRORS as error:
@@ -193,10 +193,10 @@ class Link:
     def _is_there(self) -> None:
         """Redis took what it was sent."""
         self._set_trouble(None)
-        if self.is_away:
-            self.is_away = False
+        if self.is_down:
+            self.is_down = False
             self._pause = PROBE_SECONDS[0]
-            self._tell(self._back)
+            self._notify(self._back)
 
     async def _probe_until_answered(self) -> None:
         while True:
@@ -205,7 +205,7 @@ class Link:
             # Who asks with a time limit, and again and again, is not to leave more behind each time.
             self._calls = deque(call for call in self._calls if not call[1].done())
             try:
-                (answer,) = await self._pipe.exchange([self._probe_command])
+                (answer,) = await self._pipeline.exchange([self._probe_command])
             except ERRORS as error:
                 answer = error
             if not isinstance(answer, Exception):
@@ -213,7 +213,7 @@ class Link:
             self._set_trouble(explain(answer))
 
     @staticmethod
-    def _tell(whom: Callable[..., None], *what: Any) -> None:
+    def _notify(whom: Callable[..., None], *what: Any) -> None:
         """A mistake of theirs is the event loop's to report, and must not end the link."""
         try:
             whom(*what)
@@ -225,7 +225,7 @@ class Link:
     def _set_trouble(self, trouble: str | None) -> None:
         if trouble != self.trouble:
             self.trouble = trouble
-            self._tell(self._on_trouble, trouble)
+            self._notify(self._on_trouble, trouble)
 
 
 def _is_about_redis(error: Exception) -> bool:

@@ -73,7 +73,7 @@ def check_url(url: str) -> str:
         is_scheme = "://" in url and re.fullmatch("[A-Za-z0-9+.-]*", scheme)
         given = repr(scheme) if is_scheme else "missing"
         raise ValueError(f"scheme {given}; {_RIGHT}")
-    apart = taken_apart(url)
+    apart = parse_url(url)
     for one in apart.plain:
         _check_one(one)
     if apart.kind == "sentinel" and not apart.service:
@@ -98,7 +98,7 @@ def _check_one(url: str) -> None:
         raise ValueError(f"the database is not a number; {_RIGHT}")
 
 
-class Apart(NamedTuple):
+class ParsedUrl(NamedTuple):
     """A URL that `check_url` let pass."""
 
     kind: str
@@ -109,7 +109,7 @@ class Apart(NamedTuple):
     database: str
 
 
-def taken_apart(url: str) -> Apart:
+def parse_url(url: str) -> ParsedUrl:
     """Raises ValueError where nothing can be made of it."""
     try:
         parts = urlsplit(url)
@@ -117,7 +117,7 @@ def taken_apart(url: str) -> Apart:
         raise ValueError(f"host and port do not parse; {_RIGHT}") from None
     base, _, kind = parts.scheme.partition("+")
     if not kind:
-        return Apart("", (url,), "", parts.path.strip("/"))
+        return ParsedUrl("", (url,), "", parts.path.strip("/"))
     account, at, hosts = parts.netloc.rpartition("@")
     port = SENTINEL_PORT if kind == "sentinel" else REDIS_PORT
     path = parts.path.strip("/")
@@ -127,7 +127,7 @@ def taken_apart(url: str) -> Apart:
         f"{base}://{account}{at}{host if re.search(':[0-9]+$', host) else f'{host}:{port}'}/{database}?{query}"
         for host in hosts.split(",")
     )
-    return Apart(kind, tuple(plain), unquote(service), database)
+    return ParsedUrl(kind, tuple(plain), unquote(service), database)
 
 
 def check_options(url: str) -> str:
@@ -203,7 +203,7 @@ def connect_plain(
 
 def _told(url: str, prefix: str, answer_seconds: float) -> tuple[dict[str, Any], bool]:
     """What redis-py's pools are told, and whether it is TLS."""
-    apart = taken_apart(check_url(url))
+    apart = parse_url(check_url(url))
     given = _parsed(apart.plain[0])
     is_tls = given.pop("connection_class", None) is not None
     told = {
@@ -219,7 +219,7 @@ def _parsed(url: str) -> dict[str, Any]:
     return dict(redis.connection.parse_url(url))  # type: ignore[no-untyped-call]
 
 
-def _finder(url: str, apart: Apart, prefix: str, given: Mapping[str, Any]) -> Finder | None:
+def _finder(url: str, apart: ParsedUrl, prefix: str, given: Mapping[str, Any]) -> Finder | None:
     if not apart.kind:
         return None
     each = map(_parsed, apart.plain)

@@ -22,7 +22,7 @@ except ImportError:  # a subscriber's environment; the deployables bring hiredis
     pack_command = None
 
 
-class Pipe:
+class Pipeline:
     """For one task at a time: an exchange has the connection to itself."""
 
     def __init__(self, client: "redis.asyncio.Redis", *, answer_seconds: float = ANSWER_SECONDS) -> None:

@@ -9,14 +9,14 @@ from prometheus_client import Gauge
 from jobcast.redis.connection import ERRORS, explain
 
 log = logging.getLogger(__name__)
-AWAY = (*ERRORS, kombu.exceptions.KombuError)
+UNREACHABLE = (*ERRORS, kombu.exceptions.KombuError)
 """What a call can raise when Redis or the broker does not answer, or refuses."""
 
 _OF_A_PIPELINE = re.compile(r"Command # \d+ \(.*?\) of pipeline caused error: ", re.DOTALL)
 """What redis-py puts before Redis' own words: a command of Kombu's, with its binary keys."""
 
 
-class Presence:
+class Availability:
     """Of one system. Any thread may say; each system has one that does."""
 
     def __init__(self, system: str, up: Gauge) -> None:
@@ -27,7 +27,7 @@ class Presence:
         self._said: set[str] = set()
         """The troubles since it was well, each of which is told once: they may take turns several times a second."""
 
-    def is_away(self, error: Exception) -> None:
+    def mark_down(self, error: Exception) -> None:
         """It does not answer, or refuses."""
         self._up.set(0)
         trouble = _OF_A_PIPELINE.sub("", explain(error))
@@ -38,7 +38,7 @@ class Presence:
                 "an outside system is away, will be tried again", extra={"system": self.system, "error": trouble}
             )
 
-    def is_back(self) -> None:
+    def mark_up(self) -> None:
         """It did what it was asked to. Cheap: may be said at every turn."""
         if self.trouble is None:
             return

@@ -20,7 +20,7 @@ class PortTaken(Exception):
     """The address cannot be served on."""
 
 
-class Health:
+class ProbeServer:
     """The server. Use as an async context manager; `port` is the one it got."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Health:
         self._status = status
         self._registry = registry
 
-    async def __aenter__(self) -> "Health":
+    async def __aenter__(self) -> "ProbeServer":
         """Raises PortTaken."""
         app = web.Application()
         app.router.add_get("/livez", self._livez)

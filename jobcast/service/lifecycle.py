@@ -14,7 +14,7 @@ LAST_SECONDS = 0.1
 """What a part has to end when the grace period is over: enough to close what it holds, not to wait for anybody."""
 
 
-class Part(NamedTuple):
+class Component(NamedTuple):
     """Something that runs from its start to its stop."""
 
     name: str
@@ -38,7 +38,7 @@ class Grace:
 
 
 @asynccontextmanager
-async def running(parts: Iterable[Part], grace: Grace) -> AsyncIterator[None]:
+async def running(parts: Iterable[Component], grace: Grace) -> AsyncIterator[None]:
     """All of them, started; raises what a part raises at its start, once those before it have ended.
 
     One that does not end in time is named and left behind, so that those before it can still close what they hold.
@@ -52,7 +52,7 @@ async def running(parts: Iterable[Part], grace: Grace) -> AsyncIterator[None]:
 class _Bounded(AbstractAsyncContextManager[None]):
     """A part whose end takes no longer than the grace period."""
 
-    def __init__(self, part: Part, grace: Grace) -> None:
+    def __init__(self, part: Component, grace: Grace) -> None:
         self._name = part.name
         self._context = part.open()
         self._grace = grace

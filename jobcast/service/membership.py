@@ -50,7 +50,7 @@ return { now, redis.call('HGETALL', parts) }
 )
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One controller or worker."""
 
     kind: str
@@ -81,26 +81,26 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.selector} in {', '.join(self.namespaces)}" if self.namespaces else ""
 
 
-_decoder = msgspec.json.Decoder(Part)
+_decoder = msgspec.json.Decoder(Member)
 
 
-def announcing(part: Part) -> tuple[int, str, bytes]:
+def joining(part: Member) -> tuple[int, str, bytes]:
     """Arguments of SCRIPT that say that it is there."""
     return KEPT_SECONDS, part.field, msgspec.json.encode(part)
 
 
-def leaving(part: Part) -> tuple[int, str, bytes]:
+def leaving(part: Member) -> tuple[int, str, bytes]:
     """Arguments of SCRIPT that say that it is not there any more."""
     return KEPT_SECONDS, part.field, b""
 
 
-def there(reply: Any) -> list[Part]:
+def there(reply: Any) -> list[Member]:
     """Those that are there now, of SCRIPT's reply."""
     now, fields = reply
     return [part for part in known(fields[1::2]) if int(now) - part.seen <= GONE_SECONDS]
 
 
-def known(values: Iterable[bytes | str]) -> list[Part]:
+def known(values: Iterable[bytes | str]) -> list[Member]:
     """Those that were there within a day, in the order of their kinds and names; without what strangers wrote."""
     found = []
     for value in values:
@@ -111,12 +111,12 @@ def known(values: Iterable[bytes | str]) -> list[Part]:
     return sorted(found, key=lambda part: part.field)
 
 
-def misfits(parts: Sequence[Part]) -> list[str]:
+def conflicts(parts: Sequence[Member]) -> list[str]:
     """What is wrong with these parts under one prefix, each with what to do. The same parts give the same texts."""
     return [*_strangers(parts), *_versions(parts)]
 
 
-def _strangers(parts: Sequence[Part]) -> list[str]:
+def _strangers(parts: Sequence[Member]) -> list[str]:
     """Two installations under one prefix: subscribers cannot tell them apart, and each looks after the other's Jobs."""
     looking = [part for part in parts if part.namespaces]
     clusters = {part.cluster: part for part in looking if part.cluster}
@@ -133,7 +133,7 @@ def _strangers(parts: Sequence[Part]) -> list[str]:
     return []
 
 
-def _versions(parts: Sequence[Part]) -> list[str]:
+def _versions(parts: Sequence[Member]) -> list[str]:
     by_version = {part.version: part for part in reversed(parts)}
     if len(by_version) < 2:
         return []
@@ -154,11 +154,11 @@ def _order(version: str) -> tuple[list[int], str]:
     return [int(number) for number in version.split("+")[0].split(".") if number.isdecimal()], version
 
 
-class Neighbours:
+class Membership:
     """What one part hears of the others, and of itself."""
 
     def __init__(self) -> None:
-        self.parts: list[Part] = []
+        self.parts: list[Member] = []
         self.misfits: list[str] = []
         """What is wrong with them, each with what to do."""
 
@@ -169,5 +169,5 @@ class Neighbours:
     def heard(self, reply: Any) -> tuple[list[str], list[str]]:
         """Of SCRIPT's reply, which misfits are new, and which are no more."""
         before, self.parts = self.misfits, there(reply)
-        self.misfits = misfits(self.parts)
+        self.misfits = conflicts(self.parts)
         return [one for one in self.misfits if one not in before], [one for one in before if one not in self.misfits]

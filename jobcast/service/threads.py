@@ -45,7 +45,7 @@ class Supervised:
         """To be said by `run` when its work has succeeded: its failures are forgotten."""
         self._failures = 0
 
-    def ailment(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """What is wrong with the thread, or None."""
         if not self._thread.is_alive() and not self._stop.is_set():
             return "the thread has ended"

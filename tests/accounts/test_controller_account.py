@@ -5,7 +5,7 @@ import asyncio
 from jobcast.keys import Keys
 from jobcast.ledger.ledger import Ledger
 from jobcast.ledger.trimming import Trimming
-from jobcast.logs.index import LogBook
+from jobcast.logs.index import LogIndex
 from jobcast.logs.reader import LogPlace
 from jobcast.redis.connection import connect
 from tests.accounts.conftest import PREFIX, Accounts, rules_of
@@ -39,7 +39,7 @@ async def rarely(url: str, made: Recording) -> None:
         assert await ledger.claim("uid")  # renewed
         await ledger.release(["uid"])
         await ledger.keep(["uid"])
-        await LogBook(ledger, 60).owe(LogPlace("evals", "name", "uid", "pod", "main", 0), "42", "pod-uid")
+        await LogIndex(ledger, 60).owe(LogPlace("evals", "name", "uid", "pod", "main", 0), "42", "pod-uid")
         await Trimming(max_age=60, max_length=1, died=lambda group: None, revived=lambda group: None).trim(ledger)
         made.catch_up()
     await client.aclose()

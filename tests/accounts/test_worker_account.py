@@ -12,7 +12,7 @@ from jobcast.keys import Keys
 from jobcast.ledger.ledger import Ledger
 from jobcast.ledger.pruning import prune
 from jobcast.ledger.trimming import Trimming
-from jobcast.logs.index import LogBook
+from jobcast.logs.index import LogIndex
 from jobcast.logs.reader import LogPlace
 from jobcast.redis.connection import connect, connect_plain
 from testbed.ports import free_port
@@ -105,7 +105,7 @@ async def rarely(url: str, made: Recording) -> None:
         await ledger.claim("uid")
         await ledger.claim("uid")  # renewed
         await ledger.release(["uid"])
-        book, place = LogBook(ledger, 60), LogPlace("evals", "name", "uid", "pod", "main", 0)
+        book, place = LogIndex(ledger, 60), LogPlace("evals", "name", "uid", "pod", "main", 0)
         await book.owe(place, "42", "pod-uid")
         await book.settle(place)
         await prune(ledger, retention=60, todo_life=60)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobcast.logstore import ArchiveError, Keeper, Kept, LogPlace, open_archive
+from jobcast.logstore import ArchiveError, Kept, LogPlace, Uploader, open_archive
 from jobcast.logstore.base import Archive
 from testbed.ports import free_port
 
@@ -19,7 +19,7 @@ SECRET = "the-secret-that-nobody-may-see"
 
 
 class S3Server:
-    """On a loopback port of its own, with one bucket. Takes any credentials until it is told not to."""
+    """On a loopback port of its own, with one bucket. Takes any credentials until it is published not to."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -116,7 +116,7 @@ def opened(url: str) -> Archive:
 
 async def keep(archive: Archive, where: LogPlace, data: bytes, piece: int = 65_536) -> Kept | ArchiveError:
     """As a log is read: in pieces."""
-    keeper = Keeper(archive, where, stall_seconds=30)
+    keeper = Uploader(archive, where, stall_seconds=30)
     for start in range(0, len(data), piece):
         await keeper.feed(data[start : start + piece])
     return await keeper.finish(limit=60)

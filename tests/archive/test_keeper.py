@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from jobcast.logstore import REFUSED, UNAVAILABLE, ArchiveError, Keeper, Kept, LogPlace, Sink
+from jobcast.logstore import REFUSED, UNAVAILABLE, ArchiveError, Kept, LogPlace, Sink, Uploader
 from tests.archive.conftest import place
 from tests.conftest import eventually
 
@@ -68,8 +68,8 @@ def failing_at(n: int, error: Exception) -> Hook:
     return hook
 
 
-def keeper_of(archive: MemoryArchive, queue_bytes: int = 100, stall: float = STALL) -> Keeper:
-    return Keeper(archive, place(), stall_seconds=stall, queue_bytes=queue_bytes)
+def keeper_of(archive: MemoryArchive, queue_bytes: int = 100, stall: float = STALL) -> Uploader:
+    return Uploader(archive, place(), stall_seconds=stall, queue_bytes=queue_bytes)
 
 
 async def test_what_was_fed_is_kept_in_order() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobcast.logstore import ArchiveError, Keeper, Kept, probe
+from jobcast.logstore import ArchiveError, Kept, Uploader, probe
 from jobcast.logstore.fetch import LogNotFound, read_object, read_object_async
 from jobcast.logstore.objects import PART_BYTES, WIDE_UPLOADS, ObjectArchive
 from tests.archive.conftest import BUCKET, S3Server, keep, opened, place
@@ -96,7 +96,7 @@ async def test_nothing_partial_is_visible_or_left(
     store: str, how: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     archive = opened(store)
-    keeper = Keeper(archive, place(), stall_seconds=30)
+    keeper = Uploader(archive, place(), stall_seconds=30)
 
     async def feed() -> None:
         try:
@@ -126,8 +126,8 @@ def _parts_of(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> Cal
     server: S3Server = request.getfixturevalue("s3")
 
     def uploads() -> list[str]:
-        told = server.ask("GET", f"/{BUCKET}?uploads").decode()
-        return [part for part in told.split("<Upload>")[1:] if tmp_path.name in part]
+        published = server.ask("GET", f"/{BUCKET}?uploads").decode()
+        return [part for part in published.split("<Upload>")[1:] if tmp_path.name in part]
 
     return uploads
 

@@ -59,7 +59,7 @@ def test_a_store_that_says_nothing_to_anybody_is_not_asked_by_more(clock: Clock)
             clock.now += 0.1
             with pytest.raises(ArchiveError, match="has not answered for 2 s"):
                 outage.check()
-        outage.note(None)  # it has told one of them
+        outage.note(None)  # it has published one of them
         outage.check()
         clock.now += SILENT_SECONDS
         with pytest.raises(ArchiveError):

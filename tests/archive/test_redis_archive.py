@@ -5,7 +5,7 @@ import random
 import pytest
 import zstandard
 
-from jobcast.logstore import UNAVAILABLE, ArchiveError, Keeper, Kept, LogPlace, RedisArchive, fetch
+from jobcast.logstore import UNAVAILABLE, ArchiveError, Kept, LogPlace, RedisArchive, Uploader, fetch
 from jobcast.logstore.fetch import decompressed
 from tests.archive.conftest import keep, place
 
@@ -28,8 +28,8 @@ class MemoryRedis:
 async def test_the_exact_bytes_come_back(size: int, piece: int) -> None:
     data, redis = random.Random(size).randbytes(size), MemoryRedis()
     assert await keep(RedisArchive(redis.put, 8 * MIB), place(), data, piece) == Kept("redis:pod/main", size)
-    blob, told = redis.blobs[place()]
-    assert told == size
+    blob, published = redis.blobs[place()]
+    assert published == size
     assert decompressed(blob) == data
 
 
@@ -58,7 +58,7 @@ async def test_redis_that_refuses_is_an_answer() -> None:
 
 async def test_nothing_is_put_when_the_log_is_let_be() -> None:
     redis = MemoryRedis()
-    keeper = Keeper(RedisArchive(redis.put, MIB), place())
+    keeper = Uploader(RedisArchive(redis.put, MIB), place())
     await keeper.feed(b"abc")
     await keeper.abort()
     assert redis.blobs == {}

@@ -9,7 +9,7 @@ import pytest
 
 from controller import check
 from controller.settings import ControllerSettings
-from jobcast.logstore import REFUSED, UNAVAILABLE, ArchiveError, Keeper, Kept, probe
+from jobcast.logstore import REFUSED, UNAVAILABLE, ArchiveError, Kept, Uploader, probe
 from jobcast.logstore.fetch import read_object
 from jobcast.logstore.objects import PART_BYTES
 from testbed.ports import free_port
@@ -64,7 +64,7 @@ def assert_plain(error: object, reason: str, line: str) -> None:
 
 async def test_a_server_that_is_killed_under_an_upload_is_known_soon(own_s3: S3Server) -> None:
     archive = opened(STORE)
-    keeper = Keeper(archive, place(), stall_seconds=SOON)
+    keeper = Uploader(archive, place(), stall_seconds=SOON)
     for _ in range(3):
         await keeper.feed(b"x" * PART_BYTES)  # the first part, at least, is sent
     own_s3.kill()
@@ -99,7 +99,7 @@ async def test_logs_that_are_turned_away_do_not_put_off_the_next_try(
     monkeypatch.setattr("jobcast.logstore.circuit.TRY_AGAIN_SECONDS", 0.5)
     archive, calls = opened(STORE), 0
     for n in range(300):
-        keeper = Keeper(archive, place(f"pod-{n}"))
+        keeper = Uploader(archive, place(f"pod-{n}"))
         await keeper.feed(b"abc")
         assert isinstance(await keeper.finish(limit=0.2), ArchiveError)
         await asyncio.sleep(0.01)
@@ -114,7 +114,7 @@ async def test_logs_that_are_turned_away_do_not_put_off_the_next_try(
 @pytest.mark.parametrize("size", [3, 4 * PART_BYTES])
 async def test_a_server_that_hangs_holds_nobody_up(hanging: Hanging, size: int) -> None:
     archive = opened(STORE)
-    keeper = Keeper(archive, place(), stall_seconds=0.2)
+    keeper = Uploader(archive, place(), stall_seconds=0.2)
     async with asyncio.timeout(SOON):
         for start in range(0, size, 65_536):
             await keeper.feed(b"x" * min(65_536, size - start))
@@ -126,7 +126,7 @@ async def test_a_server_that_hangs_holds_nobody_up(hanging: Hanging, size: int) 
 async def test_while_it_is_away_the_next_log_does_not_wait_for_it(hanging: Hanging) -> None:
     archive = opened(STORE)
     for n in range(5):
-        keeper = Keeper(archive, place(f"pod-{n}"), stall_seconds=0.2)
+        keeper = Uploader(archive, place(f"pod-{n}"), stall_seconds=0.2)
         await keeper.feed(b"abc")
         async with asyncio.timeout(SOON):
             assert_plain(await keeper.finish(limit=0.5), UNAVAILABLE, "0.5 s")
@@ -153,7 +153,7 @@ async def test_a_burst_does_not_wait_for_a_server_that_hangs(hanging: Hanging, m
 
 async def test_an_upload_under_way_does_not_suffer_from_another_ones_bad_luck(s3: S3Server) -> None:
     archive = opened(STORE)
-    keeper = Keeper(archive, place("lucky"), stall_seconds=SOON)
+    keeper = Uploader(archive, place("lucky"), stall_seconds=SOON)
     for _ in range(2):
         await keeper.feed(b"x" * PART_BYTES)
     await archive.sink(place("unlucky")).abort(ArchiveError(UNAVAILABLE, "it took nothing for 2 s"))

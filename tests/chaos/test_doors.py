@@ -1,4 +1,4 @@
-"""What stands between the parts and Redis or the API server lets everything through, and spoils what it is told to."""
+"""What stands between the parts and Redis or the API server lets everything through, and spoils what it is published to."""
 
 import asyncio
 import hashlib
@@ -168,8 +168,8 @@ async def test_a_watch_is_cut_and_one_is_told_that_it_is_too_old():
             await watch.content.readline()
             proxy.doors["a"].expire()
             server.go.release()
-            told = json.loads(await watch.content.readline())
-            assert (told["type"], told["object"]["code"]) == ("ERROR", 410)
+            published = json.loads(await watch.content.readline())
+            assert (published["type"], published["object"]["code"]) == ("ERROR", 410)
             assert await watch.content.read() == b""
 
 

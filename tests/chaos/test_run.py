@@ -59,7 +59,7 @@ async def result_of(
         kubelet=None,
         devcluster=True,
         known=None,
-        told=None,
+        published=None,
         turns=defaultdict(asyncio.Lock),
         reader=SimpleNamespace(entries=0, redelivered=0, errors=[]),
         doors=SimpleNamespace(doors={}),

@@ -1,4 +1,4 @@
-"""What counts as lost, told twice, out of order and after the end; each figure is made to say so once."""
+"""What counts as lost, published twice, out of order and after the end; each figure is made to say so once."""
 
 from dataclasses import replace
 from typing import Any
@@ -31,12 +31,12 @@ def stream(truth: Truth, *ranks: int) -> list[Told]:
 
 
 def verdict(truth: Truth, *lives: list[Told], **more: Any) -> Verdict:
-    """Everything told was received, handled and recorded, unless `more` says otherwise."""
-    told = [entry for life in lives for entry in life]
+    """Everything published was received, handled and recorded, unless `more` says otherwise."""
+    published = [entry for life in lives for entry in life]
     last = lives[-1][-1] if lives[-1] else None
     known: dict[str, Any] = {
-        "received": {entry.id: 20.0 for entry in told},
-        "handled": frozenset(entry.id for entry in told),
+        "received": {entry.id: 20.0 for entry in published},
+        "handled": frozenset(entry.id for entry in published),
         "records": {truth.name: Recorded(truth.uid, last.status, last.id)} if last else {},
     }
     return judge([truth], Observed(lives=lives, **(known | more)))
@@ -46,7 +46,7 @@ def test_everything_told_once_and_in_order_is_green():
     truth = a_truth("running", "completed")
     found = verdict(truth, stream(truth, 0, 1))
     assert found.is_green
-    assert found.told == 2
+    assert found.published == 2
     assert found.longest_delay == 10.0
 
 
@@ -111,7 +111,7 @@ def test_told_again_after_redis_forgot_is_neither_twice_nor_out_of_order():
     truth = a_truth("running", "completed")
     found = verdict(truth, stream(truth, 0, 1), stream(truth, 0, 1), forgettings=[Forgetting(15.0, 16.0)])
     assert found.is_green
-    assert found.told == 2
+    assert found.published == 2
 
 
 def test_a_job_that_is_still_there_must_be_told_again_after_redis_forgot():
@@ -157,14 +157,14 @@ def test_an_exit_code_and_a_log_that_are_wrong_are_counted_and_those_that_are_mi
     truth = a_truth("running", "completed")
     truth.exit_code, truth.log_sha256 = 3, "right"
 
-    def told(code: int | None, log: str | None) -> Verdict:
+    def published(code: int | None, log: str | None) -> Verdict:
         *before, end = stream(truth, 0, 1)
         return verdict(truth, [*before, replace(end, exit_code=code, log_sha256=log, log_reason="timeout")])
 
-    assert told(3, "right").is_green
-    assert told(4, "right").counts == {"code": 1}
-    assert told(3, "wrong").counts == {"log": 1}
-    unknown = told(None, None)
+    assert published(3, "right").is_green
+    assert published(4, "right").counts == {"code": 1}
+    assert published(3, "wrong").counts == {"log": 1}
+    unknown = published(None, None)
     assert unknown.is_green
     assert (unknown.unknown_codes, unknown.without_log) == (1, {"timeout": 1})
 
@@ -187,7 +187,7 @@ def test_an_end_that_a_replica_could_still_tell_is_lost():
 @pytest.mark.parametrize(("lacking", "figure"), [("received", "missing"), ("handled", "unhandled")])
 def test_what_was_told_long_before_redis_forgot_must_have_been_read(lacking: str, figure: str):
     truth = a_truth("running", "cancelled", gone=11.0)
-    life = [replace(told, at=12.0) for told in stream(truth, 0, 1)]
+    life = [replace(published, at=12.0) for published in stream(truth, 0, 1)]
     first = truth.facts[0].id
     read: dict[str, Any] = {lacking: {first: 20.0} if lacking == "received" else frozenset({first})}
     assert verdict(truth, life, [], forgettings=[Forgetting(200.0, 201.0)], **read).counts == {figure: 1}
@@ -213,7 +213,7 @@ def test_many_ends_without_their_exit_code_or_log_are_counted_and_a_few_said():
             for number, truth in enumerate(truths)
             for fact in truth.facts
         ]
-        received = {told.id: 20.0 for told in life}
+        received = {published.id: 20.0 for published in life}
         records = {truth.name: Recorded(truth.uid, "completed", truth.facts[0].id) for truth in truths}
         return judge(truths, Observed([life], received=received, records=records))
 

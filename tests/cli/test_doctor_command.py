@@ -16,7 +16,7 @@ from devcluster import DevCluster, Fault
 from jobcast import __version__
 from jobcast.cli.commands.doctor import of_cluster
 from jobcast.doctor import pods
-from jobcast.service.membership import SCRIPT, Part, announcing
+from jobcast.service.membership import SCRIPT, Member, joining
 from jobcast.service.settings import CoreSettings
 from testbed.valkey import ValkeyServer
 from tests.api import Api, client, evaluation
@@ -56,10 +56,10 @@ async def looked(api: Api, **settings: Any) -> Found:
 
 
 def announce(stage: Stage, kind: str = "controller", name: str = "c", **more: Any) -> None:
-    part = Part(
+    part = Member(
         **{"kind": kind, "name": name, "version": __version__, "namespaces": ("evals",), "selector": "app=x", **more}
     )
-    stage.client.eval(SCRIPT, 1, stage.keys.parts, *announcing(part))
+    stage.client.eval(SCRIPT, 1, stage.keys.parts, *joining(part))
 
 
 def test_all_is_well_where_all_is_well(call: Run, stage: Stage) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import redis
 
-from jobcast.cli.render.output import harmless
+from jobcast.cli.render.output import escape
 from jobcast.event import Artifact, Attempt, Log
 from jobcast.wire import encode
 from testbed.valkey import ValkeyServer
@@ -183,7 +183,7 @@ async def test_at_a_terminal_a_long_value_is_folded_and_elsewhere_it_is_whole(
     await teller.tell(event("failed", log=Log(state="complete", source="pod-a/main", ref=ref)))
     assert f"log kept at  {ref}\n" in run("get", "42").stdout
     shown, code = await at_a_terminal(environment | {"COLUMNS": "60"}, "get", "42")
-    lines = [harmless(line) for line in shown.decode().splitlines() if "xxx" in line]
+    lines = [escape(line) for line in shown.decode().splitlines() if "xxx" in line]
     assert len(lines) > 3
     assert max(map(len, lines)) <= 60
     assert code == 0

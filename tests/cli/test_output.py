@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobcast.cli.render import output
-from jobcast.cli.render.output import HarmlessLog, harmless, harmless_lines
+from jobcast.cli.render.output import HarmlessLog, escape, escape_lines
 
 
 @pytest.mark.parametrize(
@@ -27,17 +27,17 @@ from jobcast.cli.render.output import HarmlessLog, harmless, harmless_lines
     ],
 )
 def test_sequences_go_and_other_controls_are_shown(text: str, shown: str) -> None:
-    assert harmless(text) == shown
+    assert escape(text) == shown
 
 
 @given(st.text())
 def test_nothing_that_moves_a_terminal_is_left(text: str) -> None:
-    for line in [harmless(text), *harmless_lines(text)]:
+    for line in [escape(text), *escape_lines(text)]:
         assert not {unicodedata.category(character) for character in line} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def test_ends_of_lines_and_tabs_are_kept_in_a_longer_text() -> None:
-    assert harmless_lines("a\tb\r\n\x1b[2Jc") == ["a       b", "c"]
+    assert escape_lines("a\tb\r\n\x1b[2Jc") == ["a       b", "c"]
 
 
 NASTY = (

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from jobcast.event import Event, JobRef, Log
 from jobcast.ledger.ledger import Ledger
-from jobcast.logs.index import LogBook
+from jobcast.logs.index import LogIndex
 from jobcast.logstore import Archive, LogPlace, open_archive
 
 LIMIT_BYTES = 4 * 1024 * 1024
@@ -19,7 +19,7 @@ class LogKeeper:
     def __init__(self, ledger: Ledger, job: JobRef, eval_id: str = "42", store: str = "redis") -> None:
         self._job = job
         self._eval_id = eval_id
-        self._book = LogBook(ledger, 1000)
+        self._book = LogIndex(ledger, 1000)
         archive = open_archive(store, put=self._book.put, limit=LIMIT_BYTES)
         assert archive is not None
         self._archive: Archive = archive

@@ -22,7 +22,7 @@ from jobcast.event import (
     event_id,
 )
 from jobcast.keys import Keys
-from jobcast.ledger.ledger import Ledger, Step, Telling, Told
+from jobcast.ledger.ledger import Ledger, Outgoing, Step, StepResult
 from jobcast.redis.connection import connect
 from jobcast.wire import encode
 
@@ -97,14 +97,14 @@ class Teller:
     async def tell(self, *events: Event, created: float = BIRTH) -> None:
         """`created`: which Job of an evaluation is the newest."""
         for one in events:
-            telling = Telling(one.id, one.status.value, encode(one))
+            telling = Outgoing(one.id, one.status.value, encode(one))
             answer = await self._step(one.eval_id, one.job, one.status.value, created, (telling,))
             assert answer.count == 1, f"{one.status} of {one.eval_id}: {answer}"
 
     async def tell_progress(self, *told: Progress) -> None:
         """Of Jobs that run."""
         for one in told:
-            telling = Telling(one.id, "progress", encode(one))
+            telling = Outgoing(one.id, "progress", encode(one))
             await self._step(one.eval_id, one.job, "running", BIRTH, (telling,))
 
     async def see(self, eval_id: str, job: JobRef, created: float = BIRTH) -> None:
@@ -112,8 +112,8 @@ class Teller:
         await self._step(eval_id, job, "pending", created, ())
 
     async def _step(
-        self, eval_id: str, job: JobRef, status: str, created: float, tellings: tuple[Telling, ...]
-    ) -> Told:
+        self, eval_id: str, job: JobRef, status: str, created: float, outgoing: tuple[Outgoing, ...]
+    ) -> StepResult:
         return await self.ledger.step(
             Step(
                 uid=job.uid,
@@ -123,7 +123,7 @@ class Teller:
                 namespace=job.namespace,
                 name=job.name,
                 status=status,
-                tellings=tellings,
+                outgoing=outgoing,
             )
         )
 

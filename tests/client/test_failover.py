@@ -10,10 +10,10 @@ import pytest
 
 from jobcast.client import Deduplicator, Unavailable, async_client, group, subscription, sync_client
 from jobcast.event import Event
-from jobcast.ledger.ledger import Step, Telling
+from jobcast.ledger.ledger import Outgoing, Step
 from jobcast.redis import batcher
 from jobcast.redis.connection import connect, connect_plain
-from jobcast.redis.pipeline import Pipe
+from jobcast.redis.pipeline import Pipeline
 from jobcast.wire import encode
 from tests.client.conftest import World
 from tests.client.subscribers import take
@@ -27,7 +27,7 @@ GROUP = "scoring"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that notice a mute Redis within a second."""
-    monkeypatch.setattr(batcher, "Pipe", functools.partial(Pipe, answer_seconds=0.8))  # of who tells
+    monkeypatch.setattr(batcher, "Pipeline", functools.partial(Pipeline, answer_seconds=0.8))  # of who tells
     monkeypatch.setattr(async_client, "connect", functools.partial(connect, answer_seconds=0.8))
     monkeypatch.setattr(sync_client, "connect_plain", functools.partial(connect_plain, answer_seconds=0.8))
     monkeypatch.setattr(group, "BLOCK_SECONDS", 0.3)
@@ -47,7 +47,7 @@ async def tell(world: World, events: Sequence[Event]) -> None:
                 namespace=one.job.namespace,
                 name=one.job.name,
                 status=one.status.value,
-                tellings=(Telling(one.id, one.status.value, encode(one)),),
+                outgoing=(Outgoing(one.id, one.status.value, encode(one)),),
             )
         )
 

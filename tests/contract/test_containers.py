@@ -1,4 +1,4 @@
-"""What the containers of a Job's Pods find, and how their ends are told."""
+"""What the containers of a Job's Pods find, and how their ends are published."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ async def test_the_pods_of_a_job_know_it(api: Api) -> None:
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "a", "uid": uid}
     assert meta["ownerReferences"] == [{**owner, "controller": True, "blockOwnerDeletion": True}]
     assert meta["labels"] == created["spec"]["template"]["metadata"]["labels"]
-    told = {c["type"]: c["status"] for c in pod["status"]["conditions"]}
-    assert told == dict.fromkeys(
+    published = {c["type"]: c["status"] for c in pod["status"]["conditions"]}
+    assert published == dict.fromkeys(
         ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"], "True"
     )
     assert pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]

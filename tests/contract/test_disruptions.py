@@ -42,8 +42,8 @@ async def test_after_an_eviction_the_next_attempt_waits(api: Api) -> None:
 
 async def test_an_eviction_of_nothing(api: Api) -> None:
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "nobody"}}
-    status, told = await api.call("POST", f"{api.pods}/nobody/eviction", json=eviction)
-    assert (status, told["message"]) == (404, 'pods "nobody" not found')
+    status, published = await api.call("POST", f"{api.pods}/nobody/eviction", json=eviction)
+    assert (status, published["message"]) == (404, 'pods "nobody" not found')
 
 
 @pytest.mark.timeout(180)
@@ -52,11 +52,11 @@ async def test_a_pod_goes_with_its_node_and_its_containers_never_end(api: Api) -
         await api.create(make_job("a", pod={"nodeName": node.name}, backoffLimit=0))
         pod = (await api.pod_of("a"))["metadata"]["name"]
         await api.patch(f"{api.pods}/{pod}/status", running_by_hand("main"))
-        told = [await api.call("GET", f"{api.pods}/{pod}/log")]
+        published = [await api.call("GET", f"{api.pods}/{pod}/log")]
         await node.delete()
-        told.append(await api.call("GET", f"{api.pods}/{pod}/log"))
+        published.append(await api.call("GET", f"{api.pods}/{pod}/log"))
         gone = await pods.until(lambda event: event["type"] == "DELETED", 120)
-    assert [(status, answer["message"]) for status, answer in told] == [
+    assert [(status, answer["message"]) for status, answer in published] == [
         (500, "no preferred addresses found; known addresses: []"),
         (404, f'pods "{node.name}" not found'),
     ]

@@ -14,7 +14,7 @@ from devcluster import Fault
 from tests.api import Api, is_over, is_running, make_job
 
 from .test_list import managed
-from .test_watch import take, told
+from .test_watch import published, take
 
 
 def add(api: Api, kind: Any, **fields: Any) -> Fault:
@@ -103,7 +103,7 @@ async def test_the_server_goes_away_and_comes_back_with_all_it_knew(dev: Api) ->
         await dev.get(dev.jobs)
     await dev.devcluster.come_up()
     await managed(dev, "b")
-    assert told(await take(dev, dev.jobs, 1, resourceVersion=version)) == [("ADDED", "b")]
+    assert published(await take(dev, dev.jobs, 1, resourceVersion=version)) == [("ADDED", "b")]
 
 
 async def test_objects_are_driven_without_processes(dev: Api) -> None:
@@ -153,7 +153,7 @@ async def test_a_stall_in_the_middle_of_a_line_that_passes(dev: Api) -> None:
         assert begun
         assert not begun.endswith(b"\n")
         rest = await asyncio.wait_for(response.content.readline(), 5)
-        assert told([json.loads(begun + rest)]) == [("ADDED", "a")]
+        assert published([json.loads(begun + rest)]) == [("ADDED", "a")]
 
 
 async def test_headers_and_then_nothing(dev: Api) -> None:
@@ -231,7 +231,7 @@ async def test_a_line_that_makes_no_sense_among_those_that_do(dev: Api, garbage:
     await managed(dev, "a", "b")
     async with opened(dev) as response:
         first, odd, second = [await response.content.readline() for _ in range(3)]
-    assert told([json.loads(first), json.loads(second)]) == [("ADDED", "a"), ("ADDED", "b")]
+    assert published([json.loads(first), json.loads(second)]) == [("ADDED", "a"), ("ADDED", "b")]
     match garbage:
         case "type":
             assert json.loads(odd)["type"] == "MYSTERY"
@@ -296,7 +296,7 @@ async def test_faults_are_set_from_another_process(dev: Api) -> None:
 async def test_compaction_from_another_process(dev: Api) -> None:
     await managed(dev, "a", "b")
     version = (await dev.get(f"{dev.jobs}/a"))["metadata"]["resourceVersion"]
-    assert told(await take(dev, dev.jobs, 1, resourceVersion=version)) == [("ADDED", "b")]
+    assert published(await take(dev, dev.jobs, 1, resourceVersion=version)) == [("ADDED", "b")]
     await dev.call("POST", "/devcluster/compact")
     (event,) = await take(dev, dev.jobs, 1, resourceVersion=version)
     assert event["object"]["code"] == 410

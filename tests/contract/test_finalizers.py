@@ -87,17 +87,17 @@ async def test_a_strategic_patch_adds_and_removes_one_finalizer_and_twice_is_no_
 async def test_a_patch_for_a_namesake_is_refused_and_names_the_uid(api: Api) -> None:
     await idle_job(api, "a")
     for change in (on(str(uuid.uuid4())), off(str(uuid.uuid4()))):
-        status, told = await patch(api, "a", change)
-        assert (status, told["reason"]) == (422, "Invalid")
-        assert "metadata.uid" in [cause["field"] for cause in told["details"]["causes"]]
+        status, published = await patch(api, "a", change)
+        assert (status, published["reason"]) == (422, "Invalid")
+        assert "metadata.uid" in [cause["field"] for cause in published["details"]["causes"]]
 
 
 async def test_what_is_being_deleted_takes_no_new_finalizer(api: Api) -> None:
     uid = await idle_job(api, "a", THEIRS)
     await api.delete(f"{api.jobs}/a")
-    status, told = await patch(api, "a", on(uid))
-    assert (status, told["reason"]) == (422, "Invalid")
-    cause = told["details"]["causes"][0]
+    status, published = await patch(api, "a", on(uid))
+    assert (status, published["reason"]) == (422, "Invalid")
+    cause = published["details"]["causes"][0]
     assert (cause["reason"], cause["field"]) == ("FieldValueForbidden", "metadata.finalizers")
     assert cause["message"] == (
         "Forbidden: no new finalizers can be added if the object is being deleted, "
@@ -113,12 +113,12 @@ async def test_the_last_finalizer_of_what_is_being_deleted_takes_it_along(api: A
     uid = await idle_job(api, "a", OURS)
     await api.delete(f"{api.jobs}/a")
     async with api.recording(api.jobs) as recording:
-        status, told = await patch(api, "a", off(uid))
-        assert (status, told["metadata"].get("finalizers")) == (200, None)
+        status, published = await patch(api, "a", off(uid))
+        assert (status, published["metadata"].get("finalizers")) == (200, None)
         last = await recording.until(lambda event: event["type"] == "DELETED")
     assert last["object"]["metadata"]["finalizers"] == [OURS], "a watch shows it as it was before"
-    status, told = await patch(api, "a", off(uid))
-    assert (status, told["reason"]) == (404, "NotFound")
+    status, published = await patch(api, "a", off(uid))
+    assert (status, published["reason"]) == (404, "NotFound")
 
 
 async def test_a_job_is_held_and_released_next_to_others_and_twice_is_harmless(api: Api, ours: kube.Api) -> None:

@@ -93,14 +93,14 @@ async def test_field_selectors(api: Api) -> None:
     ],
 )
 async def test_a_selector_that_makes_no_sense_is_refused(api: Api, query: dict[str, str], message: str) -> None:
-    status, told = await api.call("GET", api.jobs, params=query)
-    assert (status, told["reason"], told["message"]) == (400, "BadRequest", message)
+    status, published = await api.call("GET", api.jobs, params=query)
+    assert (status, published["reason"], published["message"]) == (400, "BadRequest", message)
 
 
 async def test_a_continue_token_that_makes_no_sense_is_refused(api: Api) -> None:
-    status, told = await api.call("GET", api.jobs, params={"limit": "1", "continue": "abc"})
-    assert (status, told["reason"]) == (400, "BadRequest")
-    assert told["message"].startswith("invalid continue token: continue key is not valid")
+    status, published = await api.call("GET", api.jobs, params={"limit": "1", "continue": "abc"})
+    assert (status, published["reason"]) == (400, "BadRequest")
+    assert published["message"].startswith("invalid continue token: continue key is not valid")
 
 
 async def test_a_namespace_that_is_not_there_lists_as_empty(api: Api) -> None:
@@ -110,9 +110,9 @@ async def test_a_namespace_that_is_not_there_lists_as_empty(api: Api) -> None:
 
 async def test_a_version_from_the_future_is_a_timeout(api: Api) -> None:
     status, body, headers = await api.raw("GET", api.jobs, params={"resourceVersion": "999999999"})
-    told = json.loads(body)
-    assert (status, told["reason"], headers["Retry-After"]) == (504, "Timeout", "1")
-    assert told["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
+    published = json.loads(body)
+    assert (status, published["reason"], headers["Retry-After"]) == (504, "Timeout", "1")
+    assert published["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
 
 
 async def test_a_large_list_is_compressed_for_those_who_can_read_it(api: Api) -> None:
@@ -136,7 +136,7 @@ async def test_an_expired_continue_comes_with_a_token_to_go_on_inconsistently(de
     await managed(dev, "d")
     dev.devcluster.compact()
     query = {"limit": "5", "continue": first["metadata"]["continue"]}
-    status, told = await dev.call("GET", dev.jobs, params=query)
-    assert (status, told["reason"]) == (410, "Expired")
-    again = await names(dev, dev.jobs, **{**query, "continue": told["metadata"]["continue"]})
+    status, published = await dev.call("GET", dev.jobs, params=query)
+    assert (status, published["reason"]) == (410, "Expired")
+    again = await names(dev, dev.jobs, **{**query, "continue": published["metadata"]["continue"]})
     assert again == ["b", "c", "d"]

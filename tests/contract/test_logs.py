@@ -24,8 +24,8 @@ async def log(api: Api, pod: str, **query: Any) -> tuple[int, bytes]:
 
 
 async def refused(api: Api, pod: str, **query: Any) -> tuple[int, str]:
-    status, told = await api.call("GET", f"{api.pods}/{pod}/log", params=query)
-    return status, told["message"]
+    status, published = await api.call("GET", f"{api.pods}/{pod}/log", params=query)
+    return status, published["message"]
 
 
 def waits(reason: str) -> Any:

@@ -12,12 +12,17 @@ from jobcast.kube import Access
 
 
 async def test_a_refusal_that_comes_in_pieces_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"kind": "Status", "code": 404, "reason": "NotFound", "message": f'jobs.batch "a" not found{" " * 2000}'}
+    published = {
+        "kind": "Status",
+        "code": 404,
+        "reason": "NotFound",
+        "message": f'jobs.batch "a" not found{" " * 2000}',
+    }
 
     async def refuse(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(status=404)
         await response.prepare(request)
-        body = json.dumps(told).encode()
+        body = json.dumps(published).encode()
         for part in (body[:100], body[100:]):
             await response.write(part)
             await asyncio.sleep(0.05)

@@ -15,8 +15,8 @@ def conditions(job: Obj) -> list[tuple[str, str]]:
 
 def story(recording: Recording, job: str) -> list[list[tuple[str, str]]]:
     """The conditions a Job had, one entry a change."""
-    told = [conditions(event["object"]) for event in recording.of(job)]
-    return [entry for entry, _ in itertools.groupby(told)]
+    published = [conditions(event["object"]) for event in recording.of(job)]
+    return [entry for entry, _ in itertools.groupby(published)]
 
 
 async def until_over(recording: Recording, job: str) -> Obj:
@@ -79,12 +79,12 @@ async def test_failure_without_a_retry(api: Api) -> None:
     assert condition(job, "Failed")["message"] == "Job has reached the specified backoff limit"  # type: ignore[index]
     pods = (await api.get(api.pods))["items"]
     assert [pod["status"]["phase"] for pod in pods] == ["Failed"], "the Pod stays, for its log"
-    (told,) = pods[0]["status"]["containerStatuses"]
-    ended = told["state"]["terminated"]
+    (published,) = pods[0]["status"]["containerStatuses"]
+    ended = published["state"]["terminated"]
     assert (ended["exitCode"], ended["reason"]) == (3, "Error")
     assert ended["startedAt"] <= ended["finishedAt"]
-    assert (told["ready"], told["started"], told["restartCount"]) == (False, False, 0)
-    assert told["containerID"] == ended["containerID"]
+    assert (published["ready"], published["started"], published["restartCount"]) == (False, False, 0)
+    assert published["containerID"] == ended["containerID"]
 
 
 async def test_failure_after_a_retry(api: Api) -> None:
@@ -103,9 +103,9 @@ async def test_restarts_in_place_count_against_the_limit_and_the_pod_goes(api: A
         gone = await pods.until(lambda event: event["type"] == "DELETED")
     assert conditions(job)[-1] == ("Failed", BACKOFF)
     assert counted(job["status"]) == {"failed": 1, "terminating": 0, "ready": 0}
-    (told,) = gone["object"]["status"]["containerStatuses"]
-    assert told["restartCount"] >= 1
-    ended = told["state"]["terminated"]
+    (published,) = gone["object"]["status"]["containerStatuses"]
+    assert published["restartCount"] >= 1
+    ended = published["state"]["terminated"]
     assert (ended["exitCode"], ended["reason"]) == (5, "Error")
     assert (await api.get(api.pods))["items"] == [], "and its log with it"
 
@@ -136,11 +136,11 @@ async def test_a_container_that_never_started_is_told_as_unknown(api: Api) -> No
         if "waiting" in status["state"]
     }
     assert "ContainerCreating" in reasons
-    (told,) = gone["object"]["status"]["containerStatuses"]
-    ended = told["state"]["terminated"]
+    (published,) = gone["object"]["status"]["containerStatuses"]
+    ended = published["state"]["terminated"]
     assert (ended["exitCode"], ended["reason"]) == (137, "ContainerStatusUnknown")
     assert ended["startedAt"] is None
-    assert "containerID" not in told
+    assert "containerID" not in published
 
 
 async def test_a_command_that_is_not_there_is_a_start_error(api: Api) -> None:
@@ -160,8 +160,8 @@ async def test_suspended_from_the_start_then_resumed_then_paused(api: Api) -> No
         await api.patch(f"{api.jobs}/a", {"spec": {"suspend": False}})
         running = await jobs.until(lambda event: event["object"]["status"].get("ready") == 1)
         assert not condition(running["object"], "Suspended")
-        told = {c["type"]: (c["status"], c["reason"]) for c in running["object"]["status"]["conditions"]}
-        assert told == {"Suspended": ("False", "JobResumed")}
+        published = {c["type"]: (c["status"], c["reason"]) for c in running["object"]["status"]["conditions"]}
+        assert published == {"Suspended": ("False", "JobResumed")}
         started = running["object"]["status"]["startTime"]
         await api.patch(f"{api.jobs}/a", {"spec": {"suspend": True}})
         await pods.until(lambda event: event["type"] == "DELETED")
@@ -213,11 +213,11 @@ async def test_a_failure_policy_ends_a_job_at_once(api: Api) -> None:
     rule = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}}
     job, _ = await run(api, make_job("a", "exit 42", backoffLimit=5, podFailurePolicy={"rules": [rule]}))
     (pod,) = (await api.get(api.pods))["items"]
-    told = condition(job, "Failed")
-    assert told is not None
-    assert told["reason"] == "PodFailurePolicy"
+    published = condition(job, "Failed")
+    assert published is not None
+    assert published["reason"] == "PodFailurePolicy"
     where = f"{api.namespace}/{pod['metadata']['name']}"
-    assert told["message"] == (
+    assert published["message"] == (
         f"Container main for pod {where} failed with exit code 42 matching FailJob rule at index 0"
     )
 

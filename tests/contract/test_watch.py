@@ -13,7 +13,7 @@ from tests.api import Api, Obj, make_job
 from .test_list import managed
 
 
-def told(events: list[Obj]) -> list[tuple[str, str]]:
+def published(events: list[Obj]) -> list[tuple[str, str]]:
     return [(event["type"], event["object"]["metadata"]["name"]) for event in events]
 
 
@@ -25,13 +25,13 @@ async def take(api: Api, path: str, count: int, **query: str) -> list[Obj]:
             events.append(event)
             if len(events) == count:
                 return events
-    raise AssertionError(f"the watch ended after {told(events)}")
+    raise AssertionError(f"the watch ended after {published(events)}")
 
 
 async def test_without_a_version_a_watch_begins_with_what_is_there(api: Api) -> None:
     await managed(api, "a", "b")
     events = await take(api, api.jobs, 2)
-    assert sorted(told(events)) == [("ADDED", "a"), ("ADDED", "b")]
+    assert sorted(published(events)) == [("ADDED", "a"), ("ADDED", "b")]
     assert all(event["object"]["kind"] == "Job" for event in events)
     assert all(event["object"]["apiVersion"] == "batch/v1" for event in events)
 
@@ -42,7 +42,7 @@ async def test_from_the_version_of_a_list_a_watch_tells_what_came_later(api: Api
     await managed(api, "after")
     await api.patch(f"{api.jobs}/before", {"metadata": {"labels": {"a": "b"}}})
     events = await take(api, api.jobs, 2, resourceVersion=version)
-    assert told(events) == [("ADDED", "after"), ("MODIFIED", "before")]
+    assert published(events) == [("ADDED", "after"), ("MODIFIED", "before")]
 
 
 async def test_a_watch_resumes_at_any_event_without_gap_or_double(api: Api) -> None:
@@ -84,7 +84,7 @@ async def test_objects_enter_and_leave_a_selection(api: Api) -> None:
     await api.patch(path, {"metadata": {"labels": {"note": "2"}}})
     await api.patch(path, {"metadata": {"labels": {"app": "x"}}})
     events = await take(api, api.jobs, 4, resourceVersion=version, labelSelector="app=x")
-    assert told(events) == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a"), ("ADDED", "a")]
+    assert published(events) == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a"), ("ADDED", "a")]
     gone = events[2]["object"]["metadata"]
     assert gone["labels"]["app"] == "x", "what leaves is shown as it last was inside"
     assert gone["resourceVersion"] == left["metadata"]["resourceVersion"]
@@ -96,7 +96,7 @@ async def test_one_object_is_watched_by_its_name(api: Api) -> None:
     for name in ("a", "b"):
         await api.patch(f"{api.jobs}/{name}", {"metadata": {"labels": {"n": "1"}}})
     (event,) = await take(api, api.jobs, 1, resourceVersion=version, fieldSelector="metadata.name=b")
-    assert told([event]) == [("MODIFIED", "b")]
+    assert published([event]) == [("MODIFIED", "b")]
 
 
 async def test_all_namespaces_are_watched_at_once(api: Api) -> None:
@@ -113,7 +113,7 @@ async def test_a_write_that_changes_nothing_is_no_event(api: Api) -> None:
     same = await api.patch(f"{api.jobs}/a", {"metadata": {"labels": {}}})
     assert int(same["metadata"]["resourceVersion"]) <= int(version)
     await managed(api, "b")
-    assert told(await take(api, api.jobs, 1, resourceVersion=version)) == [("ADDED", "b")]
+    assert published(await take(api, api.jobs, 1, resourceVersion=version)) == [("ADDED", "b")]
 
 
 async def test_the_server_ends_a_watch_when_its_time_is_up(api: Api) -> None:
@@ -127,7 +127,7 @@ async def test_the_initial_events_end_with_a_bookmark(api: Api) -> None:
     await managed(api, "a")
     query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
     first, mark = await take(api, api.jobs, 2, **query)
-    assert told([first]) == [("ADDED", "a")]
+    assert published([first]) == [("ADDED", "a")]
     assert mark["type"] == "BOOKMARK"
     assert mark["object"]["kind"] == "Job"
     assert mark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
@@ -194,7 +194,7 @@ async def test_a_version_from_the_future_is_met_with_silence(api: Api) -> None:
 @pytest.mark.parametrize("yes", ["1", "true", "True", ""])
 async def test_clients_have_their_own_words_for_yes(api: Api, yes: str) -> None:
     await managed(api, "a")
-    assert told(await take(api, api.jobs, 1, watch=yes)) == [("ADDED", "a")]
+    assert published(await take(api, api.jobs, 1, watch=yes)) == [("ADDED", "a")]
 
 
 async def test_a_version_that_is_no_number_is_refused(api: Api) -> None:

@@ -50,32 +50,45 @@ async def test_a_name_is_generated(api: Api) -> None:
 
 async def test_refusals_of_a_creation(api: Api) -> None:
     await managed(api, "a")
-    status, told = await api.call("POST", api.jobs, json=make_job("a"))
-    assert (status, told["reason"], told["message"]) == (409, "AlreadyExists", 'jobs.batch "a" already exists')
+    status, published = await api.call("POST", api.jobs, json=make_job("a"))
+    assert (status, published["reason"], published["message"]) == (
+        409,
+        "AlreadyExists",
+        'jobs.batch "a" already exists',
+    )
     nowhere = "/apis/batch/v1/namespaces/no-such-namespace/jobs"
-    status, told = await api.call("POST", nowhere, json=make_job("a"))
-    assert (status, told["message"]) == (404, 'namespaces "no-such-namespace" not found')
-    status, told = await api.call("POST", api.jobs, json=make_job("a", meta={"namespace": "other"}))
+    status, published = await api.call("POST", nowhere, json=make_job("a"))
+    assert (status, published["message"]) == (404, 'namespaces "no-such-namespace" not found')
+    status, published = await api.call("POST", api.jobs, json=make_job("a", meta={"namespace": "other"}))
     assert status == 400
-    assert told["message"] == "the namespace of the provided object does not match the namespace sent on the request"
-    status, told = await api.call("POST", api.jobs, json=make_job("b", pod={"restartPolicy": "Always"}))
-    assert (status, told["reason"]) == (422, "Invalid")
-    assert told["details"]["causes"][0]["field"] == "spec.template.spec.restartPolicy"
+    assert (
+        published["message"] == "the namespace of the provided object does not match the namespace sent on the request"
+    )
+    status, published = await api.call("POST", api.jobs, json=make_job("b", pod={"restartPolicy": "Always"}))
+    assert (status, published["reason"]) == (422, "Invalid")
+    assert published["details"]["causes"][0]["field"] == "spec.template.spec.restartPolicy"
 
 
 async def test_what_is_not_there_is_named(api: Api) -> None:
-    status, told = await api.call("GET", f"{api.jobs}/nope")
-    assert (status, told["kind"], told["status"], told["reason"]) == (404, "Status", "Failure", "NotFound")
-    assert told["message"] == 'jobs.batch "nope" not found'
-    assert told["details"] == {"name": "nope", "group": "batch", "kind": "jobs"}
+    status, published = await api.call("GET", f"{api.jobs}/nope")
+    assert (status, published["kind"], published["status"], published["reason"]) == (
+        404,
+        "Status",
+        "Failure",
+        "NotFound",
+    )
+    assert published["message"] == 'jobs.batch "nope" not found'
+    assert published["details"] == {"name": "nope", "group": "batch", "kind": "jobs"}
 
 
 async def test_a_stale_version_is_a_conflict(api: Api) -> None:
     job = await api.create(make_job("a", managedBy="example.com/nobody"))
     await api.patch(f"{api.jobs}/a", {"metadata": {"labels": {"x": "1"}}})
-    status, told = await api.call("PUT", f"{api.jobs}/a", json=job)
-    assert (status, told["reason"]) == (409, "Conflict")
-    assert told["message"].startswith('Operation cannot be fulfilled on jobs.batch "a": the object has been modified')
+    status, published = await api.call("PUT", f"{api.jobs}/a", json=job)
+    assert (status, published["reason"]) == (409, "Conflict")
+    assert published["message"].startswith(
+        'Operation cannot be fulfilled on jobs.batch "a": the object has been modified'
+    )
     stale = {"metadata": {"resourceVersion": job["metadata"]["resourceVersion"], "labels": {"x": "2"}}}
     status, _ = await api.call("PATCH", f"{api.jobs}/a", json=stale, headers={"Content-Type": MERGE})
     assert status == 409
@@ -106,22 +119,24 @@ async def test_a_job_without_labels_gets_its_templates(api: Api) -> None:
 
 async def test_metadata_that_breaks_the_rules_is_refused(api: Api) -> None:
     meta = {"labels": {"ok": "-x"}, "annotations": {"a~b/c": "1"}, "finalizers": ["unqualified"]}
-    status, told = await api.call("POST", api.jobs, json=make_job("x", meta=meta))
-    assert (status, told["reason"]) == (422, "Invalid")
-    fields = [cause["field"] for cause in told["details"]["causes"]]
+    status, published = await api.call("POST", api.jobs, json=make_job("x", meta=meta))
+    assert (status, published["reason"]) == (422, "Invalid")
+    fields = [cause["field"] for cause in published["details"]["causes"]]
     assert fields == ["metadata.labels", "metadata.annotations", "metadata.finalizers[0]"]
-    assert told["details"]["causes"][0]["message"].startswith('Invalid value: "-x": a valid label must be an empty')
-    status, told = await api.call("POST", api.jobs, json=make_job("x" * 64))
-    assert (status, told["details"]["causes"][0]["field"]) == (422, "spec.template.labels")
+    assert published["details"]["causes"][0]["message"].startswith(
+        'Invalid value: "-x": a valid label must be an empty'
+    )
+    status, published = await api.call("POST", api.jobs, json=make_job("x" * 64))
+    assert (status, published["details"]["causes"][0]["field"]) == (422, "spec.template.labels")
 
 
 async def test_a_template_is_immutable(api: Api) -> None:
     await managed(api, "a")
     change = {"spec": {"template": {"spec": {"containers": [{"name": "x", "image": "y"}]}}}}
-    status, told = await api.call("PATCH", f"{api.jobs}/a", json=change, headers={"Content-Type": MERGE})
+    status, published = await api.call("PATCH", f"{api.jobs}/a", json=change, headers={"Content-Type": MERGE})
     assert status == 422
-    assert told["details"]["causes"][0]["field"] == "spec.template"
-    assert told["message"].endswith("field is immutable")
+    assert published["details"]["causes"][0]["field"] == "spec.template"
+    assert published["message"].endswith("field is immutable")
 
 
 async def test_json_patch(api: Api) -> None:
@@ -133,8 +148,8 @@ async def test_json_patch(api: Api) -> None:
     change += [{"op": "replace", "path": "/metadata/annotations/example.com~1a", "value": "2"}]
     status, job = await api.call("PATCH", f"{api.jobs}/a", json=change, headers=kind)
     assert (status, job["metadata"]["labels"]) == (200, {"color": "blue"})
-    status, told = await api.call("PATCH", f"{api.jobs}/a", json=change, headers=kind)
-    assert (status, told["message"]) == (422, "the server rejected our request due to an error in our request")
+    status, published = await api.call("PATCH", f"{api.jobs}/a", json=change, headers=kind)
+    assert (status, published["message"]) == (422, "the server rejected our request due to an error in our request")
 
 
 async def test_a_strategic_patch_merges_conditions_by_their_type(api: Api) -> None:
@@ -167,9 +182,9 @@ async def test_a_status_that_contradicts_itself_is_refused(api: Api) -> None:
     await api.patch(path, {"status": {"active": 1, "startTime": FINISHED}})
 
     async def refused(status: Obj) -> list[str]:
-        code, told = await api.call("PATCH", path, json={"status": status}, headers={"Content-Type": MERGE})
-        assert code == 422, told
-        return [cause["message"] for cause in told["details"]["causes"]]
+        code, published = await api.call("PATCH", path, json={"status": status}, headers={"Content-Type": MERGE})
+        assert code == 422, published
+        return [cause["message"] for cause in published["details"]["causes"]]
 
     assert await refused({"conditions": [true("Complete")], "active": 0}) == [
         "Required value: completionTime is required for Complete jobs",
@@ -187,12 +202,12 @@ async def test_a_status_that_contradicts_itself_is_refused(api: Api) -> None:
 
 async def test_a_precondition_protects_from_deleting_a_namesake(api: Api) -> None:
     job = await api.create(make_job("a", managedBy="example.com/nobody"))
-    status, told = await api.call("DELETE", f"{api.jobs}/a", json={"preconditions": {"uid": "other"}})
-    assert (status, told["reason"]) == (409, "Conflict")
+    status, published = await api.call("DELETE", f"{api.jobs}/a", json={"preconditions": {"uid": "other"}})
+    assert (status, published["reason"]) == (409, "Conflict")
     body = {"preconditions": {"uid": job["metadata"]["uid"]}, "propagationPolicy": "Background"}
-    status, told = await api.call("DELETE", f"{api.jobs}/a", json=body)
-    assert (status, told["kind"], told["status"]) == (200, "Status", "Success")
-    assert told["details"]["uid"] == job["metadata"]["uid"]
+    status, published = await api.call("DELETE", f"{api.jobs}/a", json=body)
+    assert (status, published["kind"], published["status"]) == (200, "Status", "Success")
+    assert published["details"]["uid"] == job["metadata"]["uid"]
 
 
 async def test_a_finalizer_holds_a_deleted_job(api: Api) -> None:
@@ -213,8 +228,8 @@ async def test_background_deletion_takes_the_pods_after_the_job(api: Api) -> Non
     await api.create(make_job("a", "sleep 60"))
     pod = (await api.pod_of("a", is_running))["metadata"]["name"]
     async with api.recording(api.pods) as pods:
-        status, told = await api.call("DELETE", f"{api.jobs}/a", params={"propagationPolicy": "Background"})
-        assert (status, told["status"]) == (200, "Success")
+        status, published = await api.call("DELETE", f"{api.jobs}/a", params={"propagationPolicy": "Background"})
+        assert (status, published["status"]) == (200, "Success")
         assert (await api.raw("GET", f"{api.jobs}/a"))[0] == 404
         await pods.until(lambda event: event["type"] == "DELETED" and event["object"]["metadata"]["name"] == pod)
 
@@ -223,8 +238,8 @@ async def test_foreground_deletion_takes_the_job_after_its_pods(api: Api) -> Non
     await api.create(make_job("a", "sleep 60"))
     await api.pod_of("a", is_running)
     async with api.recording(api.jobs) as jobs, api.recording(api.pods) as pods:
-        status, told = await api.call("DELETE", f"{api.jobs}/a", params={"propagationPolicy": "Foreground"})
-        assert (status, told["metadata"]["finalizers"]) == (200, ["foregroundDeletion"])
+        status, published = await api.call("DELETE", f"{api.jobs}/a", params={"propagationPolicy": "Foreground"})
+        assert (status, published["metadata"]["finalizers"]) == (200, ["foregroundDeletion"])
         last_job = await jobs.until(lambda event: event["type"] == "DELETED")
         last_pod = await pods.until(lambda event: event["type"] == "DELETED")
     versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in (last_pod, last_job)]
@@ -249,8 +264,8 @@ async def test_a_collection_is_deleted_by_selector(api: Api) -> None:
     await managed(api, "a", "b", kill="yes")
     await managed(api, "c")
     query = {"labelSelector": "kill=yes", "propagationPolicy": "Background"}
-    status, told = await api.call("DELETE", api.jobs, params=query)
-    assert (status, told["kind"]) == (200, "JobList")
+    status, published = await api.call("DELETE", api.jobs, params=query)
+    assert (status, published["kind"]) == (200, "JobList")
     await gone(api, api.jobs, "a")
     await gone(api, api.jobs, "b")
     assert (await api.raw("GET", f"{api.jobs}/c"))[0] == 200
@@ -261,10 +276,10 @@ async def test_a_namespace_goes_with_all_that_is_in_it(api: Api) -> None:
     await api.pod_of("a", is_running)
     async with contextlib.AsyncExitStack() as stack:
         jobs = await stack.enter_async_context(api.recording(api.jobs))
-        status, told = await api.call("DELETE", f"/api/v1/namespaces/{api.namespace}")
-        assert (status, told["status"]["phase"]) == (200, "Terminating")
-        status, told = await api.call("POST", api.jobs, json=make_job("late"))
-        assert (status, told["details"]["causes"][0]["reason"]) == (403, "NamespaceTerminating")
+        status, published = await api.call("DELETE", f"/api/v1/namespaces/{api.namespace}")
+        assert (status, published["status"]["phase"]) == (200, "Terminating")
+        status, published = await api.call("POST", api.jobs, json=make_job("late"))
+        assert (status, published["details"]["causes"][0]["reason"]) == (403, "NamespaceTerminating")
         await jobs.until(lambda event: event["type"] == "DELETED")
     await gone(api, "/api/v1/namespaces", api.namespace)
 

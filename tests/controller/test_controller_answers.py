@@ -157,9 +157,9 @@ async def test_a_mistake_of_our_own_costs_the_task_a_restart_and_nobody_an_event
         name, task = "jobcast_task_restarts_total", "jobs" if method == "put_job" else "pods"
         before = await replica.metric(name, task=task)
         monkeypatch.setattr(Store, method, put_or_fail)
-        await world.run("struck", "echo told", ttlSecondsAfterFinished=60)
+        await world.run("struck", "echo published", ttlSecondsAfterFinished=60)
         event = await world.until("struck", "completed")
         assert failures
         assert await replica.metric(name, task=task) == before + 1
         await eventually(replica.is_ready)
-    assert event["output"] == "told\n"
+    assert event["output"] == "published\n"

@@ -43,5 +43,5 @@ async def test_no_permissions(world: World, verb: str) -> None:
             found = await of_cluster(CoreSettings(namespaces=(world.namespace,)), world.namespace)
     lines = [line for line in logs if "may not list and watch jobs" in str(line.get("why"))]
     assert len(lines) == 1, lines
-    told = [finding.text for finding in found if finding.verdict == "broken"]
-    assert f"this account may not {verb} jobs in {world.namespace}" in told
+    published = [finding.text for finding in found if finding.verdict == "broken"]
+    assert f"this account may not {verb} jobs in {world.namespace}" in published

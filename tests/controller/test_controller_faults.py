@@ -1,4 +1,4 @@
-"""Each thing that an API server may answer, on each way that we ask it: a Job that lives meanwhile is told whole, and once."""
+"""Each thing that an API server may answer, on each way that we ask it: a Job that lives meanwhile is published whole, and once."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""FINALIZER=true: no Job is gone before its end is told, and none stays because of it."""
+"""FINALIZER=true: no Job is gone before its end is published, and none stays because of it."""
 
 import signal
 from pathlib import Path
@@ -133,7 +133,7 @@ async def test_a_job_that_is_deleted_while_we_look_is_cancelled_and_goes_at_once
         await world.delete("dropped")
         await world.until("dropped", "cancelled")
         await gone(world, "dropped")
-        assert not process.lines("let go of a job that is not told yet")
+        assert not process.lines("let go of a job that is not published yet")
 
 
 async def test_the_finalizers_of_others_are_left_alone(world: World, tmp_path: Path) -> None:
@@ -162,18 +162,18 @@ async def test_a_controller_killed_between_the_telling_and_the_release_releases_
 ) -> None:
     with Process(world, tmp_path, **HOLDS) as first:
         await first.ready()
-        await world.run("told", **gated(tmp_path, "told"))
-        await held(world, "told")
+        await world.run("published", **gated(tmp_path, "published"))
+        await held(world, "published")
         world.fault("status", code=500, verb="patch", times=None)
         (tmp_path / "go").touch()
-        await world.until("told", "completed")
+        await world.until("published", "completed")
         first.signal(signal.SIGKILL)
         await first.exit_code()
     world.cluster.faults.clear()
-    assert await finalizers(world, "told") == [FINALIZER]
+    assert await finalizers(world, "published") == [FINALIZER]
     with Process(world, tmp_path, **HOLDS):
-        await bare(world, "told")
-    assert await world.statuses("told") == ["running", "completed"]
+        await bare(world, "published")
+    assert await world.statuses("published") == ["running", "completed"]
 
 
 @pytest.mark.must_survive(24)
@@ -193,11 +193,11 @@ async def test_while_redis_is_away_a_job_is_held_for_so_long_and_told_when_it_is
         (tmp_path / "go").touch()
         for name in ("brief", "dropped"):
             await gone(world, name)
-        let_go = await eventually(lambda: _both(process.lines("let go of a job that is not told yet")))
+        let_go = await eventually(lambda: _both(process.lines("let go of a job that is not published yet")))
         assert {line["job"] for line in let_go} == {f"{world.namespace}/brief", f"{world.namespace}/dropped"}
         assert all(line["why"] and line["seconds"] >= 1 for line in let_go)
         _, text = await process.get("/metrics")
-        assert sample(text, "jobcast_finalizers_released_untold_total") == 2
+        assert sample(text, "jobcast_finalizers_released_unpublished_total") == 2
         persistent_valkey.start()
         await world.until("brief", "completed")
         await world.until("dropped", "cancelled")
@@ -208,7 +208,7 @@ async def test_while_redis_is_away_a_job_is_held_for_so_long_and_told_when_it_is
 async def test_a_job_is_held_for_no_longer_by_a_controller_that_started_without_redis(
     persistent_world: World, persistent_valkey: ValkeyServer, tmp_path: Path
 ) -> None:
-    """Its lists are taken in as they are told, so it has none."""
+    """Its lists are taken in as they are published, so it has none."""
     world = persistent_world
     with Process(world, tmp_path, **HOLDS) as first:
         await first.ready()
@@ -290,7 +290,7 @@ async def test_a_release_that_is_refused_is_tried_until_it_succeeds(world: World
         world.cluster.faults.clear()
         await bare(world, "a")
         _, text = await process.get("/metrics")
-        assert sample(text, "jobcast_finalizers_released_untold_total") == 0, "it was told"
+        assert sample(text, "jobcast_finalizers_released_unpublished_total") == 0, "it was published"
 
 
 @pytest.mark.must_survive(32)

@@ -14,7 +14,7 @@ async def test_a_job_that_succeeds_is_told_running_and_completed_with_its_exact_
     async with world.controller():
         made = await world.run("good", """printf '{"score": 0.5}'""", eval_id="eval-7", labels={"pipeline": "p1"})
         event = await world.until("good", "completed")
-    running, completed = await world.told("good")
+    running, completed = await world.published("good")
     assert completed == event
     assert running["status"] == "running"
     assert running["executor_id"] == running["container_id"] == "good"
@@ -120,7 +120,7 @@ async def test_a_job_suspended_while_it_runs_is_told_running_again_after_it_is_r
         await eventually(twice)
         (tmp_path / "go").touch()
         await world.until("paused", "completed")
-    events = await world.told("paused")
+    events = await world.published("paused")
     assert [event["status"] for event in events] == ["running", "suspended", "running", "completed"]
     assert events[0] == first
     assert events[2]["id"] != first["id"]
@@ -202,7 +202,9 @@ async def test_two_jobs_of_one_name_are_two_jobs_with_two_ends(world: World) -> 
 
         async def ends() -> dict[str, str]:
             ended = {
-                e["job"]["uid"]: e["status"] for e in await world.told() if e["status"] in ("cancelled", "completed")
+                e["job"]["uid"]: e["status"]
+                for e in await world.published()
+                if e["status"] in ("cancelled", "completed")
             }
             return ended if len(ended) == 2 else {}
 

@@ -55,7 +55,7 @@ async def test_an_empty_log_is_complete_and_stored_nowhere(world: World) -> None
 
 @pytest.mark.must_survive(23)
 async def test_a_log_that_is_empty_the_second_time_does_not_erase_the_stored_one(world: World) -> None:
-    """Redis forgets what was told, but not the log; meanwhile the kubelet has cleaned up."""
+    """Redis forgets what was published, but not the log; meanwhile the kubelet has cleaned up."""
     async with world.controller():
         await world.run("kept", "echo kept")
         event = await world.until("kept", "completed")
@@ -123,7 +123,7 @@ async def test_a_pod_that_is_gone_before_its_log_was_read_is_said_to_be(world: W
         await world.run("vanished", "exit 9")
         event = await world.until("vanished", "failed")
     assert (event["log"]["state"], event["log"]["reason"]) == ("unavailable", "pod-gone")
-    assert event["exit_code"] == 9, "the Pod told it while it was there"
+    assert event["exit_code"] == 9, "the Pod published it while it was there"
 
 
 @pytest.mark.must_survive(19)

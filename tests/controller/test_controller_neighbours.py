@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from jobcast import __version__
 from jobcast.keys import Keys
-from jobcast.service.membership import SCRIPT, Part, announcing, leaving
+from jobcast.service.membership import SCRIPT, Member, joining, leaving
 from tests.conftest import eventually
 from tests.controller.world import Replica, World
 
@@ -37,7 +37,7 @@ async def test_a_part_that_does_not_fit_is_said_everywhere_and_makes_nobody_unre
     world: World, other: dict[str, str], said: str
 ) -> None:
     key = Keys(world.prefix).parts
-    part = Part(
+    part = Member(
         **{"kind": "worker", "name": "w", "version": __version__, "namespaces": (world.namespace,), **other}
         | {"selector": other.get("selector", "app=evaluation")}
     )
@@ -46,7 +46,7 @@ async def test_a_part_that_does_not_fit_is_said_everywhere_and_makes_nobody_unre
         async with world.controller() as replica:
             await eventually(lambda: parts_of(replica))
             assert await replica.get("/readyz") == (200, "ok\n")
-            await world.redis.eval(SCRIPT, 1, key, *announcing(part))
+            await world.redis.eval(SCRIPT, 1, key, *joining(part))
 
             async def is_said() -> bool:
                 status, text = await replica.get("/readyz")

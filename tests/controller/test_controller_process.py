@@ -55,14 +55,14 @@ async def test_sigterm_finishes_what_is_in_hand_and_leaves_the_rest_to_the_next(
             await _something_in_hand(world, process, proxy)
             process.signal(signal.SIGTERM)
             await eventually(lambda: process.lines("controller stopping"))
-            assert await world.statuses("untold") == []
+            assert await world.statuses("unpublished") == []
             proxy.flow()
             assert await process.exit_code() == 0
-    assert await world.statuses("untold") == ["running"]
-    await world.delete("untold")
+    assert await world.statuses("unpublished") == ["running"]
+    await world.delete("unpublished")
     async with world.controller():
-        await world.until("untold", "cancelled")
-    assert await world.statuses("untold") == ["running", "cancelled"]
+        await world.until("unpublished", "cancelled")
+    assert await world.statuses("unpublished") == ["running", "cancelled"]
 
 
 @pytest.mark.must_survive(31)
@@ -98,7 +98,7 @@ async def _something_in_hand(world: World, process: Process, proxy: FaultProxy) 
     """A Job that it is about to tell, and cannot: until Redis answers, nothing but that waits, and who asks for the epoch."""
     await process.ready()
     proxy.stall()
-    await world.run("untold", "sleep 60")
+    await world.run("unpublished", "sleep 60")
 
     async def two_wait() -> bool:
         return bool(json.loads((await process.get("/statusz"))[1])["redis"]["commands_waiting"] >= 2)
@@ -244,7 +244,7 @@ async def test_a_check_of_something_that_is_no_cluster_says_so(world: World, tmp
 
 METRICS = """events_total event_latency_seconds watch_last_byte_age_seconds watch_restarts_total jobs queue_depth
 reconcile_seconds reconcile_errors_total log_bytes_total log_reads_total redis_up ledger_answers_total
-finalizers_held finalizers_released_untold_total build_info"""
+finalizers_held finalizers_released_unpublished_total build_info"""
 
 
 async def test_it_shows_what_it_promises_to_and_no_secret(world: World, tmp_path: Path, valkey: Any) -> None:
@@ -286,8 +286,8 @@ async def test_every_line_of_its_log_is_json_with_a_constant_event(world: World,
         assert await process.exit_code() == 0
     lines = [json.loads(line) for line in process.errors.splitlines()]
     assert all({"time", "level", "event"} <= line.keys() for line in lines)
-    told = [line for line in lines if line["event"] == "told"]
-    assert {line["eval_id"] for line in told} == {"one", "two"}
+    published = [line for line in lines if line["event"] == "published"]
+    assert {line["eval_id"] for line in published} == {"one", "two"}
     assert not [line["event"] for line in lines if "one" in line["event"] or world.namespace in line["event"]]
 
 

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from controller import workers
 from jobcast.reconcile import reconciler
-from jobcast.redis.pipeline import Pipe
+from jobcast.redis.pipeline import Pipeline
 from testbed.faultproxy import FaultProxy
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually
@@ -21,7 +21,7 @@ from tests.controller.world import Replica, World, container, make_job
 @pytest.fixture
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mute Redis is given up after half a second instead of five."""
-    monkeypatch.setitem(Pipe.__init__.__kwdefaults__, "answer_seconds", 0.5)
+    monkeypatch.setitem(Pipeline.__init__.__kwdefaults__, "answer_seconds", 0.5)
 
 
 async def _says(replica: Replica, text: str) -> str:
@@ -110,12 +110,12 @@ async def test_a_redis_that_comes_back_empty_is_told_everything_again_with_the_s
         await world.run("open", f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done")
         await world.until("ended", "failed")
         await world.until("open", "running")
-        before = {event["id"]: event for event in await world.told()}
+        before = {event["id"]: event for event in await world.published()}
         own_valkey.stop()
         own_valkey.start()
         again = await world.until("ended", "failed")
         await world.until("open", "running")
-        assert {event["id"] for event in await world.told()} == set(before)
+        assert {event["id"] for event in await world.published()} == set(before)
         assert again == before[again["id"]]
         assert await world.statuses("ended") == ["running", "failed"]
         (tmp_path / "go").touch()
@@ -125,21 +125,21 @@ async def test_a_redis_that_comes_back_empty_is_told_everything_again_with_the_s
 @pytest.mark.must_survive(26)
 @pytest.mark.parametrize("is_busy", [False, True], ids=["quiet", "busy"])
 async def test_a_redis_that_is_flushed_is_told_everything_again_with_the_same_ids(world: World, is_busy: bool) -> None:
-    """Also when something is told at once afterwards, so that the epoch is never seen missing."""
+    """Also when something is published at once afterwards, so that the epoch is never seen missing."""
     async with world.controller():
         await world.run("ended")
         await world.until("ended", "completed")
         if is_busy:
             await world.run("next", "sleep 60")
             await world.until("next", "running")
-        before = {event["id"] for event in await world.told()}
+        before = {event["id"] for event in await world.published()}
         await world.redis.flushdb()
         world.is_redis_steady = False
         if is_busy:
             await world.delete("next")
             await world.until("next", "cancelled")
         await world.until("ended", "completed")
-        after = [event["id"] for event in await world.told("ended")]
+        after = [event["id"] for event in await world.published("ended")]
     assert set(after) <= before
     assert len(after) == 2
 
@@ -292,7 +292,7 @@ async def test_while_redis_is_away_keys_are_queued_and_the_api_server_keeps_the_
 ) -> None:
     """What an outage may cost is counted, not timed: a key and a small object for each Job, and so many logs in all."""
     monkeypatch.setattr(workers, "WORKERS", 8)
-    monkeypatch.setattr(reconciler, "READS_WHILE_AWAY", 4)
+    monkeypatch.setattr(reconciler, "READS_WHILE_DOWN", 4)
     world, jobs = own_world, 60
     async with world.controller() as replica:
         await world.run("before")
@@ -315,11 +315,11 @@ async def test_while_redis_is_away_keys_are_queued_and_the_api_server_keeps_the_
             return await world.redis.xlen(f"{{{world.prefix}}}:events") >= 2 * (jobs + 1)
 
         await eventually(all_told)
-    told: dict[str, list[str]] = {}
-    for event in await world.told():
-        told.setdefault(event["job"]["name"], []).append(event["status"])
+    published: dict[str, list[str]] = {}
+    for event in await world.published():
+        published.setdefault(event["job"]["name"], []).append(event["status"])
         assert event.get("output", OUTPUT.decode()) in (OUTPUT.decode(), "")
-    assert all(told[f"job-{number}"] == ["running", "completed"] for number in range(jobs))
+    assert all(published[f"job-{number}"] == ["running", "completed"] for number in range(jobs))
 
 
 OUTPUT = b"x" * 1_000

@@ -41,7 +41,7 @@ async def test_what_was_told_is_not_told_again_after_a_restart(world: World) -> 
         await world.until("witness", "completed")
         assert await world.statuses("ended") == ["running", "completed"]
         assert await world.statuses("open") == ["running"]
-        assert len(world.wiretap.of("log")) == logs + 1, "no log is read again for what was told"
+        assert len(world.wiretap.of("log")) == logs + 1, "no log is read again for what was published"
 
 
 @pytest.mark.must_survive(9)
@@ -166,15 +166,17 @@ async def test_a_replica_that_slept_longer_than_its_claims_live_tells_nothing_tw
             event = await world.until("claimed", "completed")
             await world.run("meanwhile", "echo all of it")
             await world.until("meanwhile", "completed")
-            told = await world.told()
+            published = await world.published()
             sleeper.signal(signal.SIGCONT)
             await sleeper.ready()
             other.signal(signal.SIGTERM)
             assert await other.exit_code() == 0
         await world.run("afterwards")
         await world.until("afterwards", "completed")
-        assert (await world.told())[: len(told)] == told
-        assert [line["eval_id"] for line in sleeper.lines("told") if line["status"] == "completed"] == ["afterwards"]
+        assert (await world.published())[: len(published)] == published
+        assert [line["eval_id"] for line in sleeper.lines("published") if line["status"] == "completed"] == [
+            "afterwards"
+        ]
     assert event["output"] == "all of it\n"
 
 
@@ -206,12 +208,12 @@ async def test_a_replica_whose_clock_is_wrong_by_hours_decides_and_tells_as_any_
         wrong.signal(signal.SIGKILL)
     before, during = await world.until("before", "completed"), await world.until("during", "failed")
     assert (before["output"], during["output"], during["exit_code"]) == ("all of it\n", "all of it\n", 3)
-    for event in await world.told():
+    for event in await world.published():
         assert abs(event["timestamp"] - time.time()) < 60, "the cluster's time"
     assert cancelled["time"] <= during["time"]
-    told = await world.told()
+    published = await world.published()
     async with world.controller():  # whose clock is right
         await world.run("after")
         await world.until("after", "completed")
-    assert (await world.told())[: len(told)] == told
+    assert (await world.published())[: len(published)] == published
     assert await world.statuses("open") == ["running"]

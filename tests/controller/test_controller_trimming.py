@@ -42,8 +42,8 @@ async def test_a_stream_that_somebody_wrote_over_is_said_once_and_costs_no_resta
     await world.redis.set(f"{{{world.prefix}}}:replays", "a stranger's")
     with capture_logs() as logs:
         async with world.controller() as replica:
-            await world.run("told")
-            await world.until("told", "completed")
+            await world.run("published")
+            await world.until("published", "completed")
             await world.redis.config_resetstat()
             await eventually(lambda: _is_trimmed_again_and_again(world))
             assert await replica.metric("jobcast_task_restarts_total", task="trim") == 0

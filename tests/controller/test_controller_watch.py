@@ -1,4 +1,4 @@
-"""What the watch must survive: cut, mute, expired, throttled. Nothing of it may change what is told."""
+"""What the watch must survive: cut, mute, expired, throttled. Nothing of it may change what is published."""
 
 import asyncio
 from functools import partial
@@ -101,8 +101,8 @@ async def test_a_server_to_which_every_version_is_too_old_is_not_asked_in_a_hot_
         await eventually(lambda: _recent(world, "watch", 1.0) > 0)
         await asyncio.sleep(1)  # the time is what is measured
         assert _recent(world, "list", 1.0) < 10
-        await world.run("told-anyway")
-        await world.until("told-anyway", "completed")
+        await world.run("published-anyway")
+        await world.until("published-anyway", "completed")
         world.cluster.faults.clear()
 
 
@@ -228,13 +228,13 @@ async def test_a_long_list_is_read_page_by_page_and_selected_by_the_server(
     async with world.controller():
 
         async def all_told() -> bool:
-            return len(await world.told()) == 230
+            return len(await world.published()) == 230
 
         await eventually(all_told)
     lists = world.wiretap.of("list", JOBS)
     assert [request.query["limit"] for request in lists] == ["50"] * 5
     assert all(request.query["labelSelector"] == "app=evaluation" for request in lists)
-    assert {event["status"] for event in await world.told()} == {"suspended"}
+    assert {event["status"] for event in await world.published()} == {"suspended"}
 
 
 @pytest.mark.must_survive(9)

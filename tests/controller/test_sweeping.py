@@ -16,15 +16,15 @@ from jobcast.jobs.model import JOB_NAME_LABEL
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden
 from jobcast.kube.api import Api
-from jobcast.ledger.ledger import Ledger, Step, Telling
+from jobcast.ledger.ledger import Ledger, Outgoing, Step
 from jobcast.ledger.trimming import Trimming
-from jobcast.logs.index import LogBook
+from jobcast.logs.index import LogIndex
 from jobcast.logstore.base import LogPlace
 from jobcast.reconcile import sweep as sweeping
 from jobcast.reconcile.sweep import sweep_once
 from jobcast.redis.batcher import LedgerError
 from jobcast.redis.connection import connect
-from jobcast.redis.pipeline import Pipe
+from jobcast.redis.pipeline import Pipeline
 from jobcast.service.settings import CoreSettings
 from tests.conftest import eventually
 from tests.controller.world import Obj, World, make_job
@@ -44,11 +44,11 @@ def settings_of(world: World, **more: Any) -> CoreSettings:
 
 
 async def sweep(world: World, **more: Any) -> list[str]:
-    """One round; the statuses of what it told."""
-    told: list[Event] = []
-    count = await sweep_once(settings_of(world, **more), told=told.append)
-    assert count == len(told)
-    return [event.status for event in told]
+    """One round; the statuses of what it published."""
+    published: list[Event] = []
+    count = await sweep_once(settings_of(world, **more), published=published.append)
+    assert count == len(published)
+    return [event.status for event in published]
 
 
 def managed(name: str) -> dict[str, Any]:
@@ -116,13 +116,13 @@ async def test_what_was_told_is_asked_for_in_few_round_trips(world: World, monke
         await world.create(managed(f"j{number}"))
     await sweep(world)
     exchanges: list[int] = []
-    exchange = Pipe.exchange
+    exchange = Pipeline.exchange
 
-    async def counted(pipe: Pipe, commands: Any) -> Any:
+    async def counted(pipe: Pipeline, commands: Any) -> Any:
         exchanges.append(len(commands))
         return await exchange(pipe, commands)
 
-    monkeypatch.setattr(Pipe, "exchange", counted)
+    monkeypatch.setattr(Pipeline, "exchange", counted)
     await sweep(world)
     assert sum(exchanges) >= 200
     assert len(exchanges) < 20
@@ -155,7 +155,7 @@ async def test_a_list_that_is_stale_cancels_nothing_and_takes_nothing_back(world
     running = await list_of(world)
     assert await sweep(world) == ["running"]
     world.wiretap.stale[path_of(world)] = empty
-    assert await sweep(world) == [], "it is not in the list, and was told after it"
+    assert await sweep(world) == [], "it is not in the list, and was published after it"
     world.wiretap.stale.clear()
     await world.patch("a", COMPLETE, "status")
     world.wiretap.stale[path_of(world)] = running
@@ -202,7 +202,7 @@ async def test_a_job_that_went_is_cancelled_unless_who_saw_its_end_tells_it_in_t
 
     monkeypatch.setattr(asyncio, "sleep", controller)
     assert await sweep(world, log_wait_seconds=100) == ["cancelled"]
-    assert [event["job"]["name"] for event in await world.told() if event["status"] == "cancelled"] == ["gone"]
+    assert [event["job"]["name"] for event in await world.published() if event["status"] == "cancelled"] == ["gone"]
     assert await world.redis.zcard(Keys(world.prefix).open) == 0
 
 
@@ -236,10 +236,10 @@ async def test_a_job_that_fails_costs_the_others_nothing_and_what_they_told_is_c
         made[name] = await world.create(managed(name))
         await world.patch(name, RUNNING, "status")
     await world.redis.set(Keys(world.prefix).job(made["bad"]["metadata"]["uid"]), "a stranger's")
-    told: list[Event] = []
+    published: list[Event] = []
     with pytest.raises(LedgerError, match="WRONGTYPE"):
-        await sweep_once(settings_of(world), told=told.append)
-    assert [(event.job.name, event.status) for event in told] == [("good", "running")]
+        await sweep_once(settings_of(world), published=published.append)
+    assert [(event.job.name, event.status) for event in published] == [("good", "running")]
 
 
 @pytest.mark.parametrize("stream", ["events", "replays", "dead"])
@@ -249,10 +249,10 @@ async def test_a_stream_that_cannot_be_trimmed_is_said_and_keeps_nothing_from_be
     key = getattr(Keys(world.prefix), stream)
     await world.redis.set(key, "a stranger's")
     trimming = Trimming(max_age=60, max_length=1000, died=lambda _: None, revived=lambda _: None)
-    told: list[Event] = []
+    published: list[Event] = []
     with pytest.raises(LedgerError, match="WRONGTYPE"):
-        await sweep_once(settings_of(world), trimming, told=told.append)
-    assert [event.status for event in told] == ([] if stream == "events" else ["running"])
+        await sweep_once(settings_of(world), trimming, published=published.append)
+    assert [event.status for event in published] == ([] if stream == "events" else ["running"])
     if stream == "events":
         await world.redis.delete(key)
 
@@ -282,7 +282,7 @@ async def test_logs_owed_in_other_namespaces_do_not_stand_before_ours(
 ) -> None:
     monkeypatch.setattr(sweeping, "OWED_A_SWEEP", 1)
     async with ledger_of(world) as ledger:
-        book = LogBook(ledger, 60)
+        book = LogIndex(ledger, 60)
         for number in range(20):
             await book.owe(LogPlace("theirs", f"j{number}", f"u{number}", "pod", "main"), "e", "pod-uid")
         await book.owe(LogPlace(world.namespace, "ours", "u", "pod", "main"), "e", "pod-uid")
@@ -295,8 +295,8 @@ def ending(job: Obj) -> Step:
     meta = job["metadata"]
     name = event_id(meta["uid"], "completed", "")
     of = {field: meta[field] for field in ("namespace", "name", "uid")}
-    told = json.loads(GOLDEN.read_bytes()) | {"id": name, "job": of}
-    event = Telling(name, "completed", json.dumps(told).encode())
+    published = json.loads(GOLDEN.read_bytes()) | {"id": name, "job": of}
+    event = Outgoing(name, "completed", json.dumps(published).encode())
     return Step(
         uid=meta["uid"],
         version=10**9,
@@ -305,7 +305,7 @@ def ending(job: Obj) -> Step:
         namespace=meta["namespace"],
         name=meta["name"],
         status="completed",
-        tellings=(event,),
+        outgoing=(event,),
     )
 
 

@@ -48,7 +48,7 @@ def make_job(
     labels: Obj | None = None,
     **spec: Any,
 ) -> Obj:
-    """A Job of one container, told under its name unless `eval_id` says otherwise (None: no label)."""
+    """A Job of one container, published under its name unless `eval_id` says otherwise (None: no label)."""
     own = {"app": "evaluation"} | ({"eval-id": eval_id or name} if eval_id is not None else {})
     template = {
         "restartPolicy": "Never",
@@ -245,26 +245,26 @@ class World:
 
     # Redis
 
-    async def told(self, name: str = "") -> list[Obj]:
+    async def published(self, name: str = "") -> list[Obj]:
         """The stream's events, of one Job or of all."""
         entries = await self.redis.xrange(f"{{{self.prefix}}}:events")
         events = [json.loads(fields["event"]) for _, fields in entries]
         return [event for event in events if name in ("", event["job"]["name"])]
 
     async def statuses(self, name: str) -> list[str]:
-        return [event["status"] for event in await self.told(name)]
+        return [event["status"] for event in await self.published(name)]
 
     async def until(self, name: str, status: str, timeout: float = 60) -> Obj:
         """The last event of the Job with this status, once there is one. Fails at once on another end."""
 
         async def found() -> Obj | None:
             try:
-                events = await self.told(name)
+                events = await self.published(name)
             except AWAY:
                 return None
             statuses = [event["status"] for event in events]
             if status not in statuses:
-                assert not set(statuses) & set(ENDS), f"{name} was to be told {status}: {events}"
+                assert not set(statuses) & set(ENDS), f"{name} was to be published {status}: {events}"
                 return None
             return next(event for event in reversed(events) if event["status"] == status)
 
@@ -275,9 +275,9 @@ class World:
         """What holds of every stream: ids are unique, running comes first, nothing follows an end, and all was heard."""
         if not self.is_redis_steady:
             return
-        events = await self.told()
+        events = await self.published()
         ids = [event["id"] for event in events]
-        assert len(ids) == len(set(ids)), f"told twice: {[(e['job']['name'], e['status']) for e in events]}"
+        assert len(ids) == len(set(ids)), f"published twice: {[(e['job']['name'], e['status']) for e in events]}"
         for uid in {event["job"]["uid"] for event in events}:
             statuses = [event["status"] for event in events if event["job"]["uid"] == uid]
             assert not set(statuses[:-1]) & set(ENDS), f"something follows an end: {statuses}"

@@ -41,8 +41,10 @@ async def account(api: Api, part: str, permissions: list[tuple[str, str]], folde
         if obj["kind"] == "Role":
             obj["rules"] = [_rule(*one) for one in permissions]
         group = "api/v1" if obj["kind"] == "ServiceAccount" else RBAC
-        status, told = await api.call("POST", f"/{group}/namespaces/{api.namespace}/{obj['kind'].lower()}s", json=obj)
-        assert status == 201, told
+        status, published = await api.call(
+            "POST", f"/{group}/namespaces/{api.namespace}/{obj['kind'].lower()}s", json=obj
+        )
+        assert status == 201, published
     path = f"/api/v1/namespaces/{api.namespace}/serviceaccounts/jobcast-{part}/token"
     status, token = await api.call("POST", path, json={"spec": {"expirationSeconds": 3600}})
     assert status == 201, token

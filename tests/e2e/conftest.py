@@ -32,6 +32,6 @@ def parts(cluster: Api, own_valkey: ValkeyServer, tmp_path: Path) -> Iterator[Pa
 
 
 @pytest.fixture
-async def told(own_valkey: ValkeyServer) -> AsyncIterator[Told]:
+async def published(own_valkey: ValkeyServer) -> AsyncIterator[Told]:
     async with Told(own_valkey.url) as made:
         yield made

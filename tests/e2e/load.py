@@ -1,4 +1,4 @@
-"""Jobs at a steady rate whose lives are written by the test, and when each fact was written and told. Nobody runs them: with
+"""Jobs at a steady rate whose lives are written by the test, and when each fact was written and published. Nobody runs them: with
 `managedBy`, their status is ours to write, so twenty a second cost a node nothing."""
 
 import asyncio
@@ -24,14 +24,14 @@ Fact = tuple[str, str]
 
 
 class Load:
-    """`written` and `told` are on the same clock: seconds of this machine, monotonic."""
+    """`written` and `published` are on the same clock: seconds of this machine, monotonic."""
 
     def __init__(self, api: Api, rate: float) -> None:
         self._api = api
         self._pause = 1 / rate
         self.written: dict[Fact, float] = {}
         """When the API server had taken it."""
-        self.told: dict[Fact, float] = {}
+        self.published: dict[Fact, float] = {}
         self.events: dict[str, list[str]] = defaultdict(list)
         """By the Job's uid, the statuses in the order of the stream."""
         self.ids: list[str] = []
@@ -51,17 +51,17 @@ class Load:
                 yield
                 self._is_beginning = False
                 await beginning
-                await eventually(lambda: self.told.keys() >= self.written.keys(), 30)
+                await eventually(lambda: self.published.keys() >= self.written.keys(), 30)
                 await eventually(lambda: self.logs.keys() >= self.real, 60)
             finally:
                 # Not by cancelling: redis-py may swallow that, and go on for ever.
                 self._is_beginning = self._is_listening = False
 
     async def steady(self, count: int) -> None:
-        """Until so many more facts were written, and all before them told."""
+        """Until so many more facts were written, and all before them published."""
         so_far = set(self.written)
         goal = len(self.written) + count
-        await eventually(lambda: len(self.written) >= goal and self.told.keys() >= so_far, 60)
+        await eventually(lambda: len(self.written) >= goal and self.published.keys() >= so_far, 60)
 
     async def run(self, name: str) -> None:
         """A Job that the node runs, and of which there is a log to be read."""
@@ -71,7 +71,7 @@ class Load:
     def delays(self, since: float, until: float) -> list[float]:
         """Of the facts that were written in that time, the longest last."""
         return sorted(
-            self.told.get(fact, float("inf")) - at for fact, at in self.written.items() if since <= at < until
+            self.published.get(fact, float("inf")) - at for fact, at in self.written.items() if since <= at < until
         )
 
     async def _begin(self) -> None:
@@ -98,10 +98,10 @@ class Load:
         await self._write(name, (uid, "completed"), end)
 
     async def _write(self, name: str, fact: Fact, status: Obj) -> None:
-        code, told = await self._api.call(
+        code, published = await self._api.call(
             "PATCH", f"{self._api.jobs}/{name}/status", json={"status": status}, headers={"Content-Type": MERGE}
         )
-        assert code == 200, told
+        assert code == 200, published
         self.written[fact] = time.monotonic()
 
     async def _listen(self, url: str) -> None:
@@ -121,7 +121,7 @@ class Load:
         self.ids.append(event["id"])
         self.events[uid].append(status)
         if uid not in self.real:
-            self.told.setdefault((uid, status), now)
+            self.published.setdefault((uid, status), now)
         elif status != "running":
             self.logs[uid] = event["log"]["state"]
 

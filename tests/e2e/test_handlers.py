@@ -64,7 +64,7 @@ def condition(kind: str, reason: str) -> Obj:
 
 @pytest.mark.must_survive(27, 30)
 async def test_three_workers_of_which_one_is_always_dying_handle_every_event_in_order(
-    cluster: Api, parts: Parts, told: Told, tmp_path: Path
+    cluster: Api, parts: Parts, published: Told, tmp_path: Path
 ) -> None:
     table = sqlite3.connect(tmp_path / "table")
     table.executescript(
@@ -109,13 +109,13 @@ async def test_three_workers_of_which_one_is_always_dying_handle_every_event_in_
     await asyncio.gather(*(evaluate(number) for number in range(JOBS)))
 
     async def is_told() -> bool:
-        return sum(event["status"] in TERMINAL for event in await told.stream()) == JOBS
+        return sum(event["status"] in TERMINAL for event in await published.stream()) == JOBS
 
     await eventually(is_told, 120, 0.5)
     killing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await killing
-    wanted = {event["id"] for event in await told.stream()}
+    wanted = {event["id"] for event in await published.stream()}
     assert len(wanted) == 2 * JOBS
 
     def effects() -> set[str]:
@@ -135,6 +135,6 @@ async def test_three_workers_of_which_one_is_always_dying_handle_every_event_in_
         or any(before in TERMINAL and after == "running" for before, after in pairwise(statuses))
     }
     assert wrong == {}
-    dead = await told.dead_letters()
+    dead = await published.dead_letters()
     assert dead == [], "a kill is no reason to give up"
     table.close()

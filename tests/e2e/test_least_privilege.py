@@ -42,32 +42,32 @@ def named(permission: tuple[str, str]) -> str:
     return f"{verb} {resource.removeprefix('batch/')}"
 
 
-async def not_ready(part: Part, cluster: Api, told: Told) -> None:
+async def not_ready(part: Part, cluster: Api, published: Told) -> None:
     """Lists or watches are refused: it is not ready, and tells nothing."""
     await cluster.create(evaluation("one", "true"))
     await cluster.ended("one")
     assert not part.answers("/readyz")
-    assert told.heard == []
+    assert published.heard == []
 
 
-async def no_end_of_what_vanished(part: Part, cluster: Api, told: Told) -> None:
-    """A Job that went while nobody looked is not told as cancelled, and tried again and again."""
+async def no_end_of_what_vanished(part: Part, cluster: Api, published: Told) -> None:
+    """A Job that went while nobody looked is not published as cancelled, and tried again and again."""
     await eventually(lambda: "is tried again" in part.log.read_text(), 30)
-    assert told.heard == []
+    assert published.heard == []
 
 
-async def no_log(part: Part, cluster: Api, told: Told) -> None:
-    """The end is told, without its log."""
+async def no_log(part: Part, cluster: Api, published: Told) -> None:
+    """The end is published, without its log."""
     await cluster.create(evaluation("one", "echo hello"))
-    end = await told.end_of("one")
+    end = await published.end_of("one")
     assert (end["status"], end["log"]["state"], end["output"]) == ("completed", "unavailable", "")
     assert end["log"]["reason"] == "refused"
 
 
-async def not_held(part: Part, cluster: Api, told: Told) -> None:
-    """The Job is told, and not held."""
+async def not_held(part: Part, cluster: Api, published: Told) -> None:
+    """The Job is published, and not held."""
     await cluster.create(evaluation("one", "true"))
-    await told.end_of("one")
+    await published.end_of("one")
     job = await cluster.get(f"{cluster.jobs}/one")
     assert FINALIZER_NAME not in job["metadata"].get("finalizers", [])
 
@@ -96,7 +96,7 @@ def test_every_permission_of_the_controllers_role_has_its_test() -> None:
 
 @pytest.mark.parametrize("missing", OF_THE_CONTROLLER, ids=named)
 async def test_without_one_permission_the_controller_says_which(
-    cluster: Api, parts: Parts, told: Told, own_valkey: ValkeyServer, tmp_path: Path, missing: tuple[str, str]
+    cluster: Api, parts: Parts, published: Told, own_valkey: ValkeyServer, tmp_path: Path, missing: tuple[str, str]
 ) -> None:
     finalizer = {"FINALIZER": "true"} if missing == FINALIZER else {}
     kubeconfig = await account(cluster, "controller", [one for one in CONTROLLER if one != missing], tmp_path)
@@ -113,22 +113,22 @@ async def test_without_one_permission_the_controller_says_which(
     assert await doctor(kubeconfig, own_valkey, **finalizer) == [
         f"broken: this account may not {named(missing)} in {cluster.namespace}"
     ]
-    await OF_THE_CONTROLLER[missing](part, cluster, told)
+    await OF_THE_CONTROLLER[missing](part, cluster, published)
 
 
-async def no_sweep(part: Part, cluster: Api, told: Told) -> None:
-    """Nothing is told that the controller missed, and the worker is not ready."""
+async def no_sweep(part: Part, cluster: Api, published: Told) -> None:
+    """Nothing is published that the controller missed, and the worker is not ready."""
     await cluster.create(evaluation("one", "sleep 60"))
-    await sweep_is_refused(part, cluster, told)
-    assert told.heard == []
+    await sweep_is_refused(part, cluster, published)
+    assert published.heard == []
 
 
-async def sweep_is_refused(part: Part, cluster: Api, told: Told) -> None:
-    """A Job that went while nobody looked is not told as cancelled, and the worker is not ready."""
+async def sweep_is_refused(part: Part, cluster: Api, published: Told) -> None:
+    """A Job that went while nobody looked is not published as cancelled, and the worker is not ready."""
     await eventually(lambda: "sweep: " in readyz(part) and "forbidden" in readyz(part), 30)
     line = next(line for line in part.log.read_text().splitlines() if "sweep failed" in line)
     assert "forbidden" in line
-    assert told.heard == []
+    assert published.heard == []
 
 
 OF_THE_WORKER: dict[tuple[str, str], Effect] = {
@@ -146,27 +146,27 @@ def test_every_permission_of_the_workers_role_has_its_test() -> None:
 
 @pytest.mark.parametrize("missing", OF_THE_WORKER, ids=named)
 async def test_without_one_permission_the_worker_says_which(
-    cluster: Api, parts: Parts, told: Told, own_valkey: ValkeyServer, tmp_path: Path, missing: tuple[str, str]
+    cluster: Api, parts: Parts, published: Told, own_valkey: ValkeyServer, tmp_path: Path, missing: tuple[str, str]
 ) -> None:
     kubeconfig = await account(cluster, "worker", [one for one in WORKER if one != missing], tmp_path)
     if missing == ("get", "batch/jobs"):
         await one_vanishes(own_valkey, cluster)
     finalizer = {"FINALIZER": "true"} if missing == FINALIZER else {}
     part = parts.start_worker(KUBECONFIG=str(kubeconfig), SWEEP_SECONDS="0.5", LOG_WAIT_SECONDS="1", **finalizer)
-    await OF_THE_WORKER[missing](part, cluster, told)
+    await OF_THE_WORKER[missing](part, cluster, published)
     said = f"broken: this account may not {named(missing)} in {cluster.namespace}"
     assert await doctor(kubeconfig, own_valkey, **finalizer) == [said]
 
 
 async def test_with_all_of_them_both_do_their_work_and_nothing_is_missed(
-    cluster: Api, parts: Parts, told: Told, own_valkey: ValkeyServer, tmp_path: Path
+    cluster: Api, parts: Parts, published: Told, own_valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     kubeconfig = await account(cluster, "controller", [*CONTROLLER, FINALIZER], tmp_path)
     controller = await parts.controller(KUBECONFIG=str(kubeconfig), FINALIZER="true")
     of_the_worker = await account(cluster, "worker", [*WORKER, FINALIZER], tmp_path)
     worker = parts.start_worker(KUBECONFIG=str(of_the_worker), SWEEP_SECONDS="0.5", FINALIZER="true")
     await cluster.create(evaluation("one", "echo hello; exit 3"))
-    end = await told.end_of("one")
+    end = await published.end_of("one")
     assert (end["status"], end["exit_code"], end["output"]) == ("failed", 3, "hello\n")
     await eventually(lambda: readyz(worker) == "ok\n", 30)
     assert readyz(controller) == "ok\n"

@@ -13,24 +13,24 @@ from tests.parts import Told
 
 async def test_what_was_told_outlives_a_restart_of_redis(cluster: Api, tmp_path: Path) -> None:
     async with installed(cluster, tmp_path) as jobcast:
-        async with jobcast.redis("subscriber") as url, Told(url) as told:
+        async with jobcast.redis("subscriber") as url, Told(url) as published:
             await cluster.create(evaluation("before", "echo before"))
-            await told.end_of("before")
+            await published.end_of("before")
             before = await entries(url)
 
         await jobcast.kubectl("exec", "jobcast-redis-0", "--", "sh", "-c", "kill 1")
         await eventually(lambda: was_restarted(jobcast), 60, 0.2)
         await jobcast.is_rolled_out()
 
-        async with jobcast.redis("subscriber") as url, Told(url) as told:
+        async with jobcast.redis("subscriber") as url, Told(url) as published:
             assert await entries(url) == before
             await cluster.create(evaluation("after", "echo after"))
-            await told.end_of("after")
+            await published.end_of("after")
             assert (await entries(url))[: len(before)] == before
 
 
 async def entries(url: str) -> list[Any]:
-    """With the ids that Redis gave them: what it forgets is told again, and only those differ then."""
+    """With the ids that Redis gave them: what it forgets is published again, and only those differ then."""
     async with redis.asyncio.Redis.from_url(url) as client:
         return list(await client.xrange("{evaluation}:events"))
 

@@ -1,4 +1,4 @@
-"""Controllers that come and go on a real node, under load: nothing is lost, nothing told twice, nothing late."""
+"""Controllers that come and go on a real node, under load: nothing is lost, nothing published twice, nothing late."""
 
 import time
 from collections import Counter
@@ -65,8 +65,8 @@ async def test_nothing_is_lost_told_twice_or_late_while_controllers_come_and_go(
     assert not told_twice
     assert {tuple(statuses) for statuses in load.events.values()} == {("running", "completed")}
     assert set(load.logs.values()) == {"complete"}
-    assert load.told.keys() == load.written.keys()
-    late = max(at for fact, at in load.told.items() if load.written[fact] < marks["none"]) - marks["none"]
+    assert load.published.keys() == load.written.keys()
+    late = max(at for fact, at in load.published.items() if load.written[fact] < marks["none"]) - marks["none"]
     steady = longest["steady"]
     assert late < CAUGHT_UP_SECONDS + steady
     del longest["none"]

@@ -21,7 +21,7 @@ async def run(parts: Parts, *arguments: str) -> "subprocess.CompletedProcess[byt
     )
 
 
-async def test_what_is_submitted_is_followed_to_the_last_byte(cluster: Api, parts: Parts, told: Told) -> None:
+async def test_what_is_submitted_is_followed_to_the_last_byte(cluster: Api, parts: Parts, published: Told) -> None:
     await restricted(cluster)
     await parts.controller()
     submit = ("submit", "-n", cluster.namespace, "--image", "busybox", "--eval-id")
@@ -39,7 +39,7 @@ async def test_what_is_submitted_is_followed_to_the_last_byte(cluster: Api, part
     assert b"no-such-command" in hopeless.stderr
 
 
-async def test_a_container_that_is_restarted_is_followed_on(cluster: Api, parts: Parts, told: Told) -> None:
+async def test_a_container_that_is_restarted_is_followed_on(cluster: Api, parts: Parts, published: Told) -> None:
     await parts.controller()
     script = "echo begin; n=0; while [ $n -lt 30 ]; do n=$((n+1)); echo $n; sleep 0.1; done; exit 1"
     job = evaluation("again", script, backoffLimit=1)
@@ -50,7 +50,7 @@ async def test_a_container_that_is_restarted_is_followed_on(cluster: Api, parts:
     assert following.stdout.decode() == 2 * said
     assert b"/main, restart 1, follows\n" in following.stderr
     assert following.returncode == 0
-    assert (await told.end_of("again"))["status"] == "failed"
+    assert (await published.end_of("again"))["status"] == "failed"
 
 
 async def restricted(cluster: Api) -> None:

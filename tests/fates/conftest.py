@@ -58,10 +58,10 @@ def _staged(request: pytest.FixtureRequest, folder: Path) -> AbstractContextMana
 
 async def _fate(stage: Stage, request: pytest.FixtureRequest) -> AsyncIterator[Fate]:
     connected = redis.asyncio.Redis.from_url(stage.valkey.url)
-    async with connected, Told(stage.valkey.url) as told, client(*stage.connection) as api:
+    async with connected, Told(stage.valkey.url) as published, client(*stage.connection) as api:
         if stage.is_real:
             await api.can_run_pods()
-        fate = Fate(stage, api, told, connected)
+        fate = Fate(stage, api, published, connected)
         try:
             yield fate
         finally:

@@ -1,6 +1,6 @@
 """One fate: a Job is brought to it, and what a plain subscriber got is compared with what is expected.
 
-How a line of the table, and of a test, says what was told:
+How a line of the table, and of a test, says what was published:
 
     running   suspended   completed 0   failed 3 BackoffLimitExceeded   failed - DeadlineExceeded   cancelled
     attempt-ended 3   index-finished 0   main-ended 0        of progress, with the exit code that it has
@@ -36,16 +36,16 @@ class Line:
     """Of the table. A fate of several Jobs has a word for each."""
 
     expected: list[str] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    published: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     bytes: list[str] = field(default_factory=list)
 
 
 class Fate:
-    def __init__(self, stage: Stage, api: Api, told: Told, client: "redis.asyncio.Redis[bytes]") -> None:
+    def __init__(self, stage: Stage, api: Api, published: Told, client: "redis.asyncio.Redis[bytes]") -> None:
         self.stage = stage
         self.api = api
-        self.told = told
+        self.published = published
         self.redis = client
         self.line = Line()
 
@@ -111,7 +111,7 @@ class Fate:
         """Take off every finalizer."""
         await self.patch(job, {"metadata": {"finalizers": None}})
 
-    # What was told
+    # What was published
 
     async def ends(
         self,
@@ -121,17 +121,17 @@ class Fate:
         or_progress: Iterable[str] = (),
         seconds: float = 0,
     ) -> Obj:
-        """Wait for the end and compare all that was told of the Job, on the channels and in the stream; the end."""
+        """Wait for the end and compare all that was published of the Job, on the channels and in the stream; the end."""
         counted = Counter(progress)
         self.line.expected.append(", ".join([*expected, *_counted(counted)]))
         try:
             await eventually(lambda: self._ends(job), seconds or self.stage.seconds)
             await eventually(lambda: self._is_in_the_stream(job), 5)
         finally:
-            told = self.told_of(job)
+            published = self.told_of(job)
             moved = Counter(_in_short(event) for event in self.progress(job))
-            self.line.told.append(", ".join([*told, *_counted(moved)]))
-        assert told == list(expected), self.events(job)
+            self.line.published.append(", ".join([*published, *_counted(moved)]))
+        assert published == list(expected), self.events(job)
         assert moved in (counted, Counter(or_progress)) if or_progress else moved == counted, self.progress(job)
         self._check(job)
         end = self._ends(job)[0]
@@ -140,16 +140,16 @@ class Fate:
 
     def events(self, job: Job) -> list[Obj]:
         """What its channels have said so far."""
-        return [event for event in self.told.heard if event["job"]["uid"] == job.uid]
+        return [event for event in self.published.heard if event["job"]["uid"] == job.uid]
 
     def told_of(self, job: Job) -> list[str]:
         return [_in_short(event) for event in self.events(job)]
 
     def progress(self, job: Job) -> list[Obj]:
-        return [event for event in self.told.progress if event["job"]["uid"] == job.uid]
+        return [event for event in self.published.progress if event["job"]["uid"] == job.uid]
 
     async def until(self, job: Job, status: str, times: int = 1) -> Obj:
-        """The event with this status, once it has been told so often."""
+        """The event with this status, once it has been published so often."""
 
         def found() -> list[Obj]:
             events = [event for event in self.events(job) if event["status"] == status]
@@ -213,14 +213,14 @@ class Fate:
         return [event for event in self.events(job) if event["status"] in TERMINAL]
 
     async def _is_in_the_stream(self, job: Job) -> bool:
-        return [e for e in await self.told.stream() if e["job"]["uid"] == job.uid] == self.events(job)
+        return [e for e in await self.published.stream() if e["job"]["uid"] == job.uid] == self.events(job)
 
     def _check(self, job: Job) -> None:
-        """What holds of all that is told of any Job."""
-        everything = [event for event in self.told.everything if event["job"]["uid"] == job.uid]
-        assert self.told.mistakes == []
+        """What holds of all that is published of any Job."""
+        everything = [event for event in self.published.everything if event["job"]["uid"] == job.uid]
+        assert self.published.mistakes == []
         assert [line for event in everything for line in complaints(event)] == []
-        assert everything[-1]["status"] in TERMINAL, "something was told after the end"
+        assert everything[-1]["status"] in TERMINAL, "something was published after the end"
         assert len({event["id"] for event in everything}) == len(everything), "an id was used twice"
         assert {event["eval_id"] for event in everything} == {job.eval_id}
         place = {"namespace": self.api.namespace, "name": job.name, "uid": job.uid}
@@ -238,8 +238,8 @@ def _in_short(event: Obj) -> str:
     return str(event["status"])
 
 
-def _code(told: Obj) -> str:
-    return "-" if told["exit_code"] is None else str(told["exit_code"])
+def _code(published: Obj) -> str:
+    return "-" if published["exit_code"] is None else str(published["exit_code"])
 
 
 def _counted(words: Counter[str]) -> list[str]:
@@ -254,7 +254,7 @@ def _log_in_short(end: Obj) -> str:
 
 
 async def stays(condition: Callable[[], bool], seconds: float = 1.0) -> None:
-    """Fails when `condition` ceases to hold within so long: the one way to see that nothing more is told."""
+    """Fails when `condition` ceases to hold within so long: the one way to see that nothing more is published."""
     deadline = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < deadline:
         assert condition()

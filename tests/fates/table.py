@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 PROPERTY = "fate"
-COLUMNS = ("fate", "expected", "told", "log", "bytes equal", "ok")
+COLUMNS = ("fate", "expected", "published", "log", "bytes equal", "ok")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -32,7 +32,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    """What was told as expected is not said twice."""
+    """What was published as expected is not said twice."""
     shown = [[*row[:2], "as expected" if row[1] == row[2] else row[2], *row[3:]] for row in rows]
     widths = [max(len(row[at]) for row in shown) for at in range(len(COLUMNS))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]

@@ -1,4 +1,4 @@
-"""What happens while no controller runs, with and without a finalizer that holds the Job until its end is told."""
+"""What happens while no controller runs, with and without a finalizer that holds the Job until its end is published."""
 
 import pytest
 

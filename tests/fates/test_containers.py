@@ -80,7 +80,7 @@ async def test_has_an_ordinary_sidecar_that_outlives_it(fate: Fate, code: int, s
     manifest["spec"]["template"]["spec"]["containers"].append(side)
     job = await fate.create(manifest)
     message = await fate.moves(job, "main-ended")
-    assert not is_finished(await fate.api.job_of(job.name)), "told at once, while the sidecar still runs"
+    assert not is_finished(await fate.api.job_of(job.name)), "published at once, while the sidecar still runs"
     assert (message["status"], message["attempt"]["exit_code"]) == ("running", 0)
     end = await fate.ends(job, "running", status, progress=["main-ended 0"])
     assert (end["container"], end["attempts"][0]["container"]) == ("main", "main")

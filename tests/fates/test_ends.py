@@ -1,4 +1,4 @@
-"""How Jobs end by themselves, or by the Job controller's rules: the reason verbatim, every attempt told once and listed."""
+"""How Jobs end by themselves, or by the Job controller's rules: the reason verbatim, every attempt published once and listed."""
 
 import pytest
 
@@ -55,8 +55,8 @@ async def test_fails_after_retries(fate: Fate) -> None:
         await fate.is_log(log, f"{attempt['pod']}\n".encode())
     assert end["log"] == end["attempts"][-1]["logs"][0]
     assert "attempts" not in await fate.record(job)
-    told = {message["attempt"]["pod"] for message in fate.progress(job)}
-    assert told == {attempt["pod"] for attempt in end["attempts"]}
+    published = {message["attempt"]["pod"] for message in fate.progress(job)}
+    assert published == {attempt["pod"] for attempt in end["attempts"]}
 
 
 @pytest.mark.must_survive(11)

@@ -87,8 +87,8 @@ async def test_leaves_last_words_and_no_log(fate: Fate) -> None:
         status = running_by_hand("main")
         await fate.api.patch(f"{fate.api.pods}/{pod}/status", status)
         await fate.until(job, "running")
-        told = status["status"]["containerStatuses"][0]
-        started = told["state"]["running"]["startedAt"]
+        published = status["status"]["containerStatuses"][0]
+        started = published["state"]["running"]["startedAt"]
         ended = {
             "exitCode": 3,
             "reason": "Error",
@@ -96,8 +96,8 @@ async def test_leaves_last_words_and_no_log(fate: Fate) -> None:
             "startedAt": started,
             "finishedAt": started,
         }
-        told |= {"ready": False, "started": False, "state": {"terminated": ended}}
-        change = {"phase": "Failed", "conditions": [], "containerStatuses": [told]}
+        published |= {"ready": False, "started": False, "state": {"terminated": ended}}
+        change = {"phase": "Failed", "conditions": [], "containerStatuses": [published]}
         await fate.api.patch(f"{fate.api.pods}/{pod}/status", {"status": change})
         await fate.api.ended(job.name)
         other = await fate.run("echo meanwhile", name="other")

@@ -12,7 +12,7 @@ import redis.asyncio
 
 from jobcast.event import TERMINAL, event_id
 from jobcast.keys import Keys
-from jobcast.ledger.ledger import Ledger, Step, Telling, Told
+from jobcast.ledger.ledger import Ledger, Outgoing, Step, StepResult
 from jobcast.redis.connection import connect
 from testbed.valkey import ValkeyServer
 
@@ -22,8 +22,8 @@ RETENTION = 1000
 
 def step(*statuses: str, uid: str = UID, version: int = 10, key: str = "", **fields: Any) -> Step:
     """What tells these statuses, in order; none is a pending Job. `key` is what marks a recurrence."""
-    tellings = tuple(
-        Telling(
+    outgoing = tuple(
+        Outgoing(
             one := event_id(uid, status, "" if status in TERMINAL else key),
             status,
             json.dumps({"id": one, "status": status, "v": version}).encode(),
@@ -31,7 +31,7 @@ def step(*statuses: str, uid: str = UID, version: int = 10, key: str = "", **fie
         for status in statuses
     )
     named = {"eval_id": "42", "created": 1000.0, "namespace": "evals", "name": f"job of {uid[:8]}"} | fields
-    return Step(uid=uid, version=version, status=statuses[-1] if statuses else "pending", tellings=tellings, **named)
+    return Step(uid=uid, version=version, status=statuses[-1] if statuses else "pending", outgoing=outgoing, **named)
 
 
 class World:
@@ -43,7 +43,7 @@ class World:
         self.keys = ledger.keys
         self.pubsub = client.pubsub()
 
-    async def tell(self, *statuses: str, **fields: Any) -> Told:
+    async def tell(self, *statuses: str, **fields: Any) -> StepResult:
         return await self.ledger.step(step(*statuses, **fields))
 
     async def stream(self) -> list[str]:

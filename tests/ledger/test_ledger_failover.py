@@ -1,4 +1,4 @@
-"""A primary that is replaced by its replica, by sentinels and in a cluster: steps go on, and nothing stays untold."""
+"""A primary that is replaced by its replica, by sentinels and in a cluster: steps go on, and nothing stays unpublished."""
 
 import asyncio
 import contextlib
@@ -25,9 +25,9 @@ async def world(doubled: Doubled) -> AsyncIterator[World]:
 
 
 async def tell_all(world: World) -> list[Answer]:
-    """What a relist does: all that there is, also what was told."""
-    told = await asyncio.gather(*(world.tell("running", "completed", uid=uid, key="a") for uid in JOBS))
-    return [one.answer for one in told]
+    """What a relist does: all that there is, also what was published."""
+    published = await asyncio.gather(*(world.tell("running", "completed", uid=uid, key="a") for uid in JOBS))
+    return [one.answer for one in published]
 
 
 async def stream(world: World) -> list[str]:
@@ -64,19 +64,19 @@ async def test_steps_go_on_with_the_new_primary(world: World, doubled: Doubled, 
     before = await world.ids()
     async with watching(world):
         failing = asyncio.create_task(asyncio.to_thread(doubled.fail_over, kill=kill))
-        told = 0
+        published = 0
         while not failing.done() or not world.forgot:
-            await world.tell("completed", uid=f"meanwhile-{told}")
-            told += 1
+            await world.tell("completed", uid=f"meanwhile-{published}")
+            published += 1
             await asyncio.sleep(0.01)
         await failing
     # What the old one took while it was replaced may be lost. Hence "away", and hence a relist.
-    for number in range(told):
+    for number in range(published):
         await world.tell("completed", uid=f"meanwhile-{number}")
     assert world.ledger.trouble is None
     ids = await stream(world)
     assert ids[: len(before)] == before
-    assert len(ids) == len(set(ids)) == len(before) + told, "all of them, and none twice"
+    assert len(ids) == len(set(ids)) == len(before) + published, "all of them, and none twice"
 
 
 @pytest.mark.must_survive(26)
@@ -84,12 +84,12 @@ async def test_what_the_new_primary_lacks_is_told_again_with_the_same_ids(world:
     await world.tell("running", uid="before", key="a")
     await asyncio.to_thread(doubled.primary.ask, "WAIT", 1, 5000)
     async with lagging(doubled):
-        assert await tell_all(world) == [Answer.TOLD] * len(JOBS)
+        assert await tell_all(world) == [Answer.PUBLISHED] * len(JOBS)
         lost = await world.ids()
     async with watching(world):
         await eventually(lambda: "away" in world.forgot)
         assert len(await stream(world)) == 1
-        assert await tell_all(world) == [Answer.TOLD] * len(JOBS)
+        assert await tell_all(world) == [Answer.PUBLISHED] * len(JOBS)
         assert await stream(world) == lost
 
 
@@ -99,7 +99,7 @@ async def test_a_sentinel_that_is_gone_and_one_that_is_mute_cost_a_second(watche
     try:
         url = watched.url.replace(str(gone.port), "1")
         async with world_on(lambda: connect(url)) as world, asyncio.timeout(60):
-            assert (await world.tell("completed")).answer is Answer.TOLD
+            assert (await world.tell("completed")).answer is Answer.PUBLISHED
     finally:
         mute.thaw()
 
@@ -116,7 +116,7 @@ async def test_a_service_that_no_sentinel_knows_is_waited_for_and_named(watched:
 async def test_one_node_of_a_cluster_is_enough_to_find_the_others(cluster: Cluster) -> None:
     for node in cluster.nodes:
         async with world_on(lambda: connect(f"redis+cluster://127.0.0.1:{node.port}", prefix=DOUBLED_PREFIX)) as world:  # noqa: B023 (called at once)
-            assert (await world.tell("completed", uid=str(node.port))).answer is Answer.TOLD
+            assert (await world.tell("completed", uid=str(node.port))).answer is Answer.PUBLISHED
             assert world.forgot == []
 
 
@@ -124,7 +124,7 @@ async def test_a_link_that_was_told_another_prefix_learns_where_its_keys_are(clu
     async with world_on(
         lambda: connect(cluster.url), bare=lambda: connect(cluster.url, prefix=DOUBLED_PREFIX)
     ) as world:
-        assert (await world.tell("completed")).answer is Answer.TOLD
+        assert (await world.tell("completed")).answer is Answer.PUBLISHED
         assert await world.stream() == ["completed"]
 
 
@@ -135,7 +135,7 @@ async def test_while_an_operator_moves_our_slot_steps_wait(cluster: Cluster) -> 
             telling = asyncio.create_task(world.tell("completed", uid="of another Job", eval_id="43"))
             await eventually(lambda: "moves our keys" in str(world.ledger.trouble))
             assert not telling.done()
-        assert (await telling).answer is Answer.TOLD
+        assert (await telling).answer is Answer.PUBLISHED
         assert await world.stream() == ["running", "completed"]
 
 
@@ -153,4 +153,4 @@ async def test_a_cluster_that_is_down_is_waited_for(cluster: Cluster) -> None:
         finally:
             for node in others:
                 node.thaw()
-        assert (await telling).answer is Answer.TOLD
+        assert (await telling).answer is Answer.PUBLISHED

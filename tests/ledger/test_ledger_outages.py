@@ -1,4 +1,4 @@
-"""Redis away, mute, forgetful: every step waits, goes through in the end, and is told once."""
+"""Redis away, mute, forgetful: every step waits, goes through in the end, and is published once."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,8 +26,10 @@ async def test_a_reply_lost_after_the_write_is_not_told_twice(valkey: ValkeyServ
         telling = [tell_later(world, "running", "completed", key="a", uid=str(number)) for number in range(10)]
         await eventually(lambda: proxy.lost >= 1)
         proxy.lose_no_more()
-        told = await asyncio.gather(*telling)
-        assert Answer.ENDED in {one.answer for one in told}, "the first time it was told, and nobody heard of it"
+        published = await asyncio.gather(*telling)
+        assert Answer.ENDED in {one.answer for one in published}, (
+            "the first time it was published, and nobody heard of it"
+        )
         assert len(await world.stream()) == 21
         assert len(set(await world.ids())) == 21
         assert "away" in world.forgot
@@ -75,7 +77,7 @@ async def test_who_gave_up_while_redis_is_away_leaves_nothing_behind(own: World,
     """Ten minutes without Redis are thousands of questions that nobody waits for any more."""
     own_valkey.stop(kill=True)
     patient = tell_later(own, "completed")
-    await eventually(lambda: own.ledger.is_away)
+    await eventually(lambda: own.ledger.is_down)
     for _ in range(20):
         impatient = [asyncio.create_task(own.ledger.claim(str(number))) for number in range(100)]
         await asyncio.sleep(0)
@@ -84,14 +86,14 @@ async def test_who_gave_up_while_redis_is_away_leaves_nothing_behind(own: World,
         await asyncio.gather(*impatient, return_exceptions=True)
     await eventually(lambda: own.ledger.waiting == 1)
     own_valkey.start()
-    assert (await patient).answer is Answer.TOLD
+    assert (await patient).answer is Answer.PUBLISHED
 
 
 async def test_rows_without_number_are_kept_with_few_calls_waiting(own: World, own_valkey: ValkeyServer) -> None:
     uids = [f"job-{number}" for number in range(5_000)]
     own_valkey.stop(kill=True)
-    asking = [asyncio.create_task(ask(uids)) for ask in (own.ledger.keep, own.ledger.told)]
-    await eventually(lambda: own.ledger.is_away)
+    asking = [asyncio.create_task(ask(uids)) for ask in (own.ledger.keep, own.ledger.published)]
+    await eventually(lambda: own.ledger.is_down)
     assert own.ledger.waiting <= 2 * AT_ONCE
     own_valkey.start()
     assert await asyncio.gather(*asking) == [None, {}]
@@ -107,14 +109,14 @@ async def test_a_mistake_of_who_is_told_that_redis_is_back_does_not_end_the_link
     def make_a_mistake() -> None:
         raise RuntimeError("ours")
 
-    own.ledger._link._back = make_a_mistake
+    own.ledger._batcher._back = make_a_mistake
     await own.tell("running", uid="first")
     for number in range(2):
         own_valkey.stop()
         waiting = asyncio.create_task(own.tell("running", uid=f"uid-{number}"))
         await eventually(lambda: own.ledger.trouble)
         own_valkey.start()
-        assert (await waiting).answer is Answer.TOLD
+        assert (await waiting).answer is Answer.PUBLISHED
     assert mistakes == ["ours", "ours"]
 
 
@@ -152,7 +154,7 @@ async def test_a_redis_that_came_back_empty_is_told_the_same_again(own: World, o
     ids = await own.ids()
     own_valkey.stop(kill=True)
     own_valkey.start()
-    assert (await own.tell("running", "completed", key="a")).answer is Answer.TOLD
+    assert (await own.tell("running", "completed", key="a")).answer is Answer.PUBLISHED
     assert await own.ids() == ids
     assert own.forgot[0] == "away"
 
@@ -167,7 +169,7 @@ async def test_a_redis_that_loads_its_data_is_waited_for(slow_loader: SlowLoader
         assert slow_loader.is_loading()
         assert not telling.done()
         slow_loader.hurry()
-        assert (await telling).answer is Answer.TOLD
+        assert (await telling).answer is Answer.PUBLISHED
         assert await world.stream() == ["running", "completed"]
         assert world.forgot == ["away"]
 

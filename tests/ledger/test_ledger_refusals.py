@@ -1,4 +1,4 @@
-"""Redis answers, and refuses: every step waits, and an operator is told what to do."""
+"""Redis answers, and refuses: every step waits, and an operator is published what to do."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ async def test_while_only_scripts_are_refused_nobody_lists_again(
     assert pauses == sorted(pauses)
     assert "lacks a permission" in str(own.ledger.trouble)
     await command(own_valkey, "ACL", "SETUSER", "default", "+evalsha")
-    assert (await asking[1]).answer is Answer.TOLD
+    assert (await asking[1]).answer is Answer.PUBLISHED
     assert own.forgot == ["away"]
     asking[0].cancel()
     await asyncio.gather(*asking, return_exceptions=True)
@@ -106,7 +106,7 @@ async def test_a_redis_that_refuses_is_waited_for_and_says_what_to_do(
     assert not telling.done()
     await relent(own_valkey)
     async with asyncio.timeout(60):
-        assert (await telling).answer is Answer.TOLD
+        assert (await telling).answer is Answer.PUBLISHED
     assert await own.stream() == ["running", "completed"]
     assert own.ledger.trouble is None
     assert own.forgot[0] == "away"
@@ -119,7 +119,7 @@ async def test_a_script_that_may_not_be_loaded_says_so(own: World, own_valkey: V
     await eventually(lambda: "lacks a permission" in str(own.ledger.trouble))
     await command(own_valkey, "ACL", "SETUSER", "default", "+@all")
     async with asyncio.timeout(60):
-        assert (await telling).answer is Answer.TOLD
+        assert (await telling).answer is Answer.PUBLISHED
 
 
 @pytest.mark.must_survive(27)
@@ -132,7 +132,7 @@ async def test_a_wrong_password_is_waited_for_and_never_repeated(own_valkey: Val
         assert "hunter2" not in str(world.troubles)
         await command(own_valkey, "CONFIG", "SET", "requirepass", "hunter2", password="secret")
         async with asyncio.timeout(60):
-            assert (await telling).answer is Answer.TOLD
+            assert (await telling).answer is Answer.PUBLISHED
 
 
 @pytest.mark.parametrize("key", ["job", "evaluation", "events", "open"])
@@ -148,13 +148,13 @@ async def test_a_key_of_another_type_costs_its_own_job_alone_and_nothing_is_half
     with pytest.raises(LedgerError, match="WRONGTYPE"):
         await ours
     if key in ("job", "evaluation"):
-        assert (await other).answer is Answer.TOLD
+        assert (await other).answer is Answer.PUBLISHED
     else:
         with pytest.raises(LedgerError):
             await other
     await world.client.delete(name)
     if kept:
         await world.client.restore(name, 0, kept)
-    assert (await world.tell("running", "completed", key="a")).count == 2, "it was half told"
+    assert (await world.tell("running", "completed", key="a")).count == 2, "it was half published"
     assert world.ledger.trouble is None
     assert world.forgot == []

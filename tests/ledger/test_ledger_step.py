@@ -1,4 +1,4 @@
-"""The ledger's step: told once, in order, whoever asks and however often."""
+"""The ledger's step: published once, in order, whoever asks and however often."""
 
 import asyncio
 import gc
@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from jobcast.event import event_id
-from jobcast.ledger.ledger import SCRIPT, Answer, Told
+from jobcast.ledger.ledger import SCRIPT, Answer, StepResult
 from tests.ledger.conftest import RETENTION, UID, World, world_on
 
 OTHER = "another-uid"
 
 
 async def test_what_is_new_is_told_on_channel_stream_and_record(world: World) -> None:
-    assert await world.tell("running", key="t1") == Told(Answer.TOLD, "running", 1)
+    assert await world.tell("running", key="t1") == StepResult(Answer.PUBLISHED, "running", 1)
     assert await world.heard(1) == [("test:running", "running")]
     ((_, fields),) = await world.client.xrange(world.keys.events)
     assert fields == {
@@ -31,8 +31,8 @@ async def test_what_is_new_is_told_on_channel_stream_and_record(world: World) ->
 
 
 async def test_a_pending_job_is_seen_and_nothing_is_told(world: World) -> None:
-    assert await world.tell() == Told(Answer.SEEN, "pending", 0)
-    assert await world.tell(version=11) == Told(Answer.DUPLICATE, "pending", 0)
+    assert await world.tell() == StepResult(Answer.SEEN, "pending", 0)
+    assert await world.tell(version=11) == StepResult(Answer.DUPLICATE, "pending", 0)
     assert await world.heard(0) == []
     assert await world.stream() == []
     assert await world.ledger.open_uids() == [UID]
@@ -44,7 +44,7 @@ async def test_the_same_again_is_a_duplicate_and_changes_nothing(world: World) -
     await world.tell("running", key="t1")
     before = await world.row()
     for version in (10, 99, 1):
-        assert await world.tell("running", key="t1", version=version) == Told(Answer.DUPLICATE, "running", 0)
+        assert await world.tell("running", key="t1", version=version) == StepResult(Answer.DUPLICATE, "running", 0)
     assert await world.row() == before
     assert await world.heard(1) == [("test:running", "running")]
 
@@ -52,20 +52,22 @@ async def test_the_same_again_is_a_duplicate_and_changes_nothing(world: World) -
 @pytest.mark.must_survive(32)
 async def test_what_is_older_than_what_was_told_is_stale(world: World) -> None:
     await world.tell("suspended", key="t2", version=20)
-    assert await world.tell("running", key="t1", version=19) == Told(Answer.STALE, "suspended", 0)
+    assert await world.tell("running", key="t1", version=19) == StepResult(Answer.STALE, "suspended", 0)
     assert await world.stream() == ["suspended"]
 
 
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
 async def test_an_end_that_nobody_saw_running_brings_its_running_first(world: World, end: str) -> None:
-    assert await world.tell("running", end, key="t1") == Told(Answer.TOLD, end, 2)
+    assert await world.tell("running", end, key="t1") == StepResult(Answer.PUBLISHED, end, 2)
     assert await world.stream() == ["running", end]
     assert await world.heard(2) == [("test:running", "running"), (f"test:{end}", end)]
 
 
 async def test_an_end_brings_no_running_that_was_told(world: World) -> None:
     await world.tell("running", key="t1")
-    assert await world.tell("running", "completed", key="t1", version=11) == Told(Answer.TOLD, "completed", 1)
+    assert await world.tell("running", "completed", key="t1", version=11) == StepResult(
+        Answer.PUBLISHED, "completed", 1
+    )
     assert await world.stream() == ["running", "completed"]
 
 
@@ -75,7 +77,7 @@ async def test_an_end_brings_no_running_that_was_told(world: World) -> None:
 )
 async def test_nothing_follows_an_end(world: World, first: str, then: tuple[str, ...]) -> None:
     await world.tell(first)
-    assert await world.tell(*then, key="new", version=999) == Told(Answer.ENDED, first, 0)
+    assert await world.tell(*then, key="new", version=999) == StepResult(Answer.ENDED, first, 0)
     assert await world.stream() == [first]
     assert await world.ledger.open_uids() == []
 
@@ -83,7 +85,7 @@ async def test_nothing_follows_an_end(world: World, first: str, then: tuple[str,
 async def test_an_end_is_told_however_old_the_view_that_saw_it(world: World) -> None:
     # A Job that vanished while we looked away is known by its last version, and its end is final all the same.
     await world.tell("running", key="t1", version=20)
-    assert (await world.tell("cancelled", version=5)).answer is Answer.TOLD
+    assert (await world.tell("cancelled", version=5)).answer is Answer.PUBLISHED
     assert (await world.row())["version"] == "20"
 
 
@@ -91,7 +93,7 @@ async def test_suspended_and_running_alternate_each_time_with_a_new_id(world: Wo
     for version, (status, key) in enumerate(
         [("suspended", "a"), ("running", "b"), ("suspended", "c"), ("running", "d"), ("completed", "")], start=10
     ):
-        assert (await world.tell(status, key=key, version=version)).answer is Answer.TOLD
+        assert (await world.tell(status, key=key, version=version)).answer is Answer.PUBLISHED
     assert await world.stream() == ["suspended", "running", "suspended", "running", "completed"]
     assert len(set(await world.ids())) == 5
 
@@ -112,7 +114,7 @@ async def test_a_replica_that_lags_behind_brings_no_older_running_with_an_end(wo
     await world.tell("running", key="a", version=10)
     await world.tell("suspended", key="b", version=11)
     await world.tell("running", key="c", version=12)
-    assert await world.tell("running", "cancelled", key="a", version=10) == Told(Answer.TOLD, "cancelled", 1)
+    assert await world.tell("running", "cancelled", key="a", version=10) == StepResult(Answer.PUBLISHED, "cancelled", 1)
     assert await world.stream() == ["running", "suspended", "running", "cancelled"]
 
 
@@ -122,20 +124,20 @@ async def test_a_replica_that_lags_behind_may_be_the_only_one_that_saw_it_run(wo
 
 
 @pytest.mark.parametrize(
-    ("told", "lower", "higher"), [(9, 8, 10), (2**53 - 2, 2**53 - 3, 2**53 - 1), (10**10, 9, 10**11)]
+    ("published", "lower", "higher"), [(9, 8, 10), (2**53 - 2, 2**53 - 3, 2**53 - 1), (10**10, 9, 10**11)]
 )
-async def test_versions_are_compared_as_integers(world: World, told: int, lower: int, higher: int) -> None:
-    await world.tell("suspended", key="a", version=told)
-    assert (await world.row())["version"] == str(told)
+async def test_versions_are_compared_as_integers(world: World, published: int, lower: int, higher: int) -> None:
+    await world.tell("suspended", key="a", version=published)
+    assert (await world.row())["version"] == str(published)
     assert (await world.tell("running", key="b", version=lower)).answer is Answer.STALE
-    assert (await world.tell("running", key="b", version=higher)).answer is Answer.TOLD
+    assert (await world.tell("running", key="b", version=higher)).answer is Answer.PUBLISHED
     assert (await world.row())["version"] == str(higher)
 
 
 @pytest.mark.must_survive(15)
 async def test_a_name_that_is_used_again_is_another_job(world: World) -> None:
     await world.tell("completed", name="same")
-    assert (await world.tell("running", uid=OTHER, name="same", created=2000.0)).answer is Answer.TOLD
+    assert (await world.tell("running", uid=OTHER, name="same", created=2000.0)).answer is Answer.PUBLISHED
 
 
 async def test_the_newest_job_of_an_evaluation_is_its_record(world: World) -> None:
@@ -194,7 +196,7 @@ async def test_what_was_told_last_can_be_recalled(world: World) -> None:
     await world.tell("running", uid="running", key="a")
     await world.tell("suspended", uid="suspended", key="b")
     await world.tell("running", "completed", uid="ended", key="a")
-    assert await world.ledger.told(["pending", "running", "suspended", "ended", "unknown"]) == {
+    assert await world.ledger.published(["pending", "running", "suspended", "ended", "unknown"]) == {
         "pending": "pending",
         "running": event_id("running", "running", "a"),
         "suspended": event_id("suspended", "suspended", "b"),
@@ -207,7 +209,7 @@ async def test_a_script_that_redis_forgot_is_loaded_again(world: World) -> None:
     await world.tell("running", key="a")
     await world.client.script_flush()
     results = await asyncio.gather(*(world.tell("completed", uid=str(number)) for number in range(20)))
-    assert {told.answer for told in results} == {Answer.TOLD}
+    assert {published.answer for published in results} == {Answer.PUBLISHED}
     assert len(await world.stream()) == 21
     assert (world.troubles, world.forgot) == ([None], [])
 
@@ -228,12 +230,12 @@ async def test_many_steps_at_the_same_time_share_the_way_and_keep_their_own_orde
 @pytest.mark.must_survive(32)
 async def test_of_many_who_tell_the_same_one_tells(world: World) -> None:
     answers = await asyncio.gather(*(world.tell("running", key="a") for _ in range(50)))
-    assert sorted(told.answer for told in answers) == ["duplicate"] * 49 + ["told"]
+    assert sorted(published.answer for published in answers) == ["duplicate"] * 49 + ["published"]
     assert await world.stream() == ["running"]
 
 
 async def test_who_gave_up_waiting_is_passed_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    let_go, pipe = asyncio.Event(), world.ledger._link._pipe
+    let_go, pipe = asyncio.Event(), world.ledger._batcher._pipeline
     exchange = pipe.exchange
 
     async def slow(commands: Any) -> list[Any]:
@@ -249,8 +251,8 @@ async def test_who_gave_up_waiting_is_passed_over(world: World, monkeypatch: pyt
     let_go.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(result, asyncio.CancelledError) for result in results] == [True] * 3 + [False] * 2
-    assert (await first).answer is Answer.TOLD
-    assert (await world.tell("completed", uid="later")).answer is Answer.TOLD
+    assert (await first).answer is Answer.PUBLISHED
+    assert (await world.tell("completed", uid="later")).answer is Answer.PUBLISHED
 
 
 @pytest.mark.parametrize("turns", range(8))

@@ -5,8 +5,8 @@ import pytest
 import zstandard
 
 from jobcast.event import Log
-from jobcast.ledger.ledger import PROGRESS, Telling
-from jobcast.logs.index import LogBook
+from jobcast.ledger.ledger import PROGRESS, Outgoing
+from jobcast.logs.index import LogIndex
 from jobcast.logstore.base import REFUSED, ArchiveError, Kept, LogPlace
 from tests.ledger.conftest import RETENTION, UID, World, step
 
@@ -14,23 +14,23 @@ OTHER = "11111111-63a5-4a83-9a41-0d1d3f6a7c10"
 PLACE = LogPlace("evals", "eval-42", UID, "eval-42-x", "main")
 
 
-def progress(one: str, status: str = "running") -> Telling:
-    return Telling(one, PROGRESS, msgspec.json.encode({"id": one, "status": status}))
+def progress(one: str, status: str = "running") -> Outgoing:
+    return Outgoing(one, PROGRESS, msgspec.json.encode({"id": one, "status": status}))
 
 
 async def tell(world: World, *statuses: str, noted: tuple[str, ...] = (), **fields: object) -> tuple[str, int]:
     whole = step(*statuses, **fields)  # type: ignore[arg-type]
-    tellings = list(whole.tellings)
+    outgoing = list(whole.outgoing)
     is_end = whole.status in ("completed", "failed", "cancelled")
-    at = len(tellings) - 1 if is_end else len(tellings)
-    tellings[at:at] = [progress(one) for one in noted]
-    told = await world.ledger.step(msgspec.structs.replace(whole, tellings=tuple(tellings)))
-    return told.answer.value, told.count
+    at = len(outgoing) - 1 if is_end else len(outgoing)
+    outgoing[at:at] = [progress(one) for one in noted]
+    published = await world.ledger.step(msgspec.structs.replace(whole, outgoing=tuple(outgoing)))
+    return published.answer.value, published.count
 
 
 async def test_progress_is_published_once_and_is_not_in_the_stream(world: World) -> None:
     await world.pubsub.psubscribe("test:*")
-    assert await tell(world, "running", key="a") == ("told", 1)
+    assert await tell(world, "running", key="a") == ("published", 1)
     assert await tell(world, "running", key="a", noted=("x", "y")) == ("duplicate", 0)
     assert await tell(world, "running", key="a", noted=("x", "z"), version=9) == ("duplicate", 0)
     assert await world.stream() == ["running"]
@@ -40,18 +40,18 @@ async def test_progress_is_published_once_and_is_not_in_the_stream(world: World)
 
 async def test_progress_comes_before_the_end_and_never_after(world: World) -> None:
     await world.pubsub.psubscribe("test:*")
-    assert await tell(world, "running", "failed", key="a", noted=("x",)) == ("told", 2)
+    assert await tell(world, "running", "failed", key="a", noted=("x",)) == ("published", 2)
     assert await tell(world, "running", key="a", noted=("y",)) == ("ended", 0)
     assert [channel for channel, _ in await world.heard(3)] == ["test:running", "test:progress", "test:failed"]
 
 
 async def test_progress_alone_changes_no_status(world: World) -> None:
     await tell(world, "running", key="a", version=10)
-    await world.ledger.step(msgspec.structs.replace(step(version=30), tellings=(progress("x"),)))
+    await world.ledger.step(msgspec.structs.replace(step(version=30), outgoing=(progress("x"),)))
     row = await world.row()
     assert (row["status"], row["version"], row["progress:x"]) == ("running", "10", "1")
     assert (await world.record())["status"] == "running"
-    assert await tell(world, "suspended", key="b", version=20) == ("told", 1)
+    assert await tell(world, "suspended", key="b", version=20) == ("published", 1)
 
 
 async def test_the_life_is_in_the_record_and_an_empty_field_is_taken_out(world: World) -> None:
@@ -117,17 +117,17 @@ async def test_no_more_than_a_hundred_jobs_are_listed(world: World) -> None:
 
 
 @pytest.fixture
-def book(world: World) -> LogBook:
-    return LogBook(world.ledger, RETENTION)
+def book(world: World) -> LogIndex:
+    return LogIndex(world.ledger, RETENTION)
 
 
-async def put(book: LogBook, data: bytes, place: LogPlace = PLACE) -> Kept:
+async def put(book: LogIndex, data: bytes, place: LogPlace = PLACE) -> Kept:
     return await book.put(place, zstandard.compress(data), len(data))
 
 
 @pytest.mark.must_survive(17)
 @pytest.mark.parametrize("data", [b"", b"\xff\x00 exact\r\n" * 1000])
-async def test_a_log_is_kept_exact_and_for_as_long_as_the_record(world: World, book: LogBook, data: bytes) -> None:
+async def test_a_log_is_kept_exact_and_for_as_long_as_the_record(world: World, book: LogIndex, data: bytes) -> None:
     key = world.keys.log(UID, "eval-42-x", "main")
     assert await put(book, data) == Kept(f"redis:{key}", len(data))
     assert zstandard.decompress(await world.client.get(key)) == data
@@ -137,7 +137,7 @@ async def test_a_log_is_kept_exact_and_for_as_long_as_the_record(world: World, b
 
 
 @pytest.mark.must_survive(23)
-async def test_a_later_emptier_log_replaces_nothing(world: World, book: LogBook) -> None:
+async def test_a_later_emptier_log_replaces_nothing(world: World, book: LogIndex) -> None:
     await tell(world, "running", key="a")
     log = Log(state="complete", bytes=5, source="eval-42-x/main", ref=(await put(book, b"whole")).ref)
     await book.attach(PLACE, "42", log)
@@ -150,7 +150,7 @@ async def test_a_later_emptier_log_replaces_nothing(world: World, book: LogBook)
     assert zstandard.decompress(await world.client.get(log.ref[len("redis:") :])) == b"more than that"
 
 
-async def test_a_log_is_noted_where_its_job_is_and_outlives_neither(world: World, book: LogBook) -> None:
+async def test_a_log_is_noted_where_its_job_is_and_outlives_neither(world: World, book: LogIndex) -> None:
     log = Log(state="complete", bytes=1)
     await book.attach(PLACE, "42", log)
     assert (await world.row(), await world.record()) == ({}, {}), "nobody would ever take it away"
@@ -162,7 +162,7 @@ async def test_a_log_is_noted_where_its_job_is_and_outlives_neither(world: World
     assert await world.client.ttl(world.keys.job(UID)) > 0
 
 
-async def test_a_log_that_redis_refuses_is_told_as_a_log_store_tells_it(world: World, book: LogBook) -> None:
+async def test_a_log_that_redis_refuses_is_told_as_a_log_store_tells_it(world: World, book: LogIndex) -> None:
     await world.client.lpush(world.keys.job(UID), "not a hash")
     await put(book, b"x")
     with pytest.raises(ArchiveError) as refused:
@@ -170,7 +170,7 @@ async def test_a_log_that_redis_refuses_is_told_as_a_log_store_tells_it(world: W
     assert refused.value.reason == REFUSED
 
 
-async def test_what_is_owed_to_the_store_is_remembered_until_it_is_settled(world: World, book: LogBook) -> None:
+async def test_what_is_owed_to_the_store_is_remembered_until_it_is_settled(world: World, book: LogIndex) -> None:
     await book.owe(PLACE, "42", "pod uid")
     await book.owe(PLACE, "42", "pod uid")
     await book.owe(PLACE._replace(instance=1), "42", "pod uid")
@@ -183,7 +183,7 @@ async def test_what_is_owed_to_the_store_is_remembered_until_it_is_settled(world
 
 
 @pytest.mark.must_survive(21)
-async def test_who_saw_the_first_line_first_is_believed(world: World, book: LogBook) -> None:
+async def test_who_saw_the_first_line_first_is_believed(world: World, book: LogIndex) -> None:
     await book.note_first_line(UID, "pod/main/0", "early")
     assert await book.first_line(UID, "pod/main/0") is None, "there is no row that it could live with"
     await tell(world, "running", key="a")

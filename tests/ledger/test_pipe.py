@@ -10,16 +10,16 @@ import pytest
 import redis.exceptions
 
 from jobcast.redis.connection import ERRORS, connect
-from jobcast.redis.pipeline import Pipe
+from jobcast.redis.pipeline import Pipeline
 from testbed.ports import free_port
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually
 
 
 @asynccontextmanager
-async def piped(client: Any, answer_seconds: float = 5.0) -> AsyncIterator[Pipe]:
+async def piped(client: Any, answer_seconds: float = 5.0) -> AsyncIterator[Pipeline]:
     before = asyncio.all_tasks()
-    pipe = Pipe(client, answer_seconds=answer_seconds)
+    pipe = Pipeline(client, answer_seconds=answer_seconds)
     try:
         yield pipe
     finally:
@@ -29,7 +29,7 @@ async def piped(client: Any, answer_seconds: float = 5.0) -> AsyncIterator[Pipe]
 
 
 @pytest.fixture
-async def pipe(make_client: Callable[[], Any]) -> AsyncIterator[Pipe]:
+async def pipe(make_client: Callable[[], Any]) -> AsyncIterator[Pipeline]:
     async with piped(make_client()) as one:
         yield one
 
@@ -58,7 +58,7 @@ async def server(answer: Callable[[bytes], bytes | None]) -> AsyncIterator[int]:
         await asyncio.gather(*serving)
 
 
-async def test_replies_come_in_order_and_as_they_are(pipe: Pipe) -> None:
+async def test_replies_come_in_order_and_as_they_are(pipe: Pipeline) -> None:
     commands = [
         ("SET", "a", b"\xff\r\n"),
         ("GET", "a"),
@@ -70,20 +70,20 @@ async def test_replies_come_in_order_and_as_they_are(pipe: Pipe) -> None:
     assert await pipe.exchange(commands) == [b"OK", b"\xff\r\n", None, 1, 2, [b"1", b"2.5"]]
 
 
-async def test_an_error_in_the_middle_costs_the_others_nothing(pipe: Pipe) -> None:
+async def test_an_error_in_the_middle_costs_the_others_nothing(pipe: Pipeline) -> None:
     first, error, last = await pipe.exchange([("SET", "a", "1"), ("LPUSH", "a", "x"), ("GET", "a")])
     assert (first, last) == (b"OK", b"1")
     assert isinstance(error, redis.exceptions.ResponseError)
     assert await pipe.exchange([("GET", "a")]) == [b"1"]
 
 
-async def test_thousands_of_commands_are_one_exchange(pipe: Pipe) -> None:
+async def test_thousands_of_commands_are_one_exchange(pipe: Pipeline) -> None:
     replies = await pipe.exchange([("SET", f"k{n}", "x" * 1000) for n in range(2000)])
     assert replies == [b"OK"] * 2000
 
 
 @pytest.mark.parametrize("turns", range(12))
-async def test_a_cancelled_exchange_does_not_spoil_the_next(pipe: Pipe, turns: int) -> None:
+async def test_a_cancelled_exchange_does_not_spoil_the_next(pipe: Pipeline, turns: int) -> None:
     await pipe.exchange([("SET", "a", "right")])
     task = asyncio.create_task(pipe.exchange([("SET", "b", "x"), ("GET", "b"), ("GET", "b")]))
     for _ in range(turns):

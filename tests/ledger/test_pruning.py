@@ -8,7 +8,7 @@ import pytest
 
 from jobcast.event import Log
 from jobcast.ledger import pruning
-from jobcast.logs.index import LogBook
+from jobcast.logs.index import LogIndex
 from jobcast.logstore.base import LogPlace
 from jobcast.redis.connection import connect, connect_plain
 from tests.conftest import ValkeyServer
@@ -45,7 +45,7 @@ async def immortal(world: World) -> set[str]:
 async def live(world: World, uid: str) -> None:
     """Everything that one Job leaves in Redis, from its beginning to its end and the end of its handler."""
     ledger, place = world.ledger, LogPlace("evals", "job", uid, "pod", "main")
-    book = LogBook(ledger, RETENTION)
+    book = LogIndex(ledger, RETENTION)
     await world.tell(uid=uid)
     await world.tell("running", uid=uid, key="a")
     assert await ledger.claim(uid)
@@ -158,7 +158,9 @@ async def test_a_lane_of_which_nothing_is_pending_goes_and_one_that_is_in_use_st
         await world.client.xreadgroup(group, "one", {stream: ">"})
         await world.client.xack(stream, group, "1-1")
     used = {"event": "2-1", "replay": "replay:2-1", "both": "1-1 2-1"}
-    await world.client.hset(lanes, mapping=used | {"told": "1-1", "told again": "replay:1-1", "odd": "x", "empty": ""})
+    await world.client.hset(
+        lanes, mapping=used | {"published": "1-1", "published again": "replay:1-1", "odd": "x", "empty": ""}
+    )
     assert await prune(world) == 4
     assert {key.decode(): value.decode() for key, value in (await world.client.hgetall(lanes)).items()} == used
     await world.client.delete(keys.events, keys.replays)

@@ -46,7 +46,7 @@ class Trims(Trimming):
 
 
 async def fill(world: World, count: int, *, age: float = 0.0) -> list[str]:
-    """So many entries, told `age` seconds ago; their ids."""
+    """So many entries, published `age` seconds ago; their ids."""
     millis = int((time.time() - age) * 1000)
     pipeline = world.client.pipeline()
     for number in range(count):

@@ -32,7 +32,7 @@ EVALUATIONS = (
     Evaluation("life-fails-twice", "echo no; exit 3", "fails, is tried again, fails", "failed", {"backoffLimit": 1}),
     Evaluation("life-is-deleted", "sleep 600", "is deleted while it runs", "cancelled"),
 )
-TOLD = {
+PUBLISHED = {
     "life-succeeds": ["running", "completed"],
     "life-fails-twice": ["running", "failed"],
     "life-is-deleted": ["running", "cancelled"],

@@ -13,7 +13,7 @@ import pytest
 from jobcast.event import logged
 from jobcast.service.logging import Formatter
 from jobcast.wire import decode
-from tests.observability.running import TOLD, Running
+from tests.observability.running import PUBLISHED, Running
 from worker import metrics, sweep
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,14 @@ def test_no_line_has_data_in_its_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ['log.info(f"told {a}")', 'log.info("told %s", a)', 'log.info("told " + a)', "log.info(a)", "log.info(b)"]
+    "code",
+    [
+        'log.info(f"published {a}")',
+        'log.info("published %s", a)',
+        'log.info("published " + a)',
+        "log.info(a)",
+        "log.info(b)",
+    ],
 )
 def test_data_in_a_text_is_found(code: str) -> None:
     ((call, parameters),) = calls(ast.parse(f"def f(b: str):\n    {code}"))
@@ -71,12 +78,12 @@ def test_data_in_a_text_is_found(code: str) -> None:
 
 
 def test_each_change_of_state_is_one_line_of_the_controller(parts: Running) -> None:
-    told = [line for line in parts.records(parts.controller) if line["event"] == "told"]
-    assert {line["level"] for line in told} == {"info"}
-    assert all(line["uid"] and line["job"] == f"default/{line['eval_id']}" for line in told)
-    for name, statuses in TOLD.items():
-        assert [line["status"] for line in told if line["eval_id"] == name] == statuses
-    (failed,) = [line for line in told if line["status"] == "failed"]
+    published = [line for line in parts.records(parts.controller) if line["event"] == "published"]
+    assert {line["level"] for line in published} == {"info"}
+    assert all(line["uid"] and line["job"] == f"default/{line['eval_id']}" for line in published)
+    for name, statuses in PUBLISHED.items():
+        assert [line["status"] for line in published if line["eval_id"] == name] == statuses
+    (failed,) = [line for line in published if line["status"] == "failed"]
     assert (failed["exit_code"], failed["reason"]) == (3, "BackoffLimitExceeded")
 
 
@@ -85,7 +92,7 @@ def test_every_line_is_json_of_time_level_and_text_without_a_name_in_it(parts: R
         for line in parts.records(part):
             assert line["time"].endswith("Z")
             assert line["level"] in LEVELS
-            assert not [name for name in TOLD if name in line["event"]]
+            assert not [name for name in PUBLISHED if name in line["event"]]
 
 
 def test_what_python_warns_of_is_a_field_and_not_the_text() -> None:
@@ -125,7 +132,7 @@ def test_what_the_sweep_tells_is_the_same_line(caplog: pytest.LogCaptureFixture)
     sweep.note(event)
     (record,) = caplog.records
     line = json.loads(Formatter(as_json=True).format(record))
-    assert (line["level"], line["event"]) == ("info", "told")
+    assert (line["level"], line["event"]) == ("info", "published")
     assert {key: line[key] for key in logged(event)} == logged(event)
     assert {"job", "uid", "status"} <= logged(event).keys()
     after = metrics.sweep_found._value.get(), metrics.events_by_status[event.status]._value.get()

@@ -41,7 +41,7 @@ VALUES = {
     "resource": {"jobs", "pods"},
     "namespace": {"default"},
     "state": {"complete", "truncated", "unavailable"},
-    "answer": {"told", "seen", "duplicate", "stale", "ended"},
+    "answer": {"published", "seen", "duplicate", "stale", "ended"},
     "group": {"worker"},
     "handler": {"life_handlers.score", "life_handlers.explain"},
     "version": {__version__},
@@ -105,9 +105,9 @@ def test_the_help_of_a_metric_says_what_it_is(page: tuple[str, dict[str, set[str
 
 def test_the_numbers_are_those_of_the_jobs_that_ran(parts: Running) -> None:
     seen = values(parts.get(parts.controller, "/metrics"))
-    told = {status: seen["jobcast_events_total", status] for status in Status}
-    assert told == {"running": 3, "suspended": 0, "completed": 1, "failed": 1, "cancelled": 1}
-    assert seen["jobcast_event_latency_seconds_count", ""] == seen["jobcast_ledger_answers_total", "told"] == 6
+    published = {status: seen["jobcast_events_total", status] for status in Status}
+    assert published == {"running": 3, "suspended": 0, "completed": 1, "failed": 1, "cancelled": 1}
+    assert seen["jobcast_event_latency_seconds_count", ""] == seen["jobcast_ledger_answers_total", "published"] == 6
     assert seen["jobcast_log_reads_total", "complete"] >= 3, "of one attempt, of two, and of what was deleted"
     assert seen["jobcast_log_bytes_total", ""] == len("42\n" + "no\n" * 2)
     assert seen["jobcast_redis_up", ""] == seen["jobcast_build_info", __version__] == 1
@@ -116,7 +116,7 @@ def test_the_numbers_are_those_of_the_jobs_that_ran(parts: Running) -> None:
     assert seen["jobcast_stream_lag", "worker"] == seen["jobcast_sweep_found_total", ""] == 0
     assert seen["jobcast_sweep_seconds_count", ""] > 0
     assert seen["jobcast_redis_up", ""] == seen["jobcast_build_info", __version__] == 1
-    assert all(seen["jobcast_events_total", status] == 0 for status in Status), "the controller told everything"
+    assert all(seen["jobcast_events_total", status] == 0 for status in Status), "the controller published everything"
 
 
 def test_a_consumer_group_that_is_gone_has_no_lag() -> None:

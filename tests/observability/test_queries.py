@@ -73,11 +73,11 @@ def test_the_figures_are_those_of_the_jobs(scraped: tuple[Running, Prometheus]) 
     _, server = scraped
     wanted = {"running": 3, "completed": 1, "failed": 1, "cancelled": 1, "suspended": 0}
 
-    def told() -> dict[str, int]:
+    def published() -> dict[str, int]:
         found = server.ask("sum by (status) (jobcast_events_total)")
         return {one["metric"]["status"]: int(one["value"][1]) for one in found}
 
-    until(lambda: told() == wanted)
+    until(lambda: published() == wanted)
     assert server.ask("jobcast_dead_letters_total")[0]["value"][1] == "1"
     assert {one["metric"]["namespace"] for one in server.ask("jobcast_watch_last_byte_age_seconds")} == {"default"}
     assert server.ask("jobcast_redis_up == 0") == []

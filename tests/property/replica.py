@@ -7,10 +7,10 @@ from typing import Any
 
 import fakeredis
 
-from controller.namespace import JobSink, PodSink
+from controller.namespace import JobStore, PodStore
 from controller.store import Store
 from jobcast.keys import Keys
-from jobcast.ledger.ledger import Ledger, LedgerError, Step, Told
+from jobcast.ledger.ledger import Ledger, LedgerError, Step, StepResult
 from jobcast.logs.reader import LogReads
 from jobcast.reconcile.reconciler import Reconciler
 from tests.property.cluster import History
@@ -24,7 +24,7 @@ class Queue:
         self.later: dict[str, None] = {}
 
     async def room(self, keys: int) -> None:
-        """There always is: a story is told step by step."""
+        """There always is: a story is published step by step."""
 
     def add(self, key: str) -> None:
         self.due[key] = None
@@ -53,14 +53,14 @@ class LossyLedger(Ledger):
 
     trouble_ahead = ""
 
-    async def step(self, step: Step) -> Told:
+    async def step(self, step: Step) -> StepResult:
         trouble, self.trouble_ahead = self.trouble_ahead, ""
-        if trouble == "refused" and step.tellings:
+        if trouble == "refused" and step.outgoing:
             raise LedgerError("refused")
-        told = await super().step(step)
+        published = await super().step(step)
         if trouble == "lost":
             raise LedgerError("the reply was lost")
-        return told
+        return published
 
 
 class Replica:
@@ -82,8 +82,8 @@ class Replica:
         self.reconciler = Reconciler(
             self.store, self._history, self.ledger, self.logs, namespaces=("evals",), clock=lambda: self.clock
         )
-        self._pods = PodSink("evals", self.store, self.queue)  # type: ignore[arg-type]
-        self._jobs = JobSink("evals", self.store, self.queue, self.reconciler)  # type: ignore[arg-type]
+        self._pods = PodStore("evals", self.store, self.queue)  # type: ignore[arg-type]
+        self._jobs = JobStore("evals", self.store, self.queue, self.reconciler)  # type: ignore[arg-type]
         await self.relist()
 
     async def stop(self) -> None:

@@ -33,7 +33,7 @@ class World:
         self.entries = Entries(client, KEYS, max_age=3600)
         self.groups = {name: Group(client, KEYS, name) for name in WORKERS}
         self.in_hand: dict[str, dict[str, str]] = {name: {} for name in WORKERS}
-        self.told: dict[str, list[str]] = {name: [] for name in EVALUATIONS}
+        self.published: dict[str, list[str]] = {name: [] for name in EVALUATIONS}
         self.ended: dict[str, list[str]] = {name: [] for name in EVALUATIONS}
         for name, group in self.groups.items():
             group.create()
@@ -90,8 +90,8 @@ class World:
             assert all(evaluation not in hand.values() for hand in self.in_hand.values()), "two of one evaluation"
             assert entry not in self.ended[evaluation]
             self.in_hand[worker][entry] = evaluation
-            if entry not in self.told[evaluation]:
-                self.told[evaluation].append(entry)
+            if entry not in self.published[evaluation]:
+                self.published[evaluation].append(entry)
 
     def is_done(self) -> bool:
         return all(
@@ -119,7 +119,7 @@ def test_one_entry_of_an_evaluation_is_in_work_at_a_time_and_in_order_whatever_w
                 world.read(worker)
                 world.end(worker)
         for evaluation in EVALUATIONS:
-            assert world.ended[evaluation] == world.told[evaluation]
+            assert world.ended[evaluation] == world.published[evaluation]
             events = [entry for entry in world.ended[evaluation] if not entry.startswith("replay:")]
             assert events == sorted(events, key=lambda one: [int(part) for part in one.split("-")])
         assert not client.exists(KEYS.lanes())

@@ -1,4 +1,4 @@
-"""A Job or a Pod with any value in any field is told, or not; what it says never raises, and costs no other Job its events."""
+"""A Job or a Pod with any value in any field is published, or not; what it says never raises, and costs no other Job its events."""
 
 import asyncio
 import json
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from jobcast.event import TERMINAL
 from jobcast.jobs.decode import Reading
-from jobcast.jobs.facts import Context, Teller, due, unavailable
+from jobcast.jobs.facts import EventBuilder, EventContext, facts_due, unavailable
 from jobcast.jobs.model import Job, Pod
 from jobcast.jobs.progress import life, notes, progress, summary
-from jobcast.jobs.status import concluded, standing
+from jobcast.jobs.status import derive_status, infer_end
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, Change, Resource
 from jobcast.reconcile.view import step_of
@@ -43,10 +43,12 @@ def read(resource: Resource[Any], lines: list[bytes]) -> list[Any]:
 def told_of(job: Job, pods: list[Pod]) -> None:
     """All that a reconcile works out of a Job and its Pods, with the log gone."""
     for gone in (False, True):
-        seen = concluded(job, pods, gone=gone)
-        now = standing(seen, pods, gone=gone)
-        teller = Teller(seen, pods, Context(unavailable("pod-gone"), gone), now=lambda: "2026-11-20T12:00:00Z")
-        for fact in due(seen, now):
+        seen = infer_end(job, pods, gone=gone)
+        now = derive_status(seen, pods, gone=gone)
+        teller = EventBuilder(
+            seen, pods, EventContext(unavailable("pod-gone"), gone), now=lambda: "2026-11-20T12:00:00Z"
+        )
+        for fact in facts_due(seen, now):
             decode(encode(teller.event(fact)))
         for note in notes(seen, pods):
             decode_progress(encode(progress(seen, pods, note, "running", lambda pod, container: [])))
@@ -119,10 +121,10 @@ def test_odd_jobs_and_pods_are_told_or_not_and_those_beside_them_are(
                 for _ in range(6):
                     await replica.reconcile()
                     replica.pass_time()
-            told = await replica.client.xrange(keys.events)
-            of_good = [fields[b"status"].decode() for _, fields in told if b'"uid":"good"' in fields[b"event"]]
+            published = await replica.client.xrange(keys.events)
+            of_good = [fields[b"status"].decode() for _, fields in published if b'"uid":"good"' in fields[b"event"]]
             assert of_good == ["running", "completed"]
-            ends = [fields[b"event"] for _, fields in told if fields[b"status"].decode() in TERMINAL]
+            ends = [fields[b"event"] for _, fields in published if fields[b"status"].decode() in TERMINAL]
             uids = [json.loads(body)["job"]["uid"] for body in ends]
             assert len(uids) == len(set(uids)), "one end each"
         finally:

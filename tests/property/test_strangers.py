@@ -15,7 +15,7 @@ from jobcast.client import AsyncClient, ClientError, Refused
 from jobcast.client.record import Record
 from jobcast.event import Event, Status
 from jobcast.keys import Keys
-from jobcast.ledger.ledger import Answer, Ledger, Step, Telling
+from jobcast.ledger.ledger import Answer, Ledger, Outgoing, Step
 from jobcast.redis.batcher import LedgerError
 from jobcast.wire import MalformedEvent, decode, encode
 from tests.client.telling import event
@@ -42,13 +42,13 @@ def decodes(fields: dict[bytes, bytes]) -> bool:
 def on_redis(story: Callable[[Any], Awaitable[None]]) -> None:
     """Run it on an empty Redis, against a clock that no story needs unless it hangs."""
 
-    async def told() -> None:
+    async def published() -> None:
         redis = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
         async with asyncio.timeout(60):
             await story(redis)
         await redis.aclose()
 
-    asyncio.run(told())
+    asyncio.run(published())
 
 
 def good(number: int) -> Event:
@@ -105,9 +105,9 @@ def test_messages_of_strangers_are_skipped_and_counted_and_the_next_ones_flow(st
                 await redis.publish(KEYS.channel("completed"), encode(good(number)))
             await redis.publish(KEYS.channel("completed"), encode(good(99)))
             found: list[str] = []
-            async for told in events:
-                found.append(told.eval_id)
-                if told.eval_id == "good-99":
+            async for published in events:
+                found.append(published.eval_id)
+                if published.eval_id == "good-99":
                     break
             assert len([name for name in found if name.startswith("good-")]) == len(strange) + 1
             assert len(found) + events.malformed == 2 * len(strange) + 1
@@ -176,8 +176,8 @@ async def scribbled(redis: Any, key: str, kind: str) -> None:
 
 
 def step(name: str, status: str, version: int) -> Step:
-    told = event(status, name, uid=f"uid-{name}")
-    telling = Telling(told.id, told.status, encode(told))
+    published = event(status, name, uid=f"uid-{name}")
+    telling = Outgoing(published.id, published.status, encode(published))
     return Step(
         uid=f"uid-{name}",
         version=version,
@@ -186,7 +186,7 @@ def step(name: str, status: str, version: int) -> Step:
         namespace="evals",
         name=name,
         status=status,
-        tellings=(telling,),
+        outgoing=(telling,),
     )
 
 
@@ -201,7 +201,7 @@ async def told_of(redis: Any, name: str) -> list[str]:
 async def asked_all(ledger: Ledger) -> None:
     """Whatever a controller or a sweep asks of all Jobs at once: none of it may fail for one of them."""
     uids = ["uid-a", "uid-b"]
-    assert "uid-b" in await ledger.told(uids)
+    assert "uid-b" in await ledger.published(uids)
     found = await ledger.row("uid-b")
     assert found is not None
     assert found.name == "b"
@@ -231,8 +231,8 @@ def test_a_row_and_a_record_that_strangers_wrote_into_heal_with_the_end_of_their
             await asked_all(ledger)
             is_ended = (await redis.hget(KEYS.job("uid-a"), "status")) in (b"completed", b"failed", b"cancelled")
             answer = await ledger.step(step("a", "completed", 7))
-            assert answer.answer is (Answer.ENDED if is_ended else Answer.TOLD)
-            assert (await ledger.step(step("b", "completed", 7))).answer is Answer.TOLD
+            assert answer.answer is (Answer.ENDED if is_ended else Answer.PUBLISHED)
+            assert (await ledger.step(step("b", "completed", 7))).answer is Answer.PUBLISHED
             assert await told_of(redis, "b") == ["running", "completed"]
             if not is_ended:
                 assert await told_of(redis, "a") == ["running", "completed"]
@@ -260,10 +260,12 @@ def test_a_key_of_another_type_costs_its_own_job_and_no_other(key: str, kind: st
                 await ledger.step(step("a", "completed", 7))
             with suppress(LedgerError):
                 await ledger.claim("uid-a")
-            assert (await ledger.step(step("b", "completed", 7))).answer is Answer.TOLD
+            assert (await ledger.step(step("b", "completed", 7))).answer is Answer.PUBLISHED
             assert await ledger.claim("uid-b")
             await redis.delete(key)
             await ledger.step(step("a", "completed", 8))
-            assert (await told_of(redis, "a"))[-1] == "completed", "it is told as soon as the key is out of the way"
+            assert (await told_of(redis, "a"))[-1] == "completed", (
+                "it is published as soon as the key is out of the way"
+            )
 
     on_redis(story)

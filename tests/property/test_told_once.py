@@ -1,4 +1,4 @@
-"""Whatever happens to Jobs, replicas and Redis in whatever order: each Job's story is told once, in order, to its end."""
+"""Whatever happens to Jobs, replicas and Redis in whatever order: each Job's story is published once, in order, to its end."""
 
 import asyncio
 import json
@@ -189,7 +189,7 @@ class Story(RuleBasedStateMachine):
     def every_story_is_in_order_and_true(self) -> None:
         entries = self.stream()
         ids = [entry["id"] for entry in entries]
-        assert len(set(ids)) == len(ids), "an event was told twice"
+        assert len(set(ids)) == len(ids), "an event was published twice"
         known = {job.uid: job for job in self.history.jobs}
         ended: set[str] = set()
         for entry in entries:
@@ -220,25 +220,25 @@ class Story(RuleBasedStateMachine):
             assert "running" in statuses, "completed without having run"
 
     def settle(self) -> None:
-        """Every replica catches up; then what was told must be what is."""
+        """Every replica catches up; then what was published must be what is."""
         for _ in range(3):
             for replica in self.replicas:
                 self.drop_claims()
                 self.run(replica.catch_up())
         self.every_story_is_in_order_and_true()
-        told: dict[str, list[dict[str, Any]]] = {}
+        published: dict[str, list[dict[str, Any]]] = {}
         for entry in self.stream():
-            told.setdefault(entry["job"]["uid"], []).append(entry)
+            published.setdefault(entry["job"]["uid"], []).append(entry)
         client = fakeredis.FakeRedis(server=self.server)
         open_uids = {uid.decode() for uid in client.zrange(KEYS.open, 0, -1)}
         for job in self.history.jobs:
-            last = told[job.uid][-1] if job.uid in told else None
+            last = published[job.uid][-1] if job.uid in published else None
             is_known = bool(client.exists(KEYS.job(job.uid)))
             if job.gone:
                 assert not is_known or (last is not None and last["status"] in TERMINAL), f"{job.uid} has no end"
                 assert job.uid not in open_uids
             elif job.end is not None or job.deleted is not None:
-                assert last is not None, f"the end of {job.uid} was not told"
+                assert last is not None, f"the end of {job.uid} was not published"
                 assert last["status"] in TERMINAL
                 assert job.uid not in open_uids
             elif job.suspended is not None:
@@ -260,7 +260,7 @@ class Story(RuleBasedStateMachine):
 
 
 class ForgetfulStory(Story):
-    """The same with a Redis that loses everything: what is told again has the ids that it had."""
+    """The same with a Redis that loses everything: what is published again has the ids that it had."""
 
     flushes = 2
 

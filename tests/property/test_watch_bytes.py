@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controller import reflector
-from controller.namespace import PodSink
+from controller.namespace import PodStore
 from controller.reflector import Reflector
 from controller.store import Store
 from controller.workqueue import Workqueue
@@ -236,7 +236,7 @@ def test_odd_pods_do_not_stop_the_watch_of_pods(items: list[bytes]) -> None:
     async def watched() -> Store:
         store = Store()
         store.put_job(JOBS.one(json.dumps(JOB).encode(), READING))
-        sink = PodSink("evals", store, Workqueue())
+        sink = PodStore("evals", store, Workqueue())
         whole = json.dumps({"type": "ADDED", "object": pod_json(uid="good", version=900)}).encode()
         lines = [line for line in items if b'"ERROR"' not in line]
         await mirrored(PODS, Bytes([listed()], [b"\n".join([*lines, whole, b""])]), sink, [])

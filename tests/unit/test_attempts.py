@@ -1,4 +1,4 @@
-"""What the Pods of a Job say: who speaks for a Pod, which attempt decides, what is told while the Job is open."""
+"""What the Pods of a Job say: who speaks for a Pod, which attempt decides, what is published while the Job is open."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import pytest
 
 from jobcast.event import PENDING, Progress
 from jobcast.jobs.model import Job, Pod
-from jobcast.jobs.observation import attempts, deciding, in_intervals, word
+from jobcast.jobs.observation import attempts, deciding_outcome, in_intervals, pod_outcome
 from jobcast.jobs.progress import NOTHING, life, notes, progress, summary, waiting
-from jobcast.jobs.status import concluded, standing
+from jobcast.jobs.status import derive_status, infer_end
 from tests.unit.objects import (
     ENDED,
     RAN,
@@ -51,7 +51,7 @@ def init_failed(code: int = 7) -> Pod:
     return pod(containers=[main], initContainerStatuses=[init], phase="Failed")
 
 
-def told(one: Job, *pods: Pod) -> list[tuple[str, str, int | None]]:
+def published(one: Job, *pods: Pod) -> list[tuple[str, str, int | None]]:
     """Kind, Pod and exit code of each."""
     found = []
     for note in notes(one, pods):
@@ -71,8 +71,8 @@ def restarted(restarts: int = 1, **state: Any) -> Pod:
 def test_what_was_killed_before_the_job_was_resumed_did_not_decide_it() -> None:
     one = job(startTime=LATER, conditions=[condition("Suspended", "False"), condition("Failed")], failed=1)
     former = failed("former", code=143, deleted=True)
-    assert deciding(one, [former]) is None
-    found = deciding(one, [former, pod(ended_state(3, started=LATER, finished=LATEST), name="now")])
+    assert deciding_outcome(one, [former]) is None
+    found = deciding_outcome(one, [former, pod(ended_state(3, started=LATER, finished=LATEST), name="now")])
     assert found is not None
     assert found.pod.name == "now"
 
@@ -84,7 +84,7 @@ def test_the_init_container_that_failed_speaks_where_the_main_one_never_ran() ->
     (attempt,) = attempts(started(), [init_failed()])
     assert (attempt.container, attempt.role, attempt.exit_code) == ("fetch", "init", 7)
     assert (attempt.reason, attempt.message) == ("Error", "no data")
-    found = deciding(started(condition("Failed")), [init_failed()])
+    found = deciding_outcome(started(condition("Failed")), [init_failed()])
     assert found is not None
     assert (found.container.name, found.role) == ("fetch", "init")
 
@@ -93,10 +93,10 @@ def test_an_init_container_that_did_well_or_is_a_sidecar_says_nothing() -> None:
     inits = [container_json(ended_state(0), name="fetch"), container_json(ended_state(137), name="proxy")]
     spec = [{"name": "fetch"}, {"name": "proxy", "restartPolicy": "Always"}]
     one = pod(ended_state(0), initContainerStatuses=inits, init_specs=spec)
-    assert (word(started(), one).container.name, word(started(), one).role) == ("main", "main")
+    assert (pod_outcome(started(), one).container.name, pod_outcome(started(), one).role) == ("main", "main")
     assert [container.name for container in one.sidecars] == ["proxy"]
     waits = pod(containers=[container_json(waiting_state())], initContainerStatuses=inits, init_specs=spec)
-    assert word(started(), waits).role == "main"
+    assert pod_outcome(started(), waits).role == "main"
 
 
 def test_a_container_that_waits_to_be_restarted_has_ended() -> None:
@@ -137,7 +137,7 @@ def test_indexes_are_found_in_intervals(index: int, intervals: str, is_in: bool)
 def test_what_was_killed_because_the_job_was_decided_did_not_decide_it() -> None:
     def decider(reason: str, *pods: Pod) -> str:
         decided = condition("FailureTarget", reason=reason)
-        found = deciding(started(decided, condition("Failed", reason=reason)), pods)
+        found = deciding_outcome(started(decided, condition("Failed", reason=reason)), pods)
         assert found is not None
         return found.pod.name
 
@@ -155,50 +155,53 @@ def test_what_was_killed_because_the_job_was_decided_did_not_decide_it() -> None
 
 def test_a_container_of_which_the_kubelet_has_no_trace_decides_nothing() -> None:
     lost = pod(ended_state(137, None, reason="ContainerStatusUnknown"), phase="Failed")
-    assert deciding(started(condition("Failed")), [lost]) is None
-    found = deciding(started(condition("Failed")), [pod(START_ERROR, phase="Failed")])
+    assert deciding_outcome(started(condition("Failed")), [lost]) is None
+    found = deciding_outcome(started(condition("Failed")), [pod(START_ERROR, phase="Failed")])
     assert found is not None
     assert found.ended is not None
     assert found.ended.exit_code == 128
 
 
-# What is told while a Job is open.
+# What is published while a Job is open.
 
 
 def test_a_job_of_one_pod_that_runs_or_does_well_has_no_progress() -> None:
-    assert told(started(), running()) == []
-    assert told(started(condition("Complete")), good()) == []
-    assert told(started(), pod(waiting_state())) == []
+    assert published(started(), running()) == []
+    assert published(started(condition("Complete")), good()) == []
+    assert published(started(), pod(waiting_state())) == []
 
 
 def test_a_job_that_is_tried_once_and_fails_has_no_progress() -> None:
-    assert told(started(), failed()) == []
-    assert told(started(TARGET, failed=1), failed()) == []
-    assert told(started(condition("Failed"), failed=1), failed()) == []
+    assert published(started(), failed()) == []
+    assert published(started(TARGET, failed=1), failed()) == []
+    assert published(started(condition("Failed"), failed=1), failed()) == []
 
 
 @pytest.mark.must_survive(11)
 def test_an_attempt_that_failed_is_told_once_another_follows() -> None:
     first = failed()
-    assert told(started(), first) == [], "nobody knows yet whether it is tried again"
-    assert told(started(failed=1), first) == [("attempt-ended", "bad", 1)]
-    assert told(started(), first, running()) == [("attempt-ended", "bad", 1)]
-    assert told(started(), first, running(start=RAN)) == [], "that one ran beside it"
+    assert published(started(), first) == [], "nobody knows yet whether it is tried again"
+    assert published(started(failed=1), first) == [("attempt-ended", "bad", 1)]
+    assert published(started(), first, running()) == [("attempt-ended", "bad", 1)]
+    assert published(started(), first, running(start=RAN)) == [], "that one ran beside it"
 
 
 def test_the_last_of_several_attempts_is_told_before_the_end() -> None:
     pods = failed("first", finished=ENDED), failed("second", 2, finished=LATER)
-    assert told(started(failed=1), *pods) == [("attempt-ended", "first", 1)]
-    assert told(started(TARGET, failed=1), *pods) == [("main-ended", "first", 1), ("main-ended", "second", 2)]
+    assert published(started(failed=1), *pods) == [("attempt-ended", "first", 1)]
+    assert published(started(TARGET, failed=1), *pods) == [("main-ended", "first", 1), ("main-ended", "second", 2)]
     again = failed("first"), pod(ended_state(2, started=LATER, finished=LATEST), name="second", phase="Failed")
     for last in (TARGET, condition("Failed")):
-        assert told(started(last, failed=1), *again) == [("attempt-ended", "first", 1), ("main-ended", "second", 2)]
+        assert published(started(last, failed=1), *again) == [
+            ("attempt-ended", "first", 1),
+            ("main-ended", "second", 2),
+        ]
 
 
 def test_the_last_of_several_instances_is_told_before_the_end() -> None:
     spec = {"backoffLimit": 1}
     over = pod(containers=[container_json(ended_state(5), restartCount=1)], phase="Failed")
-    assert told(started(TARGET, spec=spec, failed=1), over) == [("main-ended", "eval-42-abcde", 5)]
+    assert published(started(TARGET, spec=spec, failed=1), over) == [("main-ended", "eval-42-abcde", 5)]
 
 
 def test_the_same_attempt_has_the_same_id_whatever_becomes_of_it() -> None:
@@ -212,11 +215,11 @@ def test_the_same_attempt_has_the_same_id_whatever_becomes_of_it() -> None:
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_main_container_that_ends_under_a_sidecar_is_told_at_once(code: int) -> None:
     both = [container_json(ended_state(code)), container_json(running_state(), name="proxy")]
-    assert told(started(), pod(containers=both, phase="Running", names=("main", "proxy"))) == [
+    assert published(started(), pod(containers=both, phase="Running", names=("main", "proxy"))) == [
         ("main-ended", "eval-42-abcde", code)
     ]
     over = [container_json(ended_state(code)), container_json(ended_state(0), name="proxy")]
-    assert told(started(), pod(containers=over, phase="Running", names=("main", "proxy"))) == []
+    assert published(started(), pod(containers=over, phase="Running", names=("main", "proxy"))) == []
 
 
 def test_an_instance_that_ended_before_a_restart_is_an_attempt() -> None:
@@ -224,7 +227,7 @@ def test_an_instance_that_ended_before_a_restart_is_an_attempt() -> None:
     message = progress(started(), [restarted()], note, "running", lambda pod, container: [])
     assert (message.kind, message.attempt.exit_code, message.attempt.restarts) == ("attempt-ended", 3, 0)
     (waits,) = notes(started(), [restarted(0, **waiting_state("CrashLoopBackOff"))])
-    assert waits.id == note.id, "it was told already while it waited"
+    assert waits.id == note.id, "it was published already while it waited"
     assert (message.timestamp, message.status) == (1795168862.0, "running")
 
 
@@ -235,17 +238,17 @@ def test_each_index_that_finishes_is_told() -> None:
 
     pods = [good("a", annotations=at(0)), failed("b", annotations=at(1)), running("c", annotations=at(2))]
     spec = {"completions": 3, "completionMode": "Indexed", "backoffLimitPerIndex": 0}
-    assert told(started(spec=spec), *pods) == [("index-finished", "a", 0)]
-    assert told(started(spec=spec, failed=1, failedIndexes="1"), *pods) == [
+    assert published(started(spec=spec), *pods) == [("index-finished", "a", 0)]
+    assert published(started(spec=spec, failed=1, failedIndexes="1"), *pods) == [
         ("index-finished", "a", 0),
         ("index-finished", "b", 1),
     ]
-    assert told(started(spec=spec, failed=1), *pods) == [("index-finished", "a", 0), ("attempt-ended", "b", 1)]
+    assert published(started(spec=spec, failed=1), *pods) == [("index-finished", "a", 0), ("attempt-ended", "b", 1)]
 
 
 def test_pods_that_a_suspension_killed_are_no_attempts() -> None:
     resumed = job(startTime=LATER, conditions=[condition("Suspended", "False")], failed=1)
-    assert told(resumed, failed(code=143), running(start=LATEST)) == []
+    assert published(resumed, failed(code=143), running(start=LATEST)) == []
 
 
 def test_a_lost_pod_is_an_attempt_that_failed() -> None:
@@ -255,7 +258,7 @@ def test_a_lost_pod_is_an_attempt_that_failed() -> None:
         phase="Failed",
         conditions=[condition("DisruptionTarget", reason="DeletionByPodGC")],
     )
-    assert told(started(failed=1), lost) == [("attempt-ended", "lost", None)]
+    assert published(started(failed=1), lost) == [("attempt-ended", "lost", None)]
 
 
 # The life of a Job.
@@ -283,7 +286,7 @@ def test_only_an_unusual_life_is_worth_a_step_of_its_own() -> None:
 
 def test_of_the_life_of_a_job_that_is_over_only_its_start_is_said() -> None:
     def fields(one: Job, *pods: Pod) -> dict[str, bytes]:
-        return life(one, pods, standing(one, pods), lambda pod, container: [])
+        return life(one, pods, derive_status(one, pods), lambda pod, container: [])
 
     open_ = fields(started(), running())
     assert open_["waiting"] == b""
@@ -294,14 +297,14 @@ def test_of_the_life_of_a_job_that_is_over_only_its_start_is_said() -> None:
     spec = {"completions": 4, "completionMode": "Indexed"}
     indexed = fields(started(spec=spec, completedIndexes="0-2", failedIndexes="3"), running())
     assert indexed["indexes"] == b'{"completed":"0-2","failed":"3","total":4}'
-    assert standing(started(), []).status == PENDING
+    assert derive_status(started(), []).status == PENDING
 
 
 # The end a Job had reached when it was deleted.
 
 
 def end(one: Job, *pods: Pod, gone: bool = False) -> str | None:
-    found = concluded(one, pods, gone=gone)
+    found = infer_end(one, pods, gone=gone)
     return found.end.type if found.end else None
 
 
@@ -338,7 +341,7 @@ def test_a_main_container_that_ended_under_a_sidecar_has_told_the_end(code: int,
 @pytest.mark.must_survive(13)
 def test_what_the_job_controller_had_decided_is_the_end_of_a_job_that_was_deleted() -> None:
     assert end(started(TARGET, deleted=LATER), running()) == "Failed"
-    found = concluded(started(TARGET, deleted=LATER), [], gone=False).end
+    found = infer_end(started(TARGET, deleted=LATER), [], gone=False).end
     assert found is not None
     assert (found.reason, found.message, found.last_transition_time) == ("BackoffLimitExceeded", "too often", ENDED)
     assert end(started(condition("SuccessCriteriaMet")), gone=True) == "Complete"
@@ -357,7 +360,7 @@ def test_a_pod_that_ended_since_it_was_asked_to_go_was_killed() -> None:
 
 def test_a_job_that_has_its_end_is_left_as_it_is() -> None:
     whole = started(condition("Failed"), deleted=LATER)
-    assert concluded(whole, [good()], gone=True) is whole
+    assert infer_end(whole, [good()], gone=True) is whole
 
 
 def test_a_container_that_could_not_start_did_not_run() -> None:

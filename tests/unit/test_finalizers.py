@@ -72,7 +72,7 @@ class World:
             trouble=lambda: self.trouble,
             clock=lambda: self.clock,
         )
-        self._untold = self._count()
+        self._unpublished = self._count()
 
     def put(self, *jobs: Job) -> None:
         for one in jobs:
@@ -86,12 +86,12 @@ class World:
         return list(self.cluster.tries)
 
     @property
-    def untold(self) -> float:
-        return self._count() - self._untold
+    def unpublished(self) -> float:
+        return self._count() - self._unpublished
 
     @staticmethod
     def _count() -> float:
-        return metrics.finalizers_released_untold._value.get()
+        return metrics.finalizers_released_unpublished._value.get()
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ async def test_a_job_in_deletion_is_let_go_after_so_long_and_once(world: World) 
     assert await world.after(LONGEST - 1) == []
     assert await world.after(1) == ["a"]
     assert await world.after(1) == [], "the watch has not shown it yet"
-    assert world.untold == 1
+    assert world.unpublished == 1
 
 
 async def test_each_job_has_its_own_time_from_when_it_was_first_seen_going(world: World) -> None:
@@ -124,10 +124,10 @@ async def test_each_job_has_its_own_time_from_when_it_was_first_seen_going(world
 
 
 async def test_a_job_that_went_or_was_told_meanwhile_is_let_be(world: World) -> None:
-    world.put(held("went"), held("told"))
+    world.put(held("went"), held("published"))
     await world.after(0)
     world.store.remove_job("uid-went")
-    world.store.drop("uid-told")
+    world.store.drop("uid-published")
     assert await world.after(LONGEST) == []
 
 
@@ -148,7 +148,7 @@ async def test_a_release_that_failed_is_tried_again_and_is_not_untold(world: Wor
     world.cluster.refusals.clear()
     assert await world.after(PAUSE_SECONDS[1]) == ["a"]
     assert await world.after(PAUSE_SECONDS[1]) == []
-    assert world.untold == 0
+    assert world.unpublished == 0
 
 
 async def test_one_that_is_refused_does_not_keep_the_others(world: World) -> None:
@@ -157,7 +157,7 @@ async def test_one_that_is_refused_does_not_keep_the_others(world: World) -> Non
     await world.after(0)
     assert await world.after(LONGEST) == ["a", "b", "c"]
     assert await world.after(PAUSE_SECONDS[0]) == ["a", "b"]
-    assert world.untold == 1
+    assert world.unpublished == 1
 
 
 async def test_a_server_that_is_away_is_asked_once_and_ever_more_seldom(world: World) -> None:
@@ -198,8 +198,8 @@ async def test_a_job_that_could_not_be_held_is_looked_at_again(world: World) -> 
 
 async def test_what_is_held_is_counted(world: World) -> None:
     world.put(held("a"), held("b", going=False), job(meta={"uid": "free"}))
-    world.cluster.refusals["told"] = Forbidden("may not")
-    await world.finalizers.release("evals", "told", "uid-told")
+    world.cluster.refusals["published"] = Forbidden("may not")
+    await world.finalizers.release("evals", "published", "uid-published")
     await world.after(0)
     assert metrics.finalizers_held._value.get() == 3
 
@@ -217,7 +217,7 @@ async def test_it_lists_for_itself_where_nobody_watches_because_redis_is_away(wo
     assert world.reflector.lists == 1
     assert await world.after(LONGEST - LIST_SECONDS + 1) == ["a"]
     assert (world.reflector.lists, world.queue) == (2, ["uid-a"])
-    assert world.store.job("uid-a") is not None, "to be told when Redis is back"
+    assert world.store.job("uid-a") is not None, "to be published when Redis is back"
 
 
 async def test_a_list_that_fails_ends_nothing(world: World) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from jobcast.service.lifecycle import Grace, Part, running
+from jobcast.service.lifecycle import Component, Grace, running
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.must_survive(31)
@@ -19,7 +19,7 @@ class Parts:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def make(self, name: str, *, fails_to: str = "", hangs: bool = False, is_stubborn: bool = False) -> Part:
+    def make(self, name: str, *, fails_to: str = "", hangs: bool = False, is_stubborn: bool = False) -> Component:
         @asynccontextmanager
         async def open_() -> AsyncIterator[None]:
             if fails_to == "start":
@@ -40,7 +40,7 @@ class Parts:
             self.seen.append(f"-{name}")
 
         is_stubborn_once: list[str] = []
-        return Part(name, open_)
+        return Component(name, open_)
 
 
 async def test_parts_start_in_order_and_stop_in_reverse() -> None:

@@ -5,12 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from jobcast.service.membership import GONE_SECONDS, Neighbours, Part, known, misfits, there
+from jobcast.service.membership import GONE_SECONDS, Member, Membership, conflicts, known, there
 
 
-def part(kind: str = "controller", name: str = "a", **more: Any) -> Part:
+def part(kind: str = "controller", name: str = "a", **more: Any) -> Member:
     given: dict[str, Any] = {"version": "1.0.0", "namespaces": ("evals",), "selector": "app=evaluation", "cluster": "c"}
-    return Part(kind=kind, name=name, **{**given, **more})
+    return Member(kind=kind, name=name, **{**given, **more})
 
 
 def test_replicas_and_a_worker_of_one_installation_fit() -> None:
@@ -19,7 +19,7 @@ def test_replicas_and_a_worker_of_one_installation_fit() -> None:
         part(name="b", namespaces=("two", "one"), selector="team in (a), app==evaluation"),
         part("worker", namespaces=(), selector="", cluster=""),
     ]
-    assert misfits(parts) == []
+    assert conflicts(parts) == []
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_replicas_and_a_worker_of_one_installation_fit() -> None:
     ],
 )
 def test_two_installations_under_one_prefix_are_told_apart(other: dict[str, Any], said: str) -> None:
-    (misfit,) = misfits([part(), part(**{"name": "b", **other})])
+    (misfit,) = conflicts([part(), part(**{"name": "b", **other})])
     assert said in misfit
     assert "KEY_PREFIX" in misfit
 
@@ -47,7 +47,7 @@ def test_two_installations_under_one_prefix_are_told_apart(other: dict[str, Any]
     ],
 )
 def test_an_older_part_beside_a_newer_one_is_said(controller: str, worker: str, said: str) -> None:
-    (misfit,) = misfits([part(version=controller), part("worker", "w", version=worker)])
+    (misfit,) = conflicts([part(version=controller), part("worker", "w", version=worker)])
     assert misfit.startswith(said)
 
 
@@ -62,7 +62,7 @@ def test_who_is_silent_is_not_there_any_more_and_a_misfit_is_new_once() -> None:
         return [now, [item for one in values for item in (b"", msgspec.json.encode(one))]]
 
     assert [one.name for one in there(reply(130))] == ["a", "b"]
-    neighbours = Neighbours()
+    neighbours = Membership()
     ((misfit,), right) = neighbours.heard(reply(130))
     assert right == []
     assert neighbours.heard(reply(130)) == ([], [])

@@ -1,4 +1,4 @@
-"""What a reconciler keeps, waits for and leaves alone; that stories are told once is proved in tests/property."""
+"""What a reconciler keeps, waits for and leaves alone; that stories are published once is proved in tests/property."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from controller.store import Store
 from jobcast.jobs.model import Job, Pod
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden, KubeError, Throttled, Unreachable
-from jobcast.ledger.ledger import Ledger, Step, Telling
+from jobcast.ledger.ledger import Ledger, Outgoing, Step
 from jobcast.logs.reader import LogReads
 from jobcast.reconcile.reconciler import DONE, OTHER_SECONDS, Reconciler
 from tests.unit.objects import (
@@ -79,10 +79,10 @@ class World:
             self.store, self.cluster, ledger, self.logs, namespaces=("evals",), clock=lambda: self.clock, **options
         )
 
-    async def told(self) -> list[str]:
+    async def published(self) -> list[str]:
         return [fields[b"status"].decode() for _, fields in await self.client.xrange(self.ledger.keys.events)]
 
-    async def until_told(self) -> None:
+    async def until_published(self) -> None:
         async with asyncio.timeout(60):
             while (await self.reconciler.reconcile(UID)).later is not None:
                 await asyncio.sleep(0)
@@ -101,10 +101,10 @@ async def world() -> AsyncIterator[World]:
 async def test_reconciling_again_is_harmless(world: World) -> None:
     world.store.put_job(RUNNING)
     first = await world.reconciler.reconcile(UID)
-    assert [event.status for event in first.told] == ["running"]
+    assert [event.status for event in first.published] == ["running"]
     for _ in range(3):
         assert await world.reconciler.reconcile(UID) == DONE
-    assert await world.told() == ["running"]
+    assert await world.published() == ["running"]
 
 
 async def test_a_new_job_is_recorded_and_not_told(world: World) -> None:
@@ -112,15 +112,15 @@ async def test_a_new_job_is_recorded_and_not_told(world: World) -> None:
     assert await world.reconciler.reconcile(UID) == DONE
     row = await world.ledger.row(UID)
     assert row is not None
-    assert (row.status, await world.told()) == ("pending", [])
+    assert (row.status, await world.published()) == ("pending", [])
 
 
 async def test_an_end_waits_for_its_log_and_leaves_with_it(world: World) -> None:
     world.store.put_job(COMPLETE)
     world.store.put_pod(pod(ended_state()))
     assert (await world.reconciler.reconcile(UID)).later == pytest.approx(10)
-    await world.until_told()
-    assert await world.told() == ["running", "completed"]
+    await world.until_published()
+    assert await world.published() == ["running", "completed"]
     assert world.source.tries == ["eval-42-abcde"]
     ((_, _), (_, fields)) = await world.client.xrange(world.ledger.keys.events)
     assert b"what it said" in fields[b"event"]
@@ -136,8 +136,8 @@ async def test_an_end_waits_no_longer_than_the_log_may_take(world: World) -> Non
     assert (await world.reconciler.reconcile(UID)).later == pytest.approx(0.1)
     world.clock += 0.1
     outcome = await world.reconciler.reconcile(UID)
-    assert [event.status for event in outcome.told] == ["running", "completed"]
-    assert outcome.told[-1].log.reason == "timeout"  # type: ignore[union-attr]
+    assert [event.status for event in outcome.published] == ["running", "completed"]
+    assert outcome.published[-1].log.reason == "timeout"  # type: ignore[union-attr]
 
 
 NEVER_RAN = job(startTime=STARTED, version=101, conditions=[condition("Failed", reason="DeadlineExceeded")], failed=1)
@@ -153,8 +153,8 @@ async def test_an_end_waits_until_the_api_server_says_whether_it_ever_ran(world:
             await world.reconciler.reconcile(UID)
         world.clock += 60
     world.cluster.pods = [pod(waiting_state("ImagePullBackOff"))]
-    await world.until_told()
-    assert await world.told() == ["failed"]
+    await world.until_published()
+    assert await world.published() == ["failed"]
 
 
 @pytest.mark.must_survive(5)
@@ -190,8 +190,8 @@ async def test_a_job_whose_pods_are_gone_says_nothing_of_another_whose_pods_the_
     world.store.put_job(NEVER_RAN)
     await world.reconciler.reconcile(UID)
     world.clock += 60  # for a log that there is not
-    await world.until_told()
-    assert (await world.told()).count("running") <= 1, "of the other one"
+    await world.until_published()
+    assert (await world.published()).count("running") <= 1, "of the other one"
 
 
 @pytest.mark.must_survive(12)
@@ -200,8 +200,8 @@ async def test_pods_that_a_suspension_killed_do_not_explain_an_end(world: World)
     world.store.put_job(job(startTime=RESUMED, version=101, conditions=conditions, failed=1))
     world.store.put_pod(pod(ended_state(143), name="former", deleted=True))
     world.cluster.pods = [pod(ended_state(3, started=RESUMED, finished="2026-11-20T11:00:09Z"))]
-    await world.until_told()
-    assert await world.told() == ["running", "failed"]
+    await world.until_published()
+    assert await world.published() == ["running", "failed"]
     (*_, (_, fields)) = await world.client.xrange(world.ledger.keys.events)
     assert msgspec.json.decode(fields[b"event"])["exit_code"] == 3
 
@@ -214,8 +214,8 @@ async def test_an_end_waits_for_the_attempt_that_the_watch_has_not_brought_yet(w
     world.store.put_job(job(startTime=STARTED, version=101, conditions=[condition("Failed")], failed=2))
     world.store.put_pod(first)
     world.cluster.pods = [first, last]
-    await world.until_told()
-    assert await world.told() == ["running", "failed"]
+    await world.until_published()
+    assert await world.published() == ["running", "failed"]
     (*_, (_, fields)) = await world.client.xrange(world.ledger.keys.events)
     event = msgspec.json.decode(fields[b"event"])
     assert (event["exit_code"], event["output"], len(event["attempts"])) == (2, "last", 2)
@@ -225,7 +225,7 @@ async def test_an_end_waits_for_the_attempt_that_the_watch_has_not_brought_yet(w
 async def test_an_end_whose_attempts_are_all_here_asks_nobody(world: World) -> None:
     world.store.put_job(COMPLETE)
     world.store.put_pod(pod(ended_state()))
-    await world.until_told()
+    await world.until_published()
     assert world.cluster.asked == 0
 
 
@@ -235,13 +235,13 @@ async def test_where_pods_may_not_be_listed_an_end_is_told_without_them(world: W
     with pytest.raises(Forbidden):
         await world.reconciler.reconcile(UID)
     world.clock += 5
-    await world.until_told()
-    assert await world.told() == ["running", "completed"]
+    await world.until_published()
+    assert await world.published() == ["running", "completed"]
 
 
 @pytest.mark.must_survive(24)
 async def test_a_log_has_all_of_the_wait_once_redis_is_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ledger, "is_away", True)
+    monkeypatch.setattr(Ledger, "is_down", True)
     world.source.answers["eval-42-abcde"] = [asyncio.Event()]
     world.store.put_job(COMPLETE)
     world.store.put_pod(pod(ended_state()))
@@ -249,11 +249,11 @@ async def test_a_log_has_all_of_the_wait_once_redis_is_back(world: World, monkey
         assert (await world.reconciler.reconcile(UID)).later == pytest.approx(10)
         world.clock += 60
     assert (await world.reconciler.reconcile(UID)).later == pytest.approx(10)
-    monkeypatch.setattr(Ledger, "is_away", False)
+    monkeypatch.setattr(Ledger, "is_down", False)
     world.clock += 9
     assert (await world.reconciler.reconcile(UID)).later == pytest.approx(1)
     world.clock += 1
-    assert [event.status for event in (await world.reconciler.reconcile(UID)).told] == ["running", "completed"]
+    assert [event.status for event in (await world.reconciler.reconcile(UID)).published] == ["running", "completed"]
 
 
 @pytest.mark.must_survive(32)
@@ -275,16 +275,16 @@ async def test_of_a_job_that_went_while_nobody_looked_nothing_is_kept(world: Wor
         Step(uid=UID, version=1, created=1, eval_id="42", namespace="evals", name="eval-42", status="pending")
     )
     outcome = await world.reconciler.reconcile(UID)
-    assert [event.status for event in outcome.told] == ["cancelled"]
+    assert [event.status for event in outcome.published] == ["cancelled"]
     assert list(world.reconciler.ended()) == [], "its row would be kept from expiring for ever"
-    assert world.reconciler.told(UID) is None
+    assert world.reconciler.published(UID) is None
 
 
 @pytest.mark.must_survive(34)
 async def test_of_a_job_that_ended_and_went_nothing_is_kept(world: World) -> None:
     world.store.put_job(COMPLETE)
     world.store.put_pod(pod(ended_state()))
-    await world.until_told()
+    await world.until_published()
     assert list(world.reconciler.ended()) == [UID]
     world.store.remove_job(UID)
     world.reconciler.forget(UID)
@@ -300,10 +300,10 @@ async def test_a_vanished_job_whose_log_another_replica_reads_is_not_cancelled(w
     await world.ledger.step(running)
     await world.client.set(world.ledger.keys.claim(UID), "another")
     assert (await world.reconciler.reconcile(UID)).later == OTHER_SECONDS
-    end = (Telling("its end", "completed", b"{}"),)
-    await world.ledger.step(msgspec.structs.replace(running, status="completed", version=2, tellings=end))
+    end = (Outgoing("its end", "completed", b"{}"),)
+    await world.ledger.step(msgspec.structs.replace(running, status="completed", version=2, outgoing=end))
     assert await world.reconciler.reconcile(UID) == DONE
-    assert await world.told() == ["completed"]
+    assert await world.published() == ["completed"]
     kept = {name: value for name, value in vars(world.reconciler).items() if isinstance(value, dict | set) and value}
     assert not any(UID in value for value in kept.values())
 
@@ -315,7 +315,7 @@ async def test_a_vanished_job_whose_name_is_used_again_is_cancelled(world: World
     world.store.remove_job(UID)
     world.cluster.jobs["eval-42"] = job(uid="another")
     await world.reconciler.reconcile(UID)
-    assert await world.told() == ["running", "cancelled"]
+    assert await world.published() == ["running", "cancelled"]
 
 
 async def test_a_job_that_merely_lost_its_label_is_not_cancelled(world: World) -> None:
@@ -324,7 +324,7 @@ async def test_a_job_that_merely_lost_its_label_is_not_cancelled(world: World) -
     world.store.remove_job(UID)
     world.cluster.jobs["eval-42"] = RUNNING
     assert await world.reconciler.reconcile(UID) == DONE
-    assert await world.told() == ["running"]
+    assert await world.published() == ["running"]
     assert world.store.job(UID) is None
 
 
@@ -333,7 +333,7 @@ async def test_jobs_of_other_namespaces_are_others_business(world: World) -> Non
         Step(uid=UID, version=1, created=1, eval_id="42", namespace="theirs", name="eval-42", status="pending")
     )
     assert await world.reconciler.reconcile(UID) == DONE
-    assert await world.told() == []
+    assert await world.published() == []
 
 
 async def test_an_open_uid_that_nobody_knows_is_forgotten(world: World) -> None:
@@ -373,8 +373,8 @@ async def test_an_end_that_waited_while_redis_forgot_is_told_with_its_running(wo
     await world.reconciler.reconcile(UID)
     await world.client.flushall()  # what waits is sent before anybody has noticed
     world.store.put_job(COMPLETE)
-    await world.until_told()
-    assert await world.told() == ["running", "completed"]
+    await world.until_published()
+    assert await world.published() == ["running", "completed"]
 
 
 async def test_of_a_job_that_goes_while_it_is_suspended_nothing_of_its_running_follows(world: World) -> None:
@@ -385,4 +385,4 @@ async def test_of_a_job_that_goes_while_it_is_suspended_nothing_of_its_running_f
     world.store.put_pod(pod(running_state(ENDED)))
     world.store.put_job(job(startTime=STARTED, version=101, conditions=[paused], deleted=ENDED))
     await world.reconciler.reconcile(UID)
-    assert await world.told() == ["suspended", "cancelled"]
+    assert await world.published() == ["suspended", "cancelled"]

@@ -71,14 +71,18 @@ async def test_each_failed_attempt_is_told_once_and_is_in_the_record(world: Worl
         world.store.put_pod(pod(ended_state(3, reason="Error"), name="first", phase="Failed"))
         world.store.put_job(open_job(version=101, failed=1))
         for _ in range(3):
-            assert (await world.reconciler.reconcile(UID)).told == ()
+            assert (await world.reconciler.reconcile(UID)).published == ()
         message = await pubsub.get_message(timeout=1)
-        told = json.loads(message["data"])
-        assert (told["kind"], told["status"], told["attempt"]["exit_code"]) == ("attempt-ended", "running", 3)
+        published = json.loads(message["data"])
+        assert (published["kind"], published["status"], published["attempt"]["exit_code"]) == (
+            "attempt-ended",
+            "running",
+            3,
+        )
         assert await pubsub.get_message(timeout=0.01) is None
     (attempt,) = json.loads((await record(world))["attempts"])
     assert (attempt["pod"], attempt["exit_code"], attempt["reason"]) == ("first", 3, "Error")
-    assert await world.told() == ["running"]
+    assert await world.published() == ["running"]
 
 
 async def test_why_a_job_waits_is_in_the_record_while_it_does(world: World) -> None:
@@ -101,8 +105,8 @@ async def test_a_job_that_vanished_after_its_pod_had_done_well_is_completed(worl
     world.store.put_pod(pod(ended_state(), phase="Succeeded"))
     await world.reconciler.reconcile(UID)
     world.store.remove_job(UID)
-    await world.until_told()
-    assert await world.told() == ["running", "completed"]
+    await world.until_published()
+    assert await world.published() == ["running", "completed"]
     (_, (_, fields)) = await world.client.xrange(world.ledger.keys.events)
     event = json.loads(fields[b"event"])
     assert (event["exit_code"], event["reason"], event["output"]) == (0, None, "what it said")
@@ -117,7 +121,7 @@ async def test_a_job_that_merely_lost_its_label_has_no_end_although_its_pod_has(
     world.store.remove_job(UID)
     world.cluster.jobs["eval-42"] = open_job()
     assert await world.reconciler.reconcile(UID) == DONE
-    assert await world.told() == ["running"]
+    assert await world.published() == ["running"]
 
 
 # Logs.
@@ -133,7 +137,7 @@ async def test_the_former_instance_of_a_restarted_container_is_read(world: World
     over = container_json(ended_state(finished=LATER), restartCount=1, lastState=ended_state(3))
     world.store.put_pod(pod(containers=[over], phase="Succeeded"))
     world.store.put_job(COMPLETE)
-    await world.until_told()
+    await world.until_published()
     assert world.source.asked == [("main", True), ("main", False)]
     event = json.loads((await world.client.xrange(world.ledger.keys.events))[-1][1][b"event"])
     assert [(log["source"], log["instance"]) for log in event["attempts"][0]["logs"]] == [
@@ -165,8 +169,8 @@ async def test_an_init_container_that_failed_is_the_jobs_output(world: World) ->
     failed = condition("Failed", reason="BackoffLimitExceeded")
     world.store.put_job(job(startTime=STARTED, version=101, conditions=[failed], failed=1))
     world.store.put_pod(pod(containers=[main], initContainerStatuses=[init], phase="Failed"))
-    await world.until_told()
-    assert await world.told() == ["failed"], "its main container never ran"
+    await world.until_published()
+    assert await world.published() == ["failed"], "its main container never ran"
     event = json.loads((await world.client.xrange(world.ledger.keys.events))[-1][1][b"event"])
     assert (event["exit_code"], event["container"], event["role"]) == (7, "fetch", "init")
     assert (event["output"], event["log"]["source"]) == ("what it said", "eval-42-abcde/fetch")
@@ -177,7 +181,7 @@ async def test_the_last_word_of_a_container_stands_in_for_a_log_that_is_gone(wor
     world.source.answers["eval-42-abcde"] = [b"unable to retrieve container logs for x"]
     world.store.put_job(COMPLETE)
     world.store.put_pod(pod(ended_state(message="score 0.5")))
-    await world.until_told()
+    await world.until_published()
     event = json.loads((await world.client.xrange(world.ledger.keys.events))[-1][1][b"event"])
     assert (event["output"], event["metadata"]["log_source"]) == ("score 0.5", "termination-message")
     assert (event["log"]["state"], event["log"]["reason"]) == ("unavailable", "container-gone")
@@ -193,7 +197,7 @@ async def test_the_log_of_an_init_container_is_read_while_it_waits_to_be_restart
     for _ in range(2):
         await world.reconciler.reconcile(UID)
     await eventually(lambda: world.done, 5)
-    assert (world.source.tries, await world.told()) == (["eval-42-abcde"], [])
+    assert (world.source.tries, await world.published()) == (["eval-42-abcde"], [])
 
 
 @pytest.mark.must_survive(19)
@@ -204,7 +208,7 @@ async def test_a_pod_that_ran_and_never_told_its_end_is_gone_with_its_log(world:
     await world.reconciler.reconcile(UID)
     world.store.remove_pod(gone)
     world.store.put_job(job(startTime=STARTED, conditions=[condition("Failed")], failed=1, version=101))
-    await world.until_told()
+    await world.until_published()
     event = json.loads((await world.client.xrange(world.ledger.keys.events))[-1][1][b"event"])
     assert (event["exit_code"], event["log"]["reason"]) == (None, "pod-gone")
 
@@ -220,8 +224,8 @@ async def test_a_job_is_held_once_and_released_when_its_end_is_told() -> None:
         assert world.cluster.held == [UID]
         done = job(startTime=STARTED, version=102, conditions=[condition("Complete")], meta=HELD)
         world.store.put_job(done)
-        await world.until_told()
-        assert (world.cluster.held, await world.told()) == ([], ["running", "completed"])
+        await world.until_published()
+        assert (world.cluster.held, await world.published()) == ([], ["running", "completed"])
 
 
 async def test_a_job_that_ended_or_is_going_is_not_held_any_more() -> None:
@@ -237,7 +241,7 @@ async def test_a_job_that_is_held_is_released_although_nobody_holds_jobs_any_mor
     world.cluster.held = [UID]
     world.store.put_job(open_job(deleted=LATER, meta=HELD))
     await world.reconciler.reconcile(UID)
-    assert (world.cluster.held, await world.told()) == ([], ["running", "cancelled"])
+    assert (world.cluster.held, await world.published()) == ([], ["running", "cancelled"])
 
 
 async def test_a_job_that_cannot_be_held_is_told_all_the_same() -> None:
@@ -246,7 +250,7 @@ async def test_a_job_that_cannot_be_held_is_told_all_the_same() -> None:
         world.cluster.refusal = Forbidden("no patch on jobs", code=403)
         world.store.put_job(open_job())
         await world.reconciler.reconcile(UID)
-        assert (await world.told(), refused) == (["running"], ["no patch on jobs"])
+        assert (await world.published(), refused) == (["running"], ["no patch on jobs"])
 
 
 @pytest.mark.must_survive(31)
@@ -258,15 +262,15 @@ async def test_a_release_that_failed_is_tried_again_and_nothing_is_told_twice(wo
             await world.reconciler.reconcile(UID)
     world.cluster.refusal = None
     assert await world.reconciler.reconcile(UID) == DONE
-    assert (world.cluster.held, await world.told()) == ([], ["running", "cancelled"])
+    assert (world.cluster.held, await world.published()) == ([], ["running", "cancelled"])
     await asyncio.sleep(0)
 
 
 async def test_what_is_told_is_heard_of_also_where_something_fails_after_it() -> None:
     heard: list[Event] = []
-    async with make_world(told=heard.append) as world:
+    async with make_world(published=heard.append) as world:
         world.cluster.refusal = Forbidden("no patch")
         world.store.put_job(job(meta=HELD, startTime=STARTED, conditions=[condition("Complete")], succeeded=1))
         with pytest.raises(Forbidden):
-            await world.until_told()
-        assert [event.status for event in heard] == await world.told() == ["running", "completed"]
+            await world.until_published()
+        assert [event.status for event in heard] == await world.published() == ["running", "completed"]

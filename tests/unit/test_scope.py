@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from controller.namespace import QUIET_SECONDS, JobSink, PodSink
+from controller.namespace import QUIET_SECONDS, JobStore, PodStore
 from controller.store import Store
 from jobcast.jobs.model import Job
 from jobcast.kube import Change
@@ -49,8 +49,8 @@ class World:
         self.store, self.queue, self.reconciler = Store(), FakeQueue(), FakeReconciler()
         queue: Any = self.queue
         reconciler: Any = self.reconciler
-        self.jobs = JobSink("evals", self.store, queue, reconciler)
-        self.pods = PodSink("evals", self.store, queue)
+        self.jobs = JobStore("evals", self.store, queue, reconciler)
+        self.pods = PodStore("evals", self.store, queue)
 
     async def list(self, *jobs: Job) -> None:
         self.queue.clear()
@@ -111,7 +111,7 @@ async def test_a_change_that_says_nothing_to_tell_is_looked_at_with_the_others(w
 async def test_where_jobs_are_held_a_new_one_is_looked_at_at_once(world: World) -> None:
     queue: Any = world.queue
     reconciler: Any = world.reconciler
-    jobs = JobSink("evals", world.store, queue, reconciler, holds=True)
+    jobs = JobStore("evals", world.store, queue, reconciler, holds=True)
     jobs.change(Change("ADDED", "101", job()))
     jobs.change(Change("MODIFIED", "102", job()))
     assert world.queue == [UID, f"{UID} later"]

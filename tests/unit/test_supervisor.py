@@ -1,4 +1,4 @@
-"""A task that ends, fails, or fails again and again: said once, counted, started again, and told to the probe."""
+"""A task that ends, fails, or fails again and again: said once, counted, started again, and published to the probe."""
 
 import asyncio
 from collections import Counter

@@ -5,9 +5,18 @@ from typing import Any
 import pytest
 
 from jobcast.event import Cancelled, Completed, Event, Failed, Log, Running, Status, Suspended, event_id
-from jobcast.jobs.facts import Context, Due, LogRead, Teller, attempts, deciding, due, unavailable
+from jobcast.jobs.facts import (
+    EventBuilder,
+    EventContext,
+    Fact,
+    LogRead,
+    attempts,
+    deciding_outcome,
+    facts_due,
+    unavailable,
+)
 from jobcast.jobs.model import Job, Pod
-from jobcast.jobs.status import standing
+from jobcast.jobs.status import derive_status
 from tests.unit.objects import (
     CREATED,
     ENDED,
@@ -32,12 +41,12 @@ SUSPENDED = condition("Suspended", reason="JobSuspended")
 
 
 def facts(one: Job, pods: list[Pod], **how: Any) -> list[tuple[str, str]]:
-    return [(fact.status.value, fact.id) for fact in due(one, standing(one, pods, **how))]
+    return [(fact.status.value, fact.id) for fact in facts_due(one, derive_status(one, pods, **how))]
 
 
-def tell(one: Job, pods: list[Pod], context: Context = Context(READ), gone: bool = False) -> list[Event]:  # noqa: B008 - frozen
-    teller = Teller(one, pods, context, now=lambda: NOW)
-    return [teller.event(fact) for fact in due(one, standing(one, pods, gone=gone))]
+def tell(one: Job, pods: list[Pod], context: EventContext = EventContext(READ), gone: bool = False) -> list[Event]:  # noqa: B008 - frozen
+    teller = EventBuilder(one, pods, context, now=lambda: NOW)
+    return [teller.event(fact) for fact in facts_due(one, derive_status(one, pods, gone=gone))]
 
 
 def only(kind: type[Any], events: list[Event]) -> Any:
@@ -94,7 +103,7 @@ def test_each_start_has_its_own_running() -> None:
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_job_without_a_start_time_is_not_told_as_running(gone: bool) -> None:
     # From Kubernetes 1.35 on, suspending clears startTime while the Pods still terminate; without it the id would be
-    # another one than the running had that was told.
+    # another one than the running had that was published.
     lingering = [pod(running_state(), deleted=True)]
     suspended = job(conditions=[SUSPENDED])
     assert [status for status, _ in facts(suspended, lingering)] == ["suspended"]
@@ -122,7 +131,7 @@ def test_suspended_says_why() -> None:
 
 
 def test_cancelled_says_whether_it_is_gone_and_what_was_known() -> None:
-    context = Context(None, is_gone=True, last_status="running")
+    context = EventContext(None, is_gone=True, last_status="running")
     event = only(Cancelled, tell(job(startTime=STARTED), [], context, gone=True))
     assert (event.reason, event.cancelled_at, event.last_status, event.job_name) == (
         "JobDeleted",
@@ -130,7 +139,7 @@ def test_cancelled_says_whether_it_is_gone_and_what_was_known() -> None:
         "running",
         "eval-42",
     )
-    going = only(Cancelled, tell(job(startTime=STARTED, deleted=ENDED), [], Context()))
+    going = only(Cancelled, tell(job(startTime=STARTED, deleted=ENDED), [], EventContext()))
     assert (going.reason, going.cancelled_at, going.timestamp) == ("JobBeingDeleted", ENDED, 1795168862.0)
 
 
@@ -225,7 +234,7 @@ def test_a_job_without_any_time_is_told_at_the_epoch() -> None:
 
 def test_a_missing_log_is_said_and_costs_the_event_nothing() -> None:
     one = job(startTime=STARTED, conditions=[FAILED])
-    event = only(Failed, tell(one, [], Context(unavailable("pod-gone"))))
+    event = only(Failed, tell(one, [], EventContext(unavailable("pod-gone"))))
     assert (event.output, event.output_truncated, event.log.state, event.log.reason) == (
         "",
         False,
@@ -259,7 +268,7 @@ def test_an_attempt_says_its_index_and_its_restarts() -> None:
 @pytest.mark.must_survive(11)
 def test_the_attempt_that_decides_is_the_last_that_ended_the_way_the_job_did() -> None:
     def decider(end: dict[str, Any], *pods: Pod) -> str:
-        found = deciding(job(conditions=[end]), pods)
+        found = deciding_outcome(job(conditions=[end]), pods)
         assert found is not None
         return found.pod.name
 
@@ -270,18 +279,20 @@ def test_the_attempt_that_decides_is_the_last_that_ended_the_way_the_job_did() -
     assert decider(FAILED, bad_last, bad_first, good) == "bad-last"
     assert decider(COMPLETE, bad_first, bad_last) == "bad-last"
     assert decider(FAILED, good, pod(running_state(), name="runs")) == "good"
-    assert deciding(job(conditions=[FAILED]), [pod(waiting_state())]) is None
+    assert deciding_outcome(job(conditions=[FAILED]), [pod(waiting_state())]) is None
 
 
 def test_the_decision_does_not_depend_on_the_order_of_pods() -> None:
     pods = [pod(ended_state(1), name=name) for name in ("b", "a", "c")]
-    names = {deciding(job(conditions=[FAILED]), order).pod.name for order in (pods, pods[::-1], pods[1:] + pods[:1])}
+    names = {
+        deciding_outcome(job(conditions=[FAILED]), order).pod.name for order in (pods, pods[::-1], pods[1:] + pods[:1])
+    }
     assert names == {"c"}
 
 
 def test_a_due_fact_is_named_by_id_and_status_alone() -> None:
     one = job(startTime=STARTED, ready=1)
-    assert due(one, standing(one, [])) == (Due(event_id(UID, "running", STARTED), Status.RUNNING),)
+    assert facts_due(one, derive_status(one, [])) == (Fact(event_id(UID, "running", STARTED), Status.RUNNING),)
 
 
 DEEP = '[{"name": "a", "location": "b", "x": ' + "[" * 5000 + "]" * 5000 + "}]"
@@ -306,7 +317,7 @@ DEEP = '[{"name": "a", "location": "b", "x": ' + "[" * 5000 + "]" * 5000 + "}]"
 def test_annotations_that_lie_are_said_and_cost_nothing_else(annotations: dict[str, str], said: str) -> None:
     read = LogRead(Log(state="complete", bytes=1), "x", False)
     one = job(startTime=STARTED, conditions=[COMPLETE], annotations=annotations)
-    end = only(Completed, tell(one, [pod(ended_state())], Context(read)))
+    end = only(Completed, tell(one, [pod(ended_state())], EventContext(read)))
     assert end.exit_code == 0
     (warning,) = end.warnings
     assert warning.startswith(said)
@@ -317,6 +328,6 @@ def test_artifacts_are_told() -> None:
     read = LogRead(Log(state="complete", bytes=1), "x", False)
     given = '[{"name": "model", "location": "s3://bucket/model", "size": 3}]'
     one = job(startTime=STARTED, conditions=[COMPLETE], annotations={"jobcast/artifacts": given})
-    end = only(Completed, tell(one, [pod(ended_state())], Context(read)))
+    end = only(Completed, tell(one, [pod(ended_state())], EventContext(read)))
     assert [(found.name, found.location) for found in end.artifacts] == [("model", "s3://bucket/model")]
     assert end.warnings == []

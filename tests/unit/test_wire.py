@@ -45,7 +45,7 @@ def test_every_golden_file_has_its_shape_and_every_status_and_kind_a_file() -> N
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_an_event_of_an_earlier_version_is_still_read(name: str) -> None:
-    """The stream and the records hold those that were told before an update."""
+    """The stream and the records hold those that were published before an update."""
     earlier = msgspec.json.decode(golden(name))
     for attempt in earlier.get("attempts", ()):
         for field in ("container", "role", "message", "logs"):

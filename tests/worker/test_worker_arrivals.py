@@ -9,7 +9,7 @@ import redis
 from jobcast.keys import Keys
 from worker.group import Group
 from worker.scripts import run
-from worker.wakeup import Arrivals
+from worker.wakeup import Wakeup
 
 KEYS = Keys("arrivals")
 LONG = 30.0
@@ -29,8 +29,8 @@ def group(client) -> Group:
 
 
 @pytest.fixture
-def arrivals(client) -> Iterator[Arrivals]:
-    arrivals = Arrivals(client, (KEYS.events, KEYS.replays), 2.0)
+def arrivals(client) -> Iterator[Wakeup]:
+    arrivals = Wakeup(client, (KEYS.events, KEYS.replays), 2.0)
     yield arrivals
     arrivals.close()
 

@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError
 from workers import Worker, completed, tell, world
 
 from tests.conftest import until
-from worker.transport import AT_ONCE, Conveyor, Message
+from worker.transport import AT_ONCE, InProcessTransport, Message
 
 HANDLER = '@on("completed")\ndef score(event): call("score", event)\n'
 
@@ -50,7 +50,7 @@ def a_message(task_id: str, app: Any = None) -> Message:
 
 
 def test_messages_are_delivered_in_their_order_and_a_few_at_a_time() -> None:
-    hub, conveyor = Hub(), Conveyor()
+    hub, conveyor = Hub(), InProcessTransport()
     consumer, begun = a_consumer(hub)
     conveyor.attach(consumer)
     wanted = [str(number) for number in range(AT_ONCE + 1)]
@@ -68,7 +68,7 @@ def test_messages_are_delivered_in_their_order_and_a_few_at_a_time() -> None:
 
 
 def test_nothing_is_taken_while_the_consumer_is_away_and_what_waited_is_dropped() -> None:
-    hub, conveyor = Hub(), Conveyor()
+    hub, conveyor = Hub(), InProcessTransport()
     consumer, begun = a_consumer(hub)
     assert not conveyor.is_open
     with pytest.raises(OperationalError):
@@ -86,7 +86,7 @@ def test_nothing_is_taken_while_the_consumer_is_away_and_what_waited_is_dropped(
 
 
 def test_without_an_event_loop_it_goes_by_the_broker() -> None:
-    conveyor = Conveyor()
+    conveyor = InProcessTransport()
     conveyor.attach(a_consumer(None)[0])
     assert conveyor.is_open
     assert not conveyor.put(a_message("1"))

@@ -10,7 +10,7 @@ from workers import completed
 from jobcast import wire
 from worker.dispatcher import Dispatcher
 from worker.entries import Opened
-from worker.in_flight import Flight, Flights
+from worker.in_flight import InFlight, InFlightEntries
 
 
 class Target:
@@ -26,7 +26,7 @@ class Target:
     def wants(self, event: Any) -> bool:
         return True
 
-    def hand(self, flight: Flight[Any], producer: Any) -> str:
+    def hand(self, flight: InFlight[Any], producer: Any) -> str:
         if self.is_away:
             raise OperationalError("OOM command not allowed")
         self.had.append(flight.entry)
@@ -51,8 +51,8 @@ def targets() -> list[Any]:
 
 
 @pytest.fixture
-def flights() -> Flights[Any]:
-    return Flights(10)
+def flights() -> InFlightEntries[Any]:
+    return InFlightEntries(10)
 
 
 @pytest.fixture

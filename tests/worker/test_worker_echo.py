@@ -11,7 +11,7 @@ from workers import Worker
 
 from tests.conftest import until
 from worker import canary
-from worker.canary import DEAF_SECONDS, EVERY_SECONDS, Echo
+from worker.canary import DEAF_SECONDS, EVERY_SECONDS, Canary
 from worker.transport import Message
 
 DEAF = """
@@ -95,7 +95,7 @@ def app(monkeypatch) -> Any:
 
 
 def test_no_second_one_is_sent_while_the_first_is_on_its_way(app, clock) -> None:
-    consumer, it = Consumer(), Echo(app)
+    consumer, it = Consumer(), Canary(app)
     it.attach(consumer)
     consumer.turn()
     consumer.turn()
@@ -108,37 +108,37 @@ def test_no_second_one_is_sent_while_the_first_is_on_its_way(app, clock) -> None
 
 
 def test_a_consumer_that_holds_all_it_may_has_a_reason_not_to_read(app, clock) -> None:
-    consumer, it = Consumer(), Echo(app)
+    consumer, it = Consumer(), Canary(app)
     it.attach(consumer)
     consumer.turn()
     held: Any = state.reserved_requests
     held += [SimpleNamespace(message=object()) for _ in range(2)]
     clock.now += DEAF_SECONDS + 1
-    assert it.ailment() is None
+    assert it.unhealthy_reason() is None
     held.clear()
     conveyed = Message(app, {}, "1", ("1-0", "{}"), "", "own")
     held += [SimpleNamespace(message=conveyed) for _ in range(2)]
-    assert "has read nothing" in str(it.ailment())
+    assert "has read nothing" in str(it.unhealthy_reason())
 
 
 def test_a_loop_that_stands_still_is_noticed_unless_a_task_runs_in_it(app, clock) -> None:
-    consumer, it = Consumer(solo.TaskPool.__new__(solo.TaskPool)), Echo(app)
+    consumer, it = Consumer(solo.TaskPool.__new__(solo.TaskPool)), Canary(app)
     it.attach(consumer)
     clock.now += DEAF_SECONDS + EVERY_SECONDS + 1
-    assert "has not turned" in str(it.ailment())
+    assert "has not turned" in str(it.unhealthy_reason())
     running: Any = state.active_requests
     running.append("a task")
-    assert it.ailment() is None
+    assert it.unhealthy_reason() is None
     consumer.pool = None
-    assert "has not turned" in str(it.ailment())
+    assert "has not turned" in str(it.unhealthy_reason())
 
 
 def test_while_the_broker_is_away_nothing_is_wrong_with_the_consumer(app, clock) -> None:
-    consumer, it = Consumer(), Echo(app)
+    consumer, it = Consumer(), Canary(app)
     it.attach(consumer)
     consumer.turn()
     it.detach()
     clock.now += 10 * DEAF_SECONDS
-    assert it.ailment() is None
+    assert it.unhealthy_reason() is None
     it.attach(consumer)
-    assert it.ailment() is None
+    assert it.unhealthy_reason() is None

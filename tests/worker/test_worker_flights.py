@@ -1,20 +1,20 @@
 """What a worker is to hand out, and what it has handed out."""
 
-from worker.in_flight import Flight, Flights
+from worker.in_flight import InFlight, InFlightEntries
 
 
-def flights_of(*entries: str, limit: int = 10) -> Flights[str]:
-    flights: Flights[str] = Flights(limit)
+def flights_of(*entries: str, limit: int = 10) -> InFlightEntries[str]:
+    flights: InFlightEntries[str] = InFlightEntries(limit)
     for entry in entries:
-        flights.add(Flight(entry, f"id-{entry}", entry, "{}", ("handler",)))
+        flights.add(InFlight(entry, f"id-{entry}", entry, "{}", ("handler",)))
     return flights
 
 
-def ready(flights: Flights[str]) -> list[str]:
+def ready(flights: InFlightEntries[str]) -> list[str]:
     return [flight.entry for flight in flights.ready()]
 
 
-def depart(flights: Flights[str], *targets: str) -> None:
+def depart(flights: InFlightEntries[str], *targets: str) -> None:
     for flight in flights.ready():
         flight.left = set(targets)
         flights.departed(flight, 1.0)

@@ -10,7 +10,7 @@ import pytest
 import redis
 from workers import Worker, asked, probing
 
-from jobcast.service.availability import Presence
+from jobcast.service.availability import Availability
 from worker import metrics
 from worker.http import PortTaken, Probe
 from worker.log import Formatter, calm
@@ -36,20 +36,22 @@ def test_livez_names_what_is_wrong(probe) -> None:
 @pytest.mark.must_survive(27)
 def test_readyz_says_what_a_system_that_is_away_says_and_livez_does_not_mind(probe, caplog) -> None:
     caplog.set_level(logging.INFO)
-    presence = Presence("broker", metrics.broker_up)
+    presence = Availability("broker", metrics.broker_up)
     probe.need("broker", lambda: presence.trouble)
     assert asked(probe, "/readyz") == (503, "broker: not reached yet\n")
-    presence.is_back()
+    presence.mark_up()
     assert asked(probe, "/readyz") == (200, "ok\n")
     assert not caplog.records  # that it was reached at all is no news
     for _ in range(3):
-        presence.is_away(redis.ConnectionError("refused"))
-        presence.is_away(redis.ResponseError("Command # 1 (SADD \x06\x16 a) of pipeline caused error: MISCONF no disk"))
+        presence.mark_down(redis.ConnectionError("refused"))
+        presence.mark_down(
+            redis.ResponseError("Command # 1 (SADD \x06\x16 a) of pipeline caused error: MISCONF no disk")
+        )
         assert metrics.broker_up._value.get() == 0
     code, text = asked(probe, "/readyz")
     assert (code, text.partition(" (")[0]) == (503, "broker: MISCONF no disk")
     assert asked(probe, "/livez") == (200, "ok\n")
-    presence.is_back()
+    presence.mark_up()
     assert metrics.broker_up._value.get() == 1
     assert [(record.message, record.__dict__["system"]) for record in caplog.records] == [
         ("an outside system is away, will be tried again", "broker"),

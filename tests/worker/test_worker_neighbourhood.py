@@ -9,7 +9,7 @@ from workers import asked, probing, world
 
 from jobcast import __version__
 from jobcast.keys import Keys
-from jobcast.service.membership import SCRIPT, Part, announcing, leaving
+from jobcast.service.membership import SCRIPT, Member, joining, leaving
 from testbed.valkey import ValkeyServer
 from tests.conftest import until
 from worker import neighbourhood
@@ -39,11 +39,11 @@ def test_a_newer_controller_is_said_everywhere_once_and_makes_it_not_unready(
     caplog.set_level("INFO")
     monkeypatch.setattr(neighbourhood, "EVERY_SECONDS", 0.02)
     ours = beside(valkey, probe, sweep_seconds=0)
-    newer = Part(kind="controller", name="c", version="99.0.0", namespaces=("evals",), selector="app=evaluation")
+    newer = Member(kind="controller", name="c", version="99.0.0", namespaces=("evals",), selector="app=evaluation")
     with world(valkey.url, "near") as it:
         until(lambda: "worker worker@here" in asked(probe, "/statusz")[1])
         assert asked(probe, "/readyz")[1] == "ok\n"
-        it.client.eval(SCRIPT, 1, KEY, *announcing(newer))
+        it.client.eval(SCRIPT, 1, KEY, *joining(newer))
         until(
             lambda: asked(probe, "/readyz")[1].startswith(
                 f"ok\nwarning: an older worker ({__version__}, worker@here) runs"

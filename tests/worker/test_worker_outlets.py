@@ -33,7 +33,7 @@ from testbed.valkey import ValkeyServer
 from tests.conftest import until
 from worker.app import configuration
 from worker.broker import of_route, sending_options
-from worker.route_target import NO_ROUTE, Outlet, Refused, Unreachable, traceparent
+from worker.route_target import NO_ROUTE, Refused, RouteBroker, Unreachable, traceparent
 from worker.settings import WorkerSettings
 
 EXAMPLE = ROOT / "examples" / "existing-celery-app"
@@ -232,7 +232,7 @@ def test_a_traceparent_is_valid_and_the_same_each_time_whatever_the_ids_are(text
     ],
 )
 def test_what_rabbitmq_refuses_for_good_is_told_from_what_passes(error, is_for_good) -> None:
-    outlet = Outlet("rabbit", of_route("amqp://nowhere.invalid"))
+    outlet = RouteBroker("rabbit", of_route("amqp://nowhere.invalid"))
     outlet._producer = Failing(error)  # type: ignore[assignment]
     with pytest.raises(Refused if is_for_good else Unreachable):
         outlet.send("billing", {})
@@ -240,7 +240,7 @@ def test_what_rabbitmq_refuses_for_good_is_told_from_what_passes(error, is_for_g
 
 
 def test_a_queue_that_is_not_there_is_named() -> None:
-    outlet = Outlet("rabbit", of_route("amqp://nowhere.invalid"))
+    outlet = RouteBroker("rabbit", of_route("amqp://nowhere.invalid"))
     outlet._producer = Failing(ChannelError("NO_ROUTE", reply_code=NO_ROUTE))  # type: ignore[assignment]
     with pytest.raises(Refused, match="the broker has no queue 'billing'"):
         outlet.send("billing", {})
@@ -258,7 +258,7 @@ class Failing:
 
 def test_a_broker_that_is_down_is_not_asked_again_at_once(monkeypatch) -> None:
     monkeypatch.setattr("worker.route_target.time", SimpleNamespace(monotonic=lambda: 1000.0))
-    outlet = Outlet("closed", of_route(f"redis://127.0.0.1:{free_port()}"))
+    outlet = RouteBroker("closed", of_route(f"redis://127.0.0.1:{free_port()}"))
     with pytest.raises(Unreachable, match="Connection refused"):
         outlet.send("billing", {})
     monkeypatch.setattr(outlet, "_connection", None)  # it would be an AttributeError to ask it

@@ -17,10 +17,10 @@ from jobcast.service.threads import Supervised
 from tests.conftest import until
 from worker import consumer, metrics
 from worker.app import create_app
-from worker.consumer import Bridge
+from worker.consumer import StreamConsumer
 from worker.group import Group
 from worker.http import Probe
-from worker.in_flight import Flight
+from worker.in_flight import InFlight
 from worker.scripts import run
 from worker.settings import WorkerSettings
 
@@ -62,7 +62,7 @@ def test_what_a_thread_raises_is_logged_once_with_its_traceback_and_counted_and_
     assert [record.message for record in caplog.records] == ["thread failed, it begins again"] * 3
     assert all(record.exc_info and record.levelno == logging.ERROR for record in caplog.records)
     assert metrics.task_restarts.labels("work")._value.get() == before + 3
-    assert work.thread.ailment() is None
+    assert work.thread.unhealthy_reason() is None
 
 
 @pytest.mark.must_survive(4)
@@ -70,11 +70,11 @@ def test_what_a_thread_raises_is_logged_once_with_its_traceback_and_counted_and_
 def test_work_that_fails_again_and_again_is_an_ailment_until_it_succeeds(work, monkeypatch) -> None:
     work.failures = 10**9
     work.thread.start()
-    until(lambda: work.thread.ailment() is not None)
-    assert work.thread.ailment() == "it keeps failing: RuntimeError: a mistake of ours"
+    until(lambda: work.thread.unhealthy_reason() is not None)
+    assert work.thread.unhealthy_reason() == "it keeps failing: RuntimeError: a mistake of ours"
     assert work.begun >= threads.HOPELESS
     work.failures = 0
-    until(lambda: work.thread.ailment() is None)
+    until(lambda: work.thread.unhealthy_reason() is None)
 
 
 def test_pauses_between_failures_grow_and_end_with_a_stop(work, monkeypatch) -> None:
@@ -86,7 +86,7 @@ def test_pauses_between_failures_grow_and_end_with_a_stop(work, monkeypatch) -> 
     work.stop.set()
     work.thread.join(40)
     assert time.monotonic() - began < 40
-    assert work.thread.ailment() is None
+    assert work.thread.unhealthy_reason() is None
 
 
 class Gated:
@@ -103,18 +103,18 @@ class Gated:
     def wants(self, event: object) -> bool:
         return True
 
-    def hand(self, flight: Flight[object], producer: object) -> str:
+    def hand(self, flight: InFlight[object], producer: object) -> str:
         self.gate.wait()
         self.handed.append(flight.eval_id)
         return flight.entry
 
 
 @contextmanager
-def bridging(url: str, target: Gated, group: str = GROUP) -> Iterator[tuple[Bridge, Probe]]:
+def bridging(url: str, target: Gated, group: str = GROUP) -> Iterator[tuple[StreamConsumer, Probe]]:
     app = create_app(WorkerSettings(redis_url=url, key_prefix="stuck", takeover_seconds=1), Registry())
-    it = Bridge(app, "me@test", [target], group)
+    it = StreamConsumer(app, "me@test", [target], group)
     with probing() as probe:
-        probe.watch("bridge", it.ailment)
+        probe.watch("bridge", it.unhealthy_reason)
         it.start()
         try:
             yield it, probe
@@ -163,14 +163,14 @@ def test_a_mistake_in_the_bridge_costs_it_a_restart_and_nobody_an_event(valkey, 
     target = Gated()
     target.gate.set()
     mistakes = iter([True])
-    beat = Bridge._beat
+    beat = StreamConsumer._beat
 
-    def mistaken(self: Bridge) -> None:
+    def mistaken(self: StreamConsumer) -> None:
         if next(mistakes, False):
             raise LookupError("a mistake of ours")
         beat(self)
 
-    monkeypatch.setattr(Bridge, "_beat", mistaken)
+    monkeypatch.setattr(StreamConsumer, "_beat", mistaken)
     with world(valkey.url, "stuck") as redis, bridging(valkey.url, target):
         tell(valkey.url, "stuck", completed("a"))
         until(lambda: target.handed == ["a"] and redis.is_done)

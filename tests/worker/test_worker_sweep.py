@@ -80,7 +80,7 @@ def test_it_sweeps_again_and_again_and_says_what_had_been_missed(valkey, caplog)
     rounds = Rounds(found=3)
     with sweeping(valkey.url, rounds) as sweep:
         until(lambda: rounds.begun >= 3)
-        assert sweep.ailment() is None
+        assert sweep.unhealthy_reason() is None
     assert {record.count for record in caplog.records} == {3}
 
 
@@ -162,7 +162,7 @@ def test_a_round_that_fails_does_not_end_the_sweep(valkey) -> None:
     rounds.error = RuntimeError("the cluster is not there")
     with sweeping(valkey.url, rounds, 1.0) as sweep:
         until(lambda: rounds.begun >= 2)
-        assert sweep.ailment() is None
+        assert sweep.unhealthy_reason() is None
 
 
 def test_a_round_that_hangs_is_given_up(valkey) -> None:
@@ -189,7 +189,7 @@ def test_it_goes_on_when_redis_was_away(own_valkey) -> None:
     with sweeping(own_valkey.url, rounds, 0.3) as sweep:
         own_valkey.start()
         until(lambda: rounds.begun)
-        assert sweep.ailment() is None
+        assert sweep.unhealthy_reason() is None
 
 
 @pytest.mark.must_survive(35)
@@ -201,7 +201,7 @@ def test_livez_is_false_while_the_sweep_is_stuck_and_true_again_when_it_goes_on(
         return 0
 
     with sweeping(valkey.url, stuck, 0.1, longest=0.2) as sweep, probing() as probe:
-        probe.watch("sweep", sweep.ailment)
+        probe.watch("sweep", sweep.unhealthy_reason)
         try:
             assert asked(probe, "/livez") == (200, "ok\n")
             until(lambda: asked(probe, "/livez")[1].startswith("sweep: no attempt for"))

@@ -15,7 +15,7 @@ import redis
 from jobcast import wire
 from jobcast.event import Completed, Event, JobRef, Log, Running, event_id
 from jobcast.keys import Keys
-from jobcast.ledger.ledger import Ledger, Step, Telling
+from jobcast.ledger.ledger import Ledger, Outgoing, Step
 from jobcast.redis.connection import connect, connect_plain
 from testbed.pages import page
 from testbed.ports import free_port
@@ -120,7 +120,7 @@ def tell(url: str, prefix: str, *events: Event) -> None:
 
 def _step(events: list[Event]) -> Step:
     last = events[-1]
-    tellings = tuple(Telling(event.id, event.status, wire.encode(event)) for event in events)
+    outgoing = tuple(Outgoing(event.id, event.status, wire.encode(event)) for event in events)
     return Step(
         uid=last.job.uid,
         version=1,
@@ -129,7 +129,7 @@ def _step(events: list[Event]) -> Step:
         namespace=last.job.namespace,
         name=last.job.name,
         status=last.status,
-        tellings=tellings,
+        outgoing=outgoing,
     )
 
 

@@ -14,7 +14,7 @@ from jobcast.cli.render.progress import Work
 from jobcast.cli.usage import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_USAGE, has_agreed
 from jobcast.client import ClientError
 from jobcast.client.announced import named
-from jobcast.client.dead_letter import Letter, letter_of
+from jobcast.client.dead_letter import DeadLetter, letter_of
 from jobcast.client.operator import FIRST, Operator
 from jobcast.client.position import When
 from jobcast.client.scan import Span, progress
@@ -145,7 +145,7 @@ class _Replaying:
                 if not await self._replay(letter, work, is_expected=False):
                     return
 
-    async def _replay(self, letter: Letter, work: Work, *, is_expected: bool) -> bool:
+    async def _replay(self, letter: DeadLetter, work: Work, *, is_expected: bool) -> bool:
         """False when it was interrupted before."""
         if letter.event is None:
             self._fail(letter.letter_id, f"{NO_EVENT}, it cannot be replayed")
@@ -181,7 +181,7 @@ async def _span(operator: Operator, which: Filter) -> Span | None:
     return span._replace(field="handler", values=(name,)) if span is not None else None
 
 
-async def _letters(operator: Operator, span: Span | None, work: Work) -> AsyncGenerator[Letter, None]:
+async def _letters(operator: Operator, span: Span | None, work: Work) -> AsyncGenerator[DeadLetter, None]:
     """Those of the span, until the work is interrupted."""
     if span is None:
         return

@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from jobcast.cli.redis import Redis
-from jobcast.cli.render.output import console, harmless, print_line, write_json
+from jobcast.cli.render.output import console, escape, print_line, write_json
 from jobcast.cli.render.progress import patience
 from jobcast.cli.usage import EXIT_FAILED, EXIT_WRONG_USAGE, Json, Prefix, RedisUrl, end
 from jobcast.doctor import Finding, Verdict, account, examined, installed, server, streams
@@ -159,7 +159,7 @@ def _print(found: Sequence[Finding]) -> None:
     out = console()
     for finding in found:
         line = Text(f"{finding.verdict.value:8}", STYLES[finding.verdict])
-        line.append(f"{finding.about:13}", "bold").append(harmless(finding.text), "default")
+        line.append(f"{finding.about:13}", "bold").append(escape(finding.text), "default")
         print_line(out, line)
         if finding.todo:
-            print_line(out, Text(f"{'':21}→ {harmless(finding.todo)}", "dim"))
+            print_line(out, Text(f"{'':21}→ {escape(finding.todo)}", "dim"))

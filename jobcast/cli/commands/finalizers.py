@@ -8,7 +8,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from jobcast.cli.cluster import in_cluster
-from jobcast.cli.render.output import complain, console, harmless, print_line
+from jobcast.cli.render.output import complain, console, escape, print_line
 from jobcast.cli.usage import EXIT_FAILED
 from jobcast.jobs.model import FINALIZER, Job
 
@@ -42,7 +42,7 @@ async def _held(api: "Api", namespace: str | None) -> list[Job]:
         for job in page.items:
             if job.held:
                 found.append(job)
-                print_line(out, Text(harmless(_line(job))))
+                print_line(out, Text(escape(_line(job))))
     return found
 
 

@@ -12,7 +12,7 @@ from jobcast.cli.render.output import complain
 from jobcast.cli.usage import EXIT_FAILED
 from jobcast.client import AsyncClient, AsyncFeed, ClientError, NotKept, Record
 from jobcast.client.log import MEANINGS
-from jobcast.client.log_selector import Which
+from jobcast.client.log_selector import LogSelector
 from jobcast.event import Ended, Event, Log
 from jobcast.jobs.facts import TERMINATION_MESSAGE
 
@@ -25,7 +25,7 @@ KNOWN_SECONDS = 0.5
 """Between looks for an evaluation that nobody knows yet."""
 
 
-async def logs(redis: Redis, eval_id: str, which: Which, raw: bool) -> int:
+async def logs(redis: Redis, eval_id: str, which: LogSelector, raw: bool) -> int:
     """Writes it. Raises ClientError when Redis does not answer, BrokenPipeError."""
     out = output(raw)
     async with redis.client() as jobcast:
@@ -58,7 +58,7 @@ async def follow(redis: Redis, eval_id: str, raw: bool) -> int:
         async with jobcast.follow() as told:  # before the record is read: an end is in the one, or comes by the other
             record = await _known(jobcast, eval_id)
             code = None if record.is_ended else await _follow(jobcast, record, told, raw)
-    return await logs(redis, eval_id, Which(job=record.uid), raw) if code is None else code
+    return await logs(redis, eval_id, LogSelector(job=record.uid), raw) if code is None else code
 
 
 async def _known(jobcast: AsyncClient, eval_id: str) -> Record:

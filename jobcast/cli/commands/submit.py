@@ -18,7 +18,7 @@ from jobcast.cli.render.event import line
 from jobcast.cli.render.log_screen import LiveScreen, output
 from jobcast.cli.render.output import complain, print_line, write_json
 from jobcast.client import AsyncClient, AsyncFeed
-from jobcast.client.log_selector import Which
+from jobcast.client.log_selector import LogSelector
 from jobcast.event import Cancelled, Ended, Event, Failed, Status
 from jobcast.jobs.model import Job
 
@@ -166,7 +166,7 @@ async def _see_through(
         write_json(told.raw)
     else:
         if not following.has_written and isinstance(end, Ended) and end.log.bytes:
-            await logs.logs(redis, job.eval_id, Which(job=job.uid), raw=False)
+            await logs.logs(redis, job.eval_id, LogSelector(job=job.uid), raw=False)
         elif not out.size:
             _say_why(end)
         print_line(Console(stderr=True, highlight=False, markup=False, emoji=False), line(end))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jobcast.jobs.model import Job, Pod
-from jobcast.jobs.observation import is_of_a_former_start, word
+from jobcast.jobs.observation import is_of_a_former_start, pod_outcome
 
 Key = tuple[str, str, int]
 """Pod, container, and how often it was restarted before: as a log's place has it."""
@@ -36,7 +36,7 @@ def instances(job: Job, pods: Sequence[Pod]) -> list[Instance]:
     """Those of the deciding container of each Pod that the API server still has a log of, the first started first."""
     found = []
     for pod in pods:
-        container = word(job, pod).container
+        container = pod_outcome(job, pod).container
         if is_of_a_former_start(job, pod, container):
             continue
         if container.previous is not None and container.state != "waiting" and container.previous.started_at:

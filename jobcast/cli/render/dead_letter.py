@@ -7,28 +7,28 @@ from rich.console import Console
 from rich.text import Text
 
 from jobcast.cli.render.event import first_line, line, moment
-from jobcast.cli.render.output import harmless, harmless_lines
+from jobcast.cli.render.output import escape, escape_lines
 from jobcast.cli.render.record import print_facts
-from jobcast.client.dead_letter import Letter
+from jobcast.client.dead_letter import DeadLetter
 from jobcast.wire import UNREADABLE
 
 NO_EVENT = "not an event"
 
 
-def letter_line(letter: Letter) -> Text:
+def letter_line(letter: DeadLetter) -> Text:
     """The letter in one line: id, time, handler, event, tries, error."""
     event = letter.event
     text = Text()
     text.append(f"{letter.letter_id:16}  ")
     text.append(moment(letter.written), "dim")
-    text.append(f"  {harmless(letter.handler) or '-':24}  ")
-    text.append(f"{event.status.value:9}  {harmless(event.eval_id)}" if event is not None else NO_EVENT)
+    text.append(f"  {escape(letter.handler) or '-':24}  ")
+    text.append(f"{event.status.value:9}  {escape(event.eval_id)}" if event is not None else NO_EVENT)
     text.append(f"  {letter.tries} tries" if letter.tries != 1 else "  1 try", "dim")
     text.append(f"  {first_line(letter.reason)}")
     return text
 
 
-def print_letter(out: Console, letter: Letter) -> None:
+def print_letter(out: Console, letter: DeadLetter) -> None:
     """The facts, and the traceback last."""
     event = letter.event
     found = [
@@ -45,11 +45,11 @@ def print_letter(out: Console, letter: Letter) -> None:
         out.print(Text.assemble("  ", line(event)), soft_wrap=True)
     if letter.traceback:
         out.print(Text("traceback", "dim"))
-        for one in harmless_lines(letter.traceback.rstrip("\n")):
+        for one in escape_lines(letter.traceback.rstrip("\n")):
             out.print(Text("  " + one), soft_wrap=not out.is_terminal)
 
 
-def letter_json(letter: Letter) -> bytes:
+def letter_json(letter: DeadLetter) -> bytes:
     """The letter with its event as it was told; a text in its place that is no JSON, as a string."""
     fields = {name: getattr(letter, name) for name in ("entry", "handler", "reason", "traceback", "tries")}
     return msgspec.json.encode(

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from rich.text import Text
 
-from jobcast.cli.render.output import harmless
+from jobcast.cli.render.output import escape
 from jobcast.event import Cancelled, Completed, Event, Failed, Progress, Running, Suspended
 
 STYLES = {
@@ -24,8 +24,8 @@ def line(event: Event) -> Text:
     text = Text()
     text.append(moment(event.timestamp, event.time), "dim")
     text.append(f"  {event.status.value:9}", STYLES[event.status])
-    text.append(f"  {harmless(event.eval_id):16}  ")
-    text.append(f"{harmless(event.job.namespace)}/{harmless(event.job.name)}", "dim")
+    text.append(f"  {escape(event.eval_id):16}  ")
+    text.append(f"{escape(event.job.namespace)}/{escape(event.job.name)}", "dim")
     for detail in _details(event):
         text.append("  " + detail)
     return text
@@ -35,7 +35,7 @@ def progress_line(progress: Progress) -> Text:
     """The progress in one line, set off from the events' lines."""
     text = Text(style="dim")
     text.append(f"{moment(progress.timestamp, progress.time)}    {progress.kind:14}  ")
-    text.append(f"{harmless(progress.eval_id):11}  {harmless(progress.job.namespace)}/{harmless(progress.job.name)}")
+    text.append(f"{escape(progress.eval_id):11}  {escape(progress.job.namespace)}/{escape(progress.job.name)}")
     attempt = progress.attempt
     index = None if attempt.index is None else f"index {attempt.index}"
     by = f"init container {attempt.container}" if attempt.role == "init" else None
@@ -51,14 +51,14 @@ def _details(event: Event) -> list[str]:
             known = [
                 exit_code(event.exit_code),
                 duration(event.duration_seconds),
-                harmless(event.reason or ""),
+                escape(event.reason or ""),
                 first_line(event.output),
             ]
             return [detail for detail in known if detail]
         case Cancelled():
-            return [harmless(event.reason), f"was {harmless(event.last_status)}"]
+            return [escape(event.reason), f"was {escape(event.last_status)}"]
         case Suspended():
-            return [harmless(event.reason)] if event.reason else []
+            return [escape(event.reason)] if event.reason else []
         case Running():
             return []
 
@@ -72,7 +72,7 @@ def moment(seconds: float, otherwise: str = "") -> str:
     try:
         return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, OSError, ValueError):
-        return harmless(otherwise)
+        return escape(otherwise)
 
 
 def duration(seconds: float | None) -> str:
@@ -90,7 +90,7 @@ def first_line(output: str) -> str:
     """Harmless, and not too long."""
     # Cut before it is made harmless: an output may be megabytes in one line.
     first = output.lstrip()[: OUTPUT_CHARACTERS * 2].split("\n", 1)[0]
-    shown = harmless(first.expandtabs(1).rstrip())
+    shown = escape(first.expandtabs(1).rstrip())
     return shown if len(shown) <= OUTPUT_CHARACTERS else shown[: OUTPUT_CHARACTERS - 1] + "…"
 
 

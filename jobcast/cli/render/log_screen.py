@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.status import Status
 
-from jobcast.cli.render.output import HarmlessLog, complain, harmless
+from jobcast.cli.render.output import HarmlessLog, complain, escape
 
 
 class Exact:
@@ -82,7 +82,7 @@ class LiveScreen:
 
     def state(self, text: str) -> None:
         if self._status is not None:
-            self._status.update(harmless(text))
+            self._status.update(escape(text))
             self._status.start()
 
     def close(self) -> None:

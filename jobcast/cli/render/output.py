@@ -55,7 +55,7 @@ def print_line(out: Console, line: Text) -> None:
 
 def complain(line: str) -> None:
     """One line on standard error."""
-    print(f"jobcast: {harmless(line)}", file=sys.stderr, flush=True)  # noqa: T201 - the command's own voice
+    print(f"jobcast: {escape(line)}", file=sys.stderr, flush=True)  # noqa: T201 - the command's own voice
 
 
 def write_json(data: bytes) -> None:
@@ -66,14 +66,14 @@ def write_json(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def harmless(text: str) -> str:
+def escape(text: str) -> str:
     """The text without anything that would move a terminal: escape sequences go, other controls are shown as escapes."""
     if text.isprintable():
         return text
     return _NOT_PLAIN.sub(lambda found: _shown(found[0]), _SEQUENCES.sub("", text))
 
 
-def harmless_lines(text: str) -> list[str]:
+def escape_lines(text: str) -> list[str]:
     """The same for a text of several lines, whose tabs and ends of lines are kept."""
     return [_line(line) for line in text.replace("\r\n", "\n").split("\n")]
 
@@ -102,7 +102,7 @@ class HarmlessLog:
 
 def _line(text: str) -> str:
     # What is shown decides where a tab leads to, not what was taken out.
-    return "\t".join(map(harmless, text.split("\t"))).expandtabs(8)
+    return "\t".join(map(escape, text.split("\t"))).expandtabs(8)
 
 
 def _before_open_sequence(text: str) -> int:

@@ -11,7 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from jobcast.cli.render.output import harmless
+from jobcast.cli.render.output import escape
 
 PATIENCE_SECONDS = 1.0
 """What takes longer shows how far it is."""
@@ -25,7 +25,7 @@ async def patience(what: str) -> AsyncIterator[None]:
     if not errors.is_terminal:
         yield
         return
-    status = errors.status(harmless(what))
+    status = errors.status(escape(what))
     timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, status.start)
     try:
         yield

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobcast.cli.render.event import STYLES, duration, first_line, moment
-from jobcast.cli.render.output import harmless, harmless_lines
+from jobcast.cli.render.output import escape, escape_lines
 from jobcast.client import Record
 from jobcast.event import Attempt, Cancelled, Ended, Event, Log, Running, Suspended
 
@@ -25,7 +25,7 @@ def print_page(out: Console, record: Record) -> None:
     event = record.event
     if isinstance(event, Ended) and event.output:
         out.print(Text("output, an excerpt" if event.output_truncated else "output", "dim"))
-        for line in harmless_lines(event.output.rstrip("\n")):
+        for line in escape_lines(event.output.rstrip("\n")):
             out.print(Text("  " + line), soft_wrap=not out.is_terminal)
 
 
@@ -39,7 +39,7 @@ def print_facts(out: Console, found: list[Fact]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in found:
-        table.add_row(name, Text(harmless(value), STYLES.get(value, "") if name == "status" else ""))
+        table.add_row(name, Text(escape(value), STYLES.get(value, "") if name == "status" else ""))
     out.print(table)
 
 
@@ -119,7 +119,7 @@ def attempts(of: Record) -> list[list[str]]:
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows as lines, their cells below each other; an empty one is a dash."""
-    shown = [[harmless(cell or ("" if column == 0 else "-")) for column, cell in enumerate(row)] for row in rows]
+    shown = [[escape(cell or ("" if column == 0 else "-")) for column, cell in enumerate(row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
 

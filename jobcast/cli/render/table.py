@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobcast.cli.render.event import STYLES, duration, exit_code, first_line
-from jobcast.cli.render.output import harmless
+from jobcast.cli.render.output import escape
 from jobcast.event import Cancelled, Ended, Event, Progress, Running, Suspended
 from jobcast.jobs.model import unix
 
@@ -67,9 +67,9 @@ class Board:
         for row in shown:
             took = max(now - row.started, 0.0) if row.started is not None else row.took
             table.add_row(
-                Text(harmless(row.status), STYLES.get(row.status, "")),
-                Text(harmless(row.eval_id)),
-                Text(harmless(row.job), "dim"),
+                Text(escape(row.status), STYLES.get(row.status, "")),
+                Text(escape(row.eval_id)),
+                Text(escape(row.job), "dim"),
                 Text(duration(math.floor(took) if row.started is not None and took is not None else took)),
                 Text(row.exit),
                 Text(row.why),
@@ -78,7 +78,7 @@ class Board:
 
     def _caption(self, shown: int, trouble: str | None) -> Text:
         if trouble:
-            return Text(f"waiting for Redis: {harmless(trouble)}", "bold yellow")
+            return Text(f"waiting for Redis: {escape(trouble)}", "bold yellow")
         if not self._rows:
             told = "nothing was told yet; --since 1h begins with what was" if self.is_listening else "connecting"
             return Text(told, "dim")
@@ -93,9 +93,9 @@ def _row(event: Event, job: str) -> Row:
         case Ended():
             row.took = event.duration_seconds
             row.exit = "?" if event.exit_code is None else str(event.exit_code)
-            row.why = "  ".join(filter(None, (harmless(event.reason or ""), first_line(event.error or event.output))))
+            row.why = "  ".join(filter(None, (escape(event.reason or ""), first_line(event.error or event.output))))
         case Cancelled() | Suspended():
-            row.why = harmless(event.reason or "")
+            row.why = escape(event.reason or "")
     return row
 
 

@@ -24,13 +24,13 @@ def records_before_telling() -> None:
     step = ledger.Ledger.step
 
     async def in_two_steps(self: Any, asked: Any) -> Any:
-        told = await step(self, asked)
-        events = [telling for telling in asked.tellings if telling.status != ledger.PROGRESS]
-        for telling in events[-told.count :] if told.count else ():
+        published = await step(self, asked)
+        events = [one for one in asked.outgoing if one.status != ledger.PROGRESS]
+        for one in events[-published.count :] if published.count else ():
             await asyncio.sleep(0.01)
-            fields = ("id", telling.id, "status", telling.status, "eval_id", asked.eval_id, "event", telling.body)
+            fields = ("id", one.id, "status", one.status, "eval_id", asked.eval_id, "event", one.body)
             await self.run("XADD", self.keys.events, "*", *fields)
-        return told
+        return published
 
     ledger.Ledger.step = in_two_steps  # type: ignore[method-assign]
 
@@ -63,7 +63,7 @@ def ignores_versions() -> None:
 def forgets_who_vanished() -> None:
     """After a list nobody looks for the Jobs that are not in it."""
     from controller.manager import Controller
-    from controller.namespace import JobSink
+    from controller.namespace import JobStore
     from jobcast.ledger.ledger import Ledger
 
     async def sleep(self: Any, scope: Any) -> None:
@@ -73,7 +73,7 @@ def forgets_who_vanished() -> None:
         return []
 
     Controller._look_for_vanished = sleep  # type: ignore[method-assign]
-    JobSink.end = lambda self, version: None  # type: ignore[method-assign,misc,assignment]
+    JobStore.end = lambda self, version: None  # type: ignore[method-assign,misc,assignment]
     Ledger.open_uids = nobody  # type: ignore[method-assign]
 
 
@@ -90,7 +90,7 @@ def ignores_the_epoch() -> None:
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
-    "records-before-telling": records_before_telling,
+    "records-before-one": records_before_telling,
     "acks-before-task": acks_before_task,
     "ignores-versions": ignores_versions,
     "forgets-who-vanished": forgets_who_vanished,
