@@ -3,7 +3,7 @@
 -- harmless. All keys are read before the first write, and the first write is one that is refused when memory is full (SET,
 -- XADD or HSET): a full Redis, or a key of another type, refuses the step whole, and nothing is recorded that was not published.
 --
--- KEYS  row · open · events · evaluation · epoch
+-- KEYS  row · open · events · evaluation · epoch · index
 -- ARGV  1 uid   2 resourceVersion   3 an epoch, in case there is none   4 retention (s)
 --       5 created (Unix s)   6 eval_id   7 namespace   8 name   9 the Job's status: pending or one of the events'
 --       10 number of events
@@ -63,6 +63,7 @@ end
 
 local record = redis.call('HMGET', KEYS[4], 'uid', 'created')
 redis.call('ZSCORE', KEYS[2], ARGV[1])
+redis.call('ZSCORE', KEYS[6], ARGV[6])
 
 if not epoch then
   epoch = ARGV[3]
@@ -77,7 +78,7 @@ if is_new then
   fields[#fields + 1] = 'version'
   fields[#fields + 1] = string.format('%.0f', math.max(version, published_version))
 end
-local count, last = 0, nil
+local count, last, changed = 0, nil, nil
 for at = 11, first_field - 1, 4 do
   local id, name = ARGV[at], ARGV[at + 1]
   if progress[at] then
@@ -86,12 +87,12 @@ for at = 11, first_field - 1, 4 do
   -- Whoever lags behind knows an older running than the one that was published: it is past, and is not published again.
   elseif is_new and name ~= 'progress' and published[name] ~= id
     and (at == target or not published[name] or version >= published_version) then
-    redis.call('XADD', KEYS[3], '*',
+    local entry = redis.call('XADD', KEYS[3], '*',
       'id', id, 'status', name, 'eval_id', ARGV[6], 'event', ARGV[at + 3])
     redis.call('PUBLISH', ARGV[at + 2], ARGV[at + 3])
     fields[#fields + 1] = name
     fields[#fields + 1] = id
-    last = at
+    last, changed = at, entry:match('^%d+')
     count = count + 1
   end
 end
@@ -117,6 +118,12 @@ if record[1] == ARGV[1] or not record[2] or number(record[2]) <= tonumber(ARGV[5
   end
   redis.call('HSET', KEYS[4], 'uid', ARGV[1], 'created', ARGV[5], 'namespace', ARGV[7], 'name', ARGV[8],
     'status', status, 'job:' .. ARGV[1], listed)
+  -- By Redis' clock, as the stream's ids are; an evaluation that has published nothing yet is as old as its Job.
+  if changed then
+    redis.call('ZADD', KEYS[6], changed, ARGV[6])
+  else
+    redis.call('ZADD', KEYS[6], 'NX', string.format('%.0f', tonumber(ARGV[5]) * 1000), ARGV[6])
+  end
   if last then redis.call('HSET', KEYS[4], 'event', ARGV[last + 3]) end
   if last and TERMINAL[status] then
     redis.call('HDEL', KEYS[4], 'waiting', 'attempts') -- the event has the attempts

@@ -183,7 +183,7 @@ class Ledger:
             arguments += (one.id, one.status, keys.channel(one.status), one.body)
         for name, value in step.life.items():
             arguments += (name, value)
-        names = (keys.job(step.uid), keys.open, keys.events, keys.evaluation(step.eval_id), keys.epoch)
+        names = (keys.job(step.uid), keys.open, keys.events, keys.evaluation(step.eval_id), keys.epoch, keys.index)
         answer, status, epoch, count = await self.run("EVALSHA", SHA, len(names), *names, *arguments)
         self._see_epoch(_text(epoch) or None)
         return StepResult(Answer(_text(answer)), _text(status), int(count))
