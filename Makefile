@@ -35,10 +35,13 @@ $(READY): $(LOCK) pyproject.toml
 demo: setup
 	@$(BIN)/jobcast demo
 
+# What runs the tests; CI has one that tries what failed once more (.ci/twice).
+PYTEST ?= $(BIN)/python -m pytest
+
 # More processes than most machines have cores: tests wait more than they compute.
 PROCESSES ?= 6
 test: setup
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal -m "not cluster and not chaos and not prometheus"
+	$(PYTEST) -n $(PROCESSES) --dist worksteal -m "not cluster and not chaos and not prometheus"
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -50,13 +53,13 @@ check: setup
 
 # The image that is installed is jobcast:dev, or JOBCAST_IMAGE. What measures times has the machine to itself.
 e2e: setup
-	$(BIN)/python -m pytest -m "cluster and alone" tests/e2e
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "cluster and not alone"
+	$(PYTEST) -m "cluster and alone" tests/e2e
+	$(PYTEST) -n 4 --dist worksteal -m "cluster and not alone"
 
 # Wants Debian's package `prometheus`, which brings promtool; a service of it need not run.
 observability: setup
 	@command -v promtool && command -v prometheus || { echo "Debian's package prometheus is needed"; exit 1; }
-	$(BIN)/python -m pytest -m prometheus tests/observability
+	$(PYTEST) -m prometheus tests/observability
 
 bench: setup
 	@$(BIN)/python -m benchmarks
@@ -71,7 +74,7 @@ chaos: setup
 
 # Five mistakes, and none: whether the fault run finds what it is there for. A quarter of an hour.
 sabotages: setup
-	$(BIN)/python -m pytest -m chaos tests/chaos
+	$(PYTEST) -m chaos tests/chaos
 
 # atheris has an environment of its own: it is no part of the lock, and has no wheel for every Python.
 FUZZ := .venv-fuzz
