@@ -1,4 +1,4 @@
-"""Writes what is generated in docs: pages from settings, metrics, commands and tests, descriptions for machines from the types.
+"""Writes what is generated in docs and k8s: pages from settings, metrics, commands and tests, descriptions for machines from the types.
 
 python docs/generate.py            write them
 python docs/generate.py --check    fail when one of them is not current, or docs/guarantees.md names a test that there is not
@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from generators import alerts, asyncapi, commands, metrics, schemas, settings, survival
+from generators import accounts, alerts, asyncapi, commands, metrics, schemas, settings, survival
 
 DOCS = Path(__file__).resolve().parent
 SCHEMAS = Path("reference/schemas")
@@ -23,6 +23,7 @@ def files() -> dict[Path, str]:
         Path("reference/commands.md"): commands.page(),
         Path("reference/asyncapi.yaml"): asyncapi.document(),
         Path("../k8s/components/prometheus/prometheusrule.yaml"): alerts.rule(),
+        Path("../k8s/components/redis/users.acl"): accounts.users(),
     }
     for name, schema in schemas.files().items():
         pages[SCHEMAS / f"{name}.json"] = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
