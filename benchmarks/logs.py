@@ -22,7 +22,7 @@ from benchmarks.watch import kubeconfig
 from jobcast.jobs.facts import LogRead
 from jobcast.kube import Access, Api
 from jobcast.logs.reader import LogReads, Wanted
-from jobcast.logstore import open_archive
+from jobcast.logstore import open_log_store
 from jobcast.logstore.base import LogPlace
 from testbed.valkey import valkey
 
@@ -75,8 +75,8 @@ def _read(config: str, folder: str, line: Connection) -> None:
 async def _read_twice(folder: str) -> Long:
     """First a short one, for what is imported and allocated anyway."""
     ended: asyncio.Queue[str] = asyncio.Queue()
-    archive = open_archive(f"file://{folder}/logs", put=_never, limit=0)
-    assert archive is not None
+    store = open_log_store(f"file://{folder}/logs", put=_never, limit=0)
+    assert store is not None
 
     async def read(name: str) -> LogRead:
         wanted = Wanted(LogPlace(NAMESPACE, name, "uid", name, "evaluation"), name, "42")
@@ -87,7 +87,7 @@ async def _read_twice(folder: str) -> Long:
     async with (
         Api(await Access.find()) as api,
         LogReads(
-            api, excerpt_bytes=65_536, concurrency=16, done=ended.put_nowait, archive=archive, store_seconds=None
+            api, excerpt_bytes=65_536, concurrency=16, done=ended.put_nowait, store=store, store_seconds=None
         ) as logs,
     ):
         await read("warm-up")
@@ -97,12 +97,12 @@ async def _read_twice(folder: str) -> Long:
         found = await read(pod(0)["metadata"]["name"])
         seconds = time.perf_counter() - started
         grown = memory("self", "VmHWM") - before
-    await archive.aclose()
+    await store.aclose()
     return Long(grown, seconds, found.log.sha256 or "")
 
 
 async def _never(*_: Any) -> Any:
-    raise AssertionError("this archive is a folder")
+    raise AssertionError("this store is a folder")
 
 
 class Heard(NamedTuple):

@@ -5,7 +5,7 @@ import sys
 from controller.settings import ControllerSettings
 from jobcast.keys import Keys
 from jobcast.kube import Access, Api, KubeError, NoCluster, needed
-from jobcast.logstore import ArchiveError, is_url, probe
+from jobcast.logstore import LogStoreError, is_url, probe
 from jobcast.redis.connection import ERRORS, connect, explain, masked
 from jobcast.service.membership import CONTROLLER
 from jobcast.service.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, watched_namespaces
@@ -64,7 +64,7 @@ async def _check_store(settings: ControllerSettings) -> bool:
         return True
     try:
         await probe(settings.log_store)
-    except ArchiveError as error:
+    except LogStoreError as error:
         _say("broken", f"LOG_STORE: {error}")
         return False
     _say("ok", f"log store {settings.log_store} takes an object and gives it back")

@@ -15,8 +15,8 @@ from jobcast.client.log_selector import KnownLogs, LogSelector, chosen, known_of
 from jobcast.client.record import asked, fields_of, get
 from jobcast.event import Log
 from jobcast.keys import Keys
-from jobcast.logstore.base import UNAVAILABLE, ArchiveError, LogPlace
-from jobcast.logstore.fetch import PIECE_BYTES, LogNotFound, decompressed
+from jobcast.logstore.base import UNAVAILABLE, LogPlace, LogStoreError
+from jobcast.logstore.fetch import PIECE_BYTES, LogNotFound, decompress
 
 MEANINGS = {
     "pod-gone": "the Pod was deleted or evicted, or went with its node",
@@ -59,7 +59,7 @@ def read_log(keys: Keys, eval_id: str, which: LogSelector, about: LogHealth) -> 
             size += len(chunk)
             sha256.update(chunk)
             yield Give(chunk)
-    except (ArchiveError, LogNotFound, ImportError, ValueError) as error:
+    except (LogStoreError, LogNotFound, ImportError, ValueError) as error:
         raise _told(error, log) from error
     _check(log, size, sha256.hexdigest())
 
@@ -94,7 +94,7 @@ def _open(keys: Keys, known: KnownLogs, log: Log) -> Program[Iterator[bytes] | N
         if blob is None:
             raise NotKept(f"the log of {log.source} was kept in Redis, and is not there any more", log)
         try:
-            return _pieces(decompressed(blob))
+            return _pieces(decompress(blob))
         except ValueError as error:
             raise Damaged(f"the log of {log.source}: {error}") from error
     if not ref.endswith(f"/{place.path}"):
@@ -126,5 +126,5 @@ def _told(error: Exception, log: Log) -> ClientError:
     if isinstance(error, LogNotFound | ImportError):
         return NotKept(line, log)
     # ValueError: what the environment says of the store makes no sense.
-    is_away = isinstance(error, ArchiveError) and error.reason == UNAVAILABLE
+    is_away = isinstance(error, LogStoreError) and error.reason == UNAVAILABLE
     return Unavailable(line) if is_away else Refused(line)

@@ -1,9 +1,9 @@
-"""Which logs to read, reading them, and what Redis knows of them.
+"""Which logs to read, how they are read, and what Redis knows about them.
 
 plan       which logs of a Job are to be read
-reader     reads containers' logs, and feeds the log store
-read       the reads of one log: their turn among others, and which of them counts
-excerpt    head, tail, size and hash of a log that goes by   (pure)
-rotation   notices that a log has lost its beginning
-index      what Redis knows of logs: bytes, places, pending uploads
+reader     reads containers' logs and uploads them to the log store
+read       the attempts to read one log: their slot, and which attempt counts
+excerpt    head, tail, size and hash of a log as it is read   (pure)
+rotation   detects that the kubelet rotated a log
+index      what Redis knows about logs: their bytes, where they are stored, pending uploads
 """

@@ -1,15 +1,15 @@
-"""The head and the tail of a log that goes by, with its size and hash. Pure; memory is bounded by the limit.
+"""The head and the tail of a log as it is read, with its size and hash. Pure; the limit bounds the memory.
 
-whole log ≤ limit      shown as it is
-longer                 first half, a line that says how much is left out, last half; cut at line ends where there
-                       is one within the last quarter of the head, or the first quarter of the tail
+log ≤ limit      the whole log
+longer           first half, a line that says how many bytes are left out, last half; cut at a line end where there is one
+                 in the last quarter of the head, or in the first quarter of the tail
 """
 
 import hashlib
 
 
 class Excerpt:
-    """Feed it chunks; ask for the text at the end. `limit` is in bytes of log, without the line between the halves."""
+    """Feed it all chunks, then ask for the text. `limit` is in bytes of the log, without the line between the halves."""
 
     def __init__(self, limit: int) -> None:
         self._half = limit // 2
@@ -28,7 +28,7 @@ class Excerpt:
             self._head += chunk[:room]
             chunk = chunk[room:]
         self._tail += chunk[-self._half :]
-        # Trimmed at twice the half, not at each chunk: moving bytes for every few of them would be quadratic.
+        # Trimmed at twice the half and not at each chunk, which would be quadratic for many small chunks.
         if len(self._tail) > 2 * self._half:
             del self._tail[: -self._half]
 
@@ -41,7 +41,7 @@ class Excerpt:
         return self.size > len(self._head) + min(len(self._tail), self._half)
 
     def text(self) -> str:
-        """What is kept, as text; bytes that are not UTF-8 become replacement characters."""
+        """The excerpt; bytes that are not UTF-8 become replacement characters."""
         if not self.is_cut:
             return (self._head + self._tail).decode(errors="replace")
         head, tail = self._head, self._tail[-self._half :]
@@ -50,7 +50,7 @@ class Excerpt:
         if (start := tail.find(b"\n", 0, len(tail) // 4)) >= 0:
             tail = tail[start + 1 :]
         left_out = self.size - len(head) - len(tail)
-        # Without a line end to cut at, a character may be cut in two: its halves are dropped, not shown as damage.
+        # Without a line end a cut may split a character: its halves are dropped, not replaced.
         return f"{_without_half_character(head)}\n[... {left_out} bytes left out ...]\n{_from_whole_character(tail)}"
 
 

@@ -20,7 +20,7 @@ from jobcast.ledger.ledger import Ledger
 from jobcast.logs.index import LogIndex
 from jobcast.logs.reader import STORE_SECONDS, LogReads, Wanted
 from jobcast.logs.rotation import Key, Rotation
-from jobcast.logstore import open_archive
+from jobcast.logstore import open_log_store
 from jobcast.logstore.base import LogPlace
 from jobcast.service.settings import CoreSettings
 
@@ -35,18 +35,18 @@ async def open_reads(
     seen: Callable[[Log], None] = lambda log: None,
 ) -> LogReads:
     """The reads as an installation is set up, closed with the stack."""
-    book = LogIndex(ledger, settings.retention_seconds)
-    archive = open_archive(settings.log_store, put=book.put, limit=settings.log_store_limit_bytes)
-    if archive is not None:
-        stack.push_async_callback(archive.aclose)
-    rotation = await stack.enter_async_context(Rotation(api, book))
+    index = LogIndex(ledger, settings.retention_seconds)
+    store = open_log_store(settings.log_store, put=index.put, limit=settings.log_store_limit_bytes)
+    if store is not None:
+        stack.push_async_callback(store.aclose)
+    rotation = await stack.enter_async_context(Rotation(api, index))
     reads = LogReads(
         api,
         excerpt_bytes=settings.log_excerpt_bytes,
         concurrency=settings.log_concurrency,
         done=done,
-        archive=archive,
-        book=book,
+        store=store,
+        index=index,
         rotation=rotation,
         # While Redis is away no event leaves either, so a log that goes there is waited for.
         store_seconds=None if settings.log_store == "redis" else STORE_SECONDS,

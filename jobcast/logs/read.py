@@ -1,4 +1,4 @@
-"""The reads of one log: their turn among others, and which of them counts."""
+"""The attempts to read one log: the slot they need, and which attempt counts."""
 
 import asyncio
 
@@ -7,101 +7,97 @@ from msgspec.structs import replace
 from jobcast.event import Log
 from jobcast.jobs.facts import unavailable
 from jobcast.logs.excerpt import Excerpt
-from jobcast.logstore.base import Archive, LogPlace
+from jobcast.logstore.base import LogPlace, LogStore
 from jobcast.logstore.uploader import Uploader
 
 HANG_SECONDS = 2.0
-"""A read that has brought nothing for so long lets others go on in its place: a node that answers nobody would take all of them."""
+"""A read without data for so long gives its slot to another: otherwise one node that does not answer could block all slots."""
 
 
-class Turn:
-    """One of the places for reads at the same time. Whoever hangs gives it up, and takes one again when it can go on."""
+class ReadSlot:
+    """One of the slots for concurrent reads. A read that hangs gives it up, and takes one again when data arrives."""
 
     def __init__(self, slots: asyncio.Semaphore) -> None:
         self._slots = slots
         self._loop = asyncio.get_running_loop()
-        self._has_place = False
+        self._is_held = False
 
-    async def __aenter__(self) -> "Turn":
-        await self._take()
-        self._timer = self._loop.call_later(HANG_SECONDS, self._look)
+    async def __aenter__(self) -> "ReadSlot":
+        await self._acquire()
+        self._timer = self._loop.call_later(HANG_SECONDS, self._release_if_hung)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._timer.cancel()
-        if self._has_place:
+        if self._is_held:
             self._slots.release()
 
-    async def go_on(self) -> None:
-        """There is something to do."""
-        self._moved = self._loop.time()
-        if not self._has_place:
-            await self._take()
+    async def resume(self) -> None:
+        """Data has arrived: take a slot again if the read has given its own up."""
+        self._active_at = self._loop.time()
+        if not self._is_held:
+            await self._acquire()
 
-    def stay(self) -> None:
-        """The read is over, and keeps its place, if it has one, until it has left."""
+    def hold(self) -> None:
+        """The read is over: keep the slot, if there is one, until the context ends."""
         self._timer.cancel()
 
-    async def _take(self) -> None:
+    async def _acquire(self) -> None:
         await self._slots.acquire()
-        self._has_place = True
-        self._moved = self._loop.time()
+        self._is_held = True
+        self._active_at = self._loop.time()
 
-    def _look(self) -> None:
-        left = self._moved + HANG_SECONDS - self._loop.time()
-        if left <= 0 and self._has_place:
-            self._has_place = False
+    def _release_if_hung(self) -> None:
+        left = self._active_at + HANG_SECONDS - self._loop.time()
+        if left <= 0 and self._is_held:
+            self._is_held = False
             self._slots.release()
-        self._timer = self._loop.call_later(left if left > 0 else HANG_SECONDS, self._look)
+        self._timer = self._loop.call_later(left if left > 0 else HANG_SECONDS, self._release_if_hung)
 
 
 class LogAttempts:
-    """The reads of one log, of which the longest counts: its excerpt, and what the store got of it."""
+    """The attempts to read one log. The longest counts: its excerpt, and what it uploaded."""
 
-    def __init__(self, archive: Archive | None, place: LogPlace, excerpt_bytes: int, stall_seconds: float) -> None:
-        self._stall_seconds = stall_seconds
-        self.best = Excerpt(excerpt_bytes)
-        self._archive = archive
+    def __init__(self, store: LogStore | None, place: LogPlace, excerpt_bytes: int, stall_seconds: float) -> None:
+        self._store = store
         self._place = place
         self._excerpt_bytes = excerpt_bytes
-        self._best_keeper: Uploader | None = None
-        self._excerpt = self.best
-        self._keeper: Uploader | None = None
+        self._stall_seconds = stall_seconds
+        self.best = self._excerpt = Excerpt(excerpt_bytes)
+        self._best_uploader: Uploader | None = None
+        self._uploader: Uploader | None = None
 
     async def begin(self) -> tuple[Excerpt, Uploader | None]:
-        """A read begins anew; the one before it ended too early."""
+        """A new attempt begins; the previous one ended too early."""
         await self._settle()
         self._excerpt = Excerpt(self._excerpt_bytes)
-        self._keeper = (
-            Uploader(self._archive, self._place, stall_seconds=self._stall_seconds)
-            if self._archive is not None
-            else None
-        )
-        return self._excerpt, self._keeper
+        if self._store is not None:
+            self._uploader = Uploader(self._store, self._place, stall_seconds=self._stall_seconds)
+        return self._excerpt, self._uploader
 
     async def _settle(self) -> None:
-        """The longer one stays."""
+        """Keep the longer attempt, abort the upload of the other."""
         if self._excerpt is not self.best and self._excerpt.size >= self.best.size:
-            self.best, self._excerpt = self._excerpt, self.best
-            self._best_keeper, self._keeper = self._keeper, self._best_keeper
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            await keeper.abort()
+            self.best = self._excerpt
+            self._best_uploader, self._uploader = self._uploader, self._best_uploader
         self._excerpt = self.best
+        uploader, self._uploader = self._uploader, None
+        if uploader is not None:
+            await uploader.abort()
 
-    async def forget(self) -> None:
-        """What came was no log."""
+    async def discard(self) -> None:
+        """The data of the last attempt was not a log."""
         await self.abort()
         self.best = self._excerpt = Excerpt(self._excerpt_bytes)
 
     async def abort(self) -> None:
-        for keeper in (self._keeper, self._best_keeper):
-            if keeper is not None:
-                await keeper.abort()
-        self._keeper = self._best_keeper = None
+        for uploader in (self._uploader, self._best_uploader):
+            if uploader is not None:
+                await uploader.abort()
+        self._uploader = self._best_uploader = None
 
     def log(self, reason: str | None) -> Log:
-        """What is known of the log, before it is kept; after `end`."""
+        """What the event says about the log, before it is stored; after `end`."""
         if reason is not None and not self.best.size:
             return replace(unavailable(reason, self._place.source).log, instance=self._place.instance)
         return Log(
@@ -114,10 +110,10 @@ class LogAttempts:
         )
 
     async def end(self) -> Uploader | None:
-        """No read follows. Returns what is to be finished; None where there is no store, and for no log at all."""
+        """No attempt follows. Returns the upload to finish; None without a store, and for an empty log."""
         await self._settle()
-        keeper, self._best_keeper = self._best_keeper, None
-        if keeper is not None and not self.best.size:
-            await keeper.abort()
+        uploader, self._best_uploader = self._best_uploader, None
+        if uploader is not None and not self.best.size:
+            await uploader.abort()
             return None
-        return keeper
+        return uploader

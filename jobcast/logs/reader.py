@@ -1,8 +1,8 @@
 """Reads a container's log, exactly and within limits, as soon as the container has ended.
 
-The log goes through the process, not into it: what is kept is an excerpt, while the bytes go to the log store as they come.
-Reads run apart from reconciling, so that one that hangs delays its own Job only; this room retries a read within its time,
-nobody else does. A store that is slow or down delays nothing: what it does not take is owed, and brought by the sweep.
+The log is streamed: memory holds an excerpt, while the bytes go to the log store as they arrive. Reads run apart from
+reconciling, so a read that hangs delays its own Job only. This room alone retries a read. A store that is slow or down
+delays nothing: a log that it does not accept becomes a pending upload for the sweep.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -18,26 +19,29 @@ from jobcast.event import Log
 from jobcast.jobs.facts import LogRead
 from jobcast.kube.errors import KubeError, NotFound, Throttled, Unauthorized, Unreachable
 from jobcast.logs.index import LogIndex
-from jobcast.logs.read import LogAttempts, Turn
+from jobcast.logs.read import LogAttempts, ReadSlot
 from jobcast.logs.rotation import Key, Rotation
-from jobcast.logstore.base import UNAVAILABLE, Archive, ArchiveError, Kept, LogPlace
+from jobcast.logstore.base import UNAVAILABLE, LogPlace, LogStore, LogStoreError, Stored
 from jobcast.logstore.uploader import FINISH_SECONDS, STALL_SECONDS
 from jobcast.redis.batcher import LedgerError
 
 RETRY_SECONDS = (0.2, 2.0)
-"""First and longest pause between tries: a kubelet that is busy answers within a second or two."""
-KEPT_BYTES = 64 * 1024 * 1024
-"""Excerpts kept for Jobs that are not published yet; the oldest go first and are read again when they are needed."""
+"""First and longest pause between attempts: a busy kubelet answers within a second or two."""
+CACHED_BYTES = 64 * 1024 * 1024
+"""Excerpts held for Jobs that are not published yet; the oldest are dropped first, and read again when they are needed."""
 LONGEST_READ_SECONDS = 300.0
-"""A log of any size that is still not read after this is given up: the kubelet sends 50 MB/s and more."""
+"""A read is given up after this time, whatever the log's size: the kubelet sends 50 MB/s and more."""
 STORE_SECONDS = 2.0
-"""The longest that an event waits for the log store once the log is read; what the store takes later is in the record."""
-MOST_SLOW = 16
-"""Logs that may wait for a slow store at the same time, once their events have left: each holds up to 6 MB."""
-BRING_SECONDS = 60.0
-"""The patience with a store when nothing waits for it but the log itself."""
+"""The longest that an event waits for the log store after the log is read. A log stored later is in the record only."""
+MAX_SLOW_UPLOADS = 16
+"""Logs that may wait for a slow store at the same time, after their events are published: each holds up to 6 MB."""
+PENDING_UPLOAD_SECONDS = 60.0
+"""The patience with a store when only the log itself waits for it."""
 GONE_MARK = b"unable to retrieve container logs for "
 """The kubelet's answer, with status 200, for a container whose log is no longer on the node."""
+
+StoreTask = asyncio.Task[Stored | LogStoreError]
+"""Finishes the upload of a log."""
 
 
 class LogSource(Protocol):
@@ -49,23 +53,50 @@ class LogSource(Protocol):
 
 
 class Wanted(NamedTuple):
-    """A log that is to be read."""
+    """A log to read."""
 
     place: LogPlace
     pod_uid: str
     eval_id: str
     follow: bool = False
-    """The container is being killed: what it has said so far may be gone once it has ended."""
+    """The container is being killed, and the kubelet may remove its log as soon as it ends: read while it runs."""
     previous: bool = False
-    """It is the log of the instance before the container's last restart."""
+    """The log is that of the instance before the container's last restart."""
 
     @property
     def key(self) -> Key:
         return (self.pod_uid, self.place.container, self.place.instance)
 
 
+@dataclass(slots=True)
+class _LogState:
+    """One log, while it is being read or its read is held."""
+
+    task: asyncio.Task[None] | None = None
+    """Reads and stores the log."""
+    read: LogRead | None = None
+    """What the event needs, once the read has ended."""
+    is_previous: bool = False
+    """The container was restarted, perhaps after the read was requested: a later attempt must not read the next instance."""
+    is_storing: bool = False
+    """The read has ended and waits for the store."""
+    is_dropped: bool = False
+    """No event waits for the task any more."""
+
+
+class _Options(NamedTuple):
+    excerpt_bytes: int
+    store_seconds: float | None
+    done: Callable[[str], None]
+    seen: Callable[[Log], None]
+
+
 class LogReads:
-    """The reads under way and the ones that ended, by Pod, container and instance. Use as an async context manager."""
+    """The reads under way and the ended ones, by Pod, container and instance. Use as an async context manager.
+
+    `done` is called with a Job's uid when a read has ended, `seen` with the log. `store_seconds` is the longest that an event
+    waits for the store; None: as long as it takes.
+    """
 
     def __init__(
         self,
@@ -74,242 +105,234 @@ class LogReads:
         excerpt_bytes: int,
         concurrency: int,
         done: Callable[[str], None],
-        archive: Archive | None = None,
-        book: LogIndex | None = None,
+        store: LogStore | None = None,
+        index: LogIndex | None = None,
         rotation: Rotation | None = None,
         store_seconds: float | None = STORE_SECONDS,
         seen: Callable[[Log], None] = lambda log: None,
     ) -> None:
         self.rotation = rotation
         self._source = source
-        self._excerpt_bytes = excerpt_bytes
+        self._store = store
+        self._index = index
+        self._options = _Options(excerpt_bytes, store_seconds, done, seen)
         self._slots = asyncio.Semaphore(concurrency)
-        self._done = done
-        self._archive = archive
-        self._book = book
-        self._store_seconds = store_seconds
-        self._seen = seen
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
-        self._former: set[Key] = set()
-        """Reads under way of instances that have been followed by another, be it since they were asked for: what waits for
-        its turn, or is tried again, must not come back with the next one's log."""
-        self._reads: OrderedDict[Key, LogRead] = OrderedDict()
-        self._storing: set[Key] = set()
-        """Reads that have ended and that wait for the store."""
-        self._left: set[Key] = set()
-        """Reads under way that no event waits for any more."""
-        self._slow_count = 0
-        """Logs that the store is slow to take."""
-        self._kept = 0
+        self._states: OrderedDict[Key, _LogState] = OrderedDict()
+        """Those with a read in the order in which their reads ended."""
+        self.under_way = 0
+        """Reads that have not ended, including those that wait for the store."""
+        self._cached_bytes = 0
+        self._slow_uploads = 0
 
     async def __aenter__(self) -> "LogReads":
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = list(self._tasks.values())
+        tasks = [state.task for state in self._states.values() if state.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def has_store(self) -> bool:
-        return self._archive is not None
+        return self._store is not None
 
     def want(self, wanted: Wanted) -> LogRead | None:
-        """The read, if it has ended. Otherwise it is under way now, and `done(job uid)` is called at its end."""
+        """The read, if it has ended. Otherwise it is under way now, and `done` is called at its end."""
         key = wanted.key
-        if (read := self._reads.get(key)) is not None:
-            return read
-        if wanted.previous:
-            self._former.add(key)
-        if key not in self._tasks:
-            task = asyncio.create_task(self._read(wanted), name=f"log {wanted.place.namespace}/{wanted.place.source}")
-            self._tasks[key] = task
-            task.add_done_callback(lambda _: self._forget(key))
+        state = self._states.setdefault(key, _LogState())
+        if state.read is not None:
+            return state.read
+        state.is_previous |= wanted.previous
+        if state.task is None:
+            name = f"log {wanted.place.namespace}/{wanted.place.source}"
+            state.task = asyncio.create_task(self._read(wanted, state), name=name)
+            state.task.add_done_callback(lambda _: self._end(key, state))
+            self.under_way += 1
         return None
 
-    def _forget(self, key: Key) -> None:
-        self._tasks.pop(key, None)
-        self._former.discard(key)
-
-    @property
-    def under_way(self) -> int:
-        """Reads that have not ended, those that wait for the store among them."""
-        return len(self._tasks)
-
-    async def bring(self, wanted: Wanted) -> ArchiveError | None:
-        """Read a log again for the store alone, which did not take it before, with more patience. Returns why it still does
-        not; None when it did, and when there is no log to bring any more. Raises LedgerError."""
-        async with Turn(self._slots) as turn:
-            read, keeping = await self._read_and_keep(wanted, turn, BRING_SECONDS)
-        if keeping is None:
-            return None
-        kept = await keeping
-        if isinstance(kept, ArchiveError):
-            return kept
-        if self._book is not None:
-            await self._book.attach(wanted.place, wanted.eval_id, _with(read.log, kept))
-        return None
-
-    def is_storing(self, key: Key) -> bool:
-        """The read has ended and is held back until the store has taken it. Where the store is slow, it is not."""
-        return key in self._storing
+    def _end(self, key: Key, state: _LogState) -> None:
+        self.under_way -= 1
+        state.task = None
+        if state.read is None:
+            del self._states[key]
 
     def get(self, key: Key) -> LogRead | None:
         """The read, if it has ended."""
-        return self._reads.get(key)
+        state = self._states.get(key)
+        return state.read if state is not None else None
+
+    def is_storing(self, key: Key) -> bool:
+        """Whether the read has ended and its event waits for the store. An event waits for a slow store only a short time."""
+        state = self._states.get(key)
+        return state is not None and state.is_storing
 
     def drop(self, key: Key) -> None:
-        """Forget a read that was published. One under way goes on for the store's sake, if there is one, and is published nobody."""
-        if (read := self._reads.pop(key, None)) is not None:
-            self._kept -= len(read.output)
-        # One that has just ended has nothing to forget any more: its callback is all that is left of it.
-        if (task := self._tasks.get(key)) is not None and not task.done():
-            if self._archive is None:
-                task.cancel()
+        """Forget a read: its event is published. A read under way goes on if there is a store, but nothing waits for it."""
+        if (state := self._states.get(key)) is None:
+            return
+        self._forget_read(key, state)
+        if state.task is not None and not state.task.done():
+            if self._store is None:
+                state.task.cancel()
             else:
-                self._left.add(key)
+                state.is_dropped = True
 
-    async def _read(self, wanted: Wanted) -> None:
-        key, place = wanted.key, wanted.place
-        keeping: asyncio.Task[Kept | ArchiveError] | None = None
+    def _hold_read(self, key: Key, state: _LogState, read: LogRead) -> None:
+        state.read = read
+        self._states.move_to_end(key)
+        self._cached_bytes += len(read.output)
+        while self._cached_bytes > CACHED_BYTES:
+            oldest_key, oldest = next((key, one) for key, one in self._states.items() if one.read is not None)
+            if oldest is state:
+                return
+            self._forget_read(oldest_key, oldest)
+
+    def _forget_read(self, key: Key, state: _LogState) -> None:
+        if state.read is not None:
+            self._cached_bytes -= len(state.read.output)
+            state.read = None
+            if state.task is None:
+                del self._states[key]
+
+    async def upload_pending(self, wanted: Wanted) -> LogStoreError | None:
+        """Read a log again for the store, which did not accept it before. Returns why the store still does not accept it; None
+        when it did, and when the log no longer exists. Raises LedgerError."""
+        state = self._states.get(wanted.key) or _LogState()
+        async with ReadSlot(self._slots) as slot:
+            read, storing = await self._read_log(wanted, state, slot, PENDING_UPLOAD_SECONDS)
+        if storing is None:
+            return None
+        stored = await storing
+        if isinstance(stored, LogStoreError):
+            return stored
+        if self._index is not None:
+            await self._index.attach(wanted.place, wanted.eval_id, _with_stored(read.log, stored))
+        return None
+
+    async def _read(self, wanted: Wanted, state: _LogState) -> None:
+        storing: StoreTask | None = None
         try:
-            async with Turn(self._slots) as turn:
-                read, keeping = await self._read_and_keep(wanted, turn)
-                # The event does not wait for a store that is slow.
-                self._storing.add(key)
-                if keeping is not None and await _is_done(keeping, self._store_seconds):
-                    read, keeping = await self._with_kept(wanted, read, await keeping), None
-            self._storing.discard(key)
-            if key not in self._left:
-                shown = read if keeping is None else LogRead(_slow(read.log), read.output, read.is_cut)
-                self._keep(key, shown)
-                self._seen(read.log)
-                self._done(place.uid)
-            if keeping is not None:
-                read = await self._with_kept(wanted, read, await self._slowly(keeping))
-            if self._book is not None and read.log.ref is not None:
-                await self._book.attach(place, wanted.eval_id, read.log)
+            async with ReadSlot(self._slots) as slot:
+                read, storing = await self._read_log(wanted, state, slot)
+                state.is_storing = True
+                if storing is not None and await _is_done(storing, self._options.store_seconds):
+                    read, storing = await self._with_result(wanted, read, await storing), None
+            state.is_storing = False
+            if not state.is_dropped:
+                self._hold_read(wanted.key, state, read if storing is None else _without_store(read))
+                self._options.seen(read.log)
+                self._options.done(wanted.place.uid)
+            if storing is not None:
+                read = await self._with_result(wanted, read, await self._wait_for_slow_store(storing))
+            if self._index is not None and read.log.ref is not None:
+                await self._index.attach(wanted.place, wanted.eval_id, read.log)
         except LedgerError:
-            pass  # the record cannot be written; the event still says it
+            pass  # the record lacks the reference; the event has it
         finally:
-            self._storing.discard(key)
-            self._left.discard(key)
-            if keeping is not None:
-                keeping.cancel()
+            if storing is not None:
+                storing.cancel()
 
-    def _keep(self, key: Key, read: LogRead) -> None:
-        self._reads[key] = read
-        self._kept += len(read.output)
-        while self._kept > KEPT_BYTES and len(self._reads) > 1:
-            _, oldest = self._reads.popitem(last=False)
-            self._kept -= len(oldest.output)
-
-    async def _read_and_keep(
-        self, wanted: Wanted, turn: Turn, patience: float | None = None
-    ) -> tuple[LogRead, "asyncio.Task[Kept | ArchiveError] | None"]:
-        """The read, and the store's word on it, which may be long in coming; None where there is nothing to store."""
-        tries = LogAttempts(self._archive, wanted.place, self._excerpt_bytes, patience or STALL_SECONDS)
+    async def _read_log(
+        self, wanted: Wanted, state: _LogState, slot: ReadSlot, patience: float | None = None
+    ) -> tuple[LogRead, StoreTask | None]:
+        """The read, and the task that finishes its upload, which may take long; None when there is nothing to store."""
+        attempts = LogAttempts(self._store, wanted.place, self._options.excerpt_bytes, patience or STALL_SECONDS)
         try:
             async with asyncio.timeout(LONGEST_READ_SECONDS):
-                reason = await self._try_until_read(wanted, tries, turn)
+                reason = await self._try_until_read(wanted, state, attempts, slot)
         except TimeoutError:
             reason = "timeout"
         except BaseException:
-            await tries.abort()
+            await attempts.abort()
             raise
-        # What is waited for now is Redis. While it is away the next log is better left where it is than read into memory.
-        turn.stay()
-        keeper = await tries.end()
-        log = tries.log(reason)
-        if log.state == "complete" and await self._is_rotated(wanted):
+        # From here on this read may wait for Redis. While Redis is down the next log is better not read into memory.
+        slot.hold()
+        uploader = await attempts.end()
+        log = attempts.log(reason)
+        if log.state == "complete" and await self._is_rotated(wanted, state):
             log = replace(log, state="truncated", reason="rotated")
-        read = LogRead(log, tries.best.text(), tries.best.is_cut)
-        limit = None if self._store_seconds is None else patience or FINISH_SECONDS
-        return read, asyncio.create_task(keeper.finish(limit), name="store log") if keeper is not None else None
+        read = LogRead(log, attempts.best.text(), attempts.best.is_cut)
+        if uploader is None:
+            return read, None
+        limit = None if self._options.store_seconds is None else patience or FINISH_SECONDS
+        return read, asyncio.create_task(uploader.finish(limit), name="store log")
 
-    async def _with_kept(self, wanted: Wanted, read: LogRead, kept: Kept | ArchiveError) -> LogRead:
-        log = read.log
-        if isinstance(kept, ArchiveError):
-            await self._owe(wanted)
-            return LogRead(replace(log, reason=log.reason or kept.reason), read.output, read.is_cut)
-        return LogRead(_with(log, kept), read.output, read.is_cut)
-
-    async def _slowly(self, keeping: "asyncio.Task[Kept | ArchiveError]") -> Kept | ArchiveError:
-        """The store's word, for which no event waits. Each of these holds a part of its log: those that are too many are owed."""
-        if self._slow_count >= MOST_SLOW:
-            keeping.cancel()
-            return ArchiveError(UNAVAILABLE, "too many logs wait for it")
-        self._slow_count += 1
-        try:
-            return await keeping
-        finally:
-            self._slow_count -= 1
-
-    async def _owe(self, wanted: Wanted) -> None:
-        if self._book is not None:
+    async def _with_result(self, wanted: Wanted, read: LogRead, stored: Stored | LogStoreError) -> LogRead:
+        if not isinstance(stored, LogStoreError):
+            return replace(read, log=_with_stored(read.log, stored))
+        if self._index is not None:
             with suppress(LedgerError):
-                await self._book.owe(wanted.place, wanted.eval_id, wanted.pod_uid)
+                await self._index.add_pending_upload(wanted.place, wanted.eval_id, wanted.pod_uid)
+        return replace(read, log=replace(read.log, reason=read.log.reason or stored.reason))
 
-    async def _is_rotated(self, wanted: Wanted) -> bool:
+    async def _wait_for_slow_store(self, storing: StoreTask) -> Stored | LogStoreError:
+        """Each waiting upload holds a part of its log in memory, so the number is limited."""
+        if self._slow_uploads >= MAX_SLOW_UPLOADS:
+            storing.cancel()
+            return LogStoreError(UNAVAILABLE, "too many logs wait for the log store")
+        self._slow_uploads += 1
+        try:
+            return await storing
+        finally:
+            self._slow_uploads -= 1
+
+    async def _is_rotated(self, wanted: Wanted, state: _LogState) -> bool:
         if self.rotation is None or wanted.follow:
             return False
-        return await self.rotation.is_rotated(wanted.key, wanted.place, previous=self._is_former(wanted))
+        return await self.rotation.is_rotated(wanted.key, wanted.place, previous=wanted.previous or state.is_previous)
 
-    def _is_former(self, wanted: Wanted) -> bool:
-        return wanted.previous or wanted.key in self._former
-
-    async def _try_until_read(self, wanted: Wanted, tries: LogAttempts, turn: Turn) -> str | None:
-        """Returns why it is not all of the log; None when it is."""
+    async def _try_until_read(
+        self, wanted: Wanted, state: _LogState, attempts: LogAttempts, slot: ReadSlot
+    ) -> str | None:
+        """Returns why the log is incomplete; None when it is complete."""
         pause, longest = RETRY_SECONDS
-        was_refused = False
+        was_unauthorized = False
         while True:
             try:
-                return await self._read_once(wanted, tries, turn)
+                return await self._read_once(wanted, state, attempts, slot)
             except NotFound:
-                # A read that was cut is worth more than none: the Pod went while we read.
                 return "pod-gone"
             except (Throttled, Unreachable) as error:
                 wait = max(error.retry_after or 0.0, pause * random.uniform(0.5, 1))  # noqa: S311
                 pause = min(pause * 2, longest)
                 await asyncio.sleep(wait)
             except KubeError as error:
-                if isinstance(error, Unauthorized) and not was_refused:
-                    was_refused = True  # the credentials have been read anew meanwhile
+                if isinstance(error, Unauthorized) and not was_unauthorized:
+                    was_unauthorized = True  # the next attempt uses fresh credentials
                     continue
-                # 400: the API server says that the container waits to start. Anything else refuses us.
+                # With 400 the API server says that the container waits to start; other errors are rejections.
                 return "never-started" if error.code == 400 else "refused"
 
-    async def _read_once(self, wanted: Wanted, tries: LogAttempts, turn: Turn) -> str | None:
-        place = wanted.place
-        excerpt, keeper = await tries.begin()
+    async def _read_once(self, wanted: Wanted, state: _LogState, attempts: LogAttempts, slot: ReadSlot) -> str | None:
+        place, is_previous = wanted.place, wanted.previous or state.is_previous
+        excerpt, uploader = await attempts.begin()
         async with self._source.log(
-            place.namespace, place.pod, place.container, previous=self._is_former(wanted), follow=wanted.follow
+            place.namespace, place.pod, place.container, previous=is_previous, follow=wanted.follow
         ) as chunks:
             async for chunk in chunks:
-                await turn.go_on()
+                await slot.resume()
                 excerpt.feed(chunk)
-                if keeper is not None:
-                    await keeper.feed(chunk)
+                if uploader is not None:
+                    await uploader.feed(chunk)
         if excerpt.size < 512 and excerpt.text().encode().startswith(GONE_MARK):
-            await tries.forget()
+            await attempts.discard()
             return "container-gone"
         return None
 
 
-async def _is_done(task: "asyncio.Task[Kept | ArchiveError]", seconds: float | None) -> bool:
+async def _is_done(task: StoreTask, seconds: float | None) -> bool:
     done, _ = await asyncio.wait([task], timeout=seconds)
     return bool(done)
 
 
-def _with(log: Log, kept: Kept) -> Log:
-    """What is known of the log now that it is kept."""
-    if kept.bytes > log.bytes:  # somebody had read more of it before
-        return replace(log, ref=kept.ref, bytes=kept.bytes, sha256=None)
-    if kept.bytes < log.bytes and log.state == "complete":
-        return replace(log, ref=kept.ref, state="truncated", reason="store-limit")
-    return replace(log, ref=kept.ref)
+def _with_stored(log: Log, stored: Stored) -> Log:
+    if stored.bytes > log.bytes:  # an earlier read got more of it
+        return replace(log, ref=stored.ref, bytes=stored.bytes, sha256=None)
+    if stored.bytes < log.bytes and log.state == "complete":
+        return replace(log, ref=stored.ref, state="truncated", reason="store-limit")
+    return replace(log, ref=stored.ref)
 
 
-def _slow(log: Log) -> Log:
-    return replace(log, reason=log.reason or "store-unavailable")
+def _without_store(read: LogRead) -> LogRead:
+    return replace(read, log=replace(read.log, reason=read.log.reason or UNAVAILABLE))

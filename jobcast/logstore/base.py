@@ -1,7 +1,7 @@
-"""What a log store is: where a log has its place, what goes in, and how it says no. No I/O.
+"""What a log store promises. No I/O.
 
-LogPlace ──▶ Archive.sink(place) ──▶ write … write ──▶ commit ──▶ Kept
-                                              └─▶ abort
+LogPlace ──▶ LogStore.new_upload(place) ──▶ write … write ──▶ commit ──▶ Stored
+                                                     └─▶ abort
 """
 
 import hashlib
@@ -9,18 +9,18 @@ import re
 from typing import NamedTuple, Protocol
 
 UNAVAILABLE = "store-unavailable"
-"""It could not be reached, or not in time: trying again later may help."""
+"""The store is unreachable or too slow: a retry may help."""
 REFUSED = "store-refused"
-"""It said no: credentials, permissions, a missing bucket, no room. Somebody has to mend something."""
+"""The store rejects the log: wrong credentials, a missing permission or bucket, no space. An operator must act."""
 
 _LONGEST_PART = 200
-"""File systems take names of 255 bytes; the container's part gets `.<instance>.log` at its end, and a store may add a suffix."""
+"""File systems allow names of 255 bytes; the container's part is followed by `.<instance>.log`, and a store may add a suffix."""
 _SAFE = re.compile(r"(?!\.+$)[A-Za-z0-9._-]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class LogPlace(NamedTuple):
-    """Which log: one instance of one container."""
+    """Identifies the log of one instance of one container."""
 
     namespace: str
     job: str
@@ -30,7 +30,7 @@ class LogPlace(NamedTuple):
     pod: str
     container: str
     instance: int = 0
-    """How often the container had been restarted before."""
+    """How often the container was restarted before this instance."""
 
     @property
     def source(self) -> str:
@@ -38,7 +38,7 @@ class LogPlace(NamedTuple):
 
     @property
     def path(self) -> str:
-        """`namespace/job/uid/pod/container.instance.log`. What Kubernetes allows in a name stays as it is."""
+        """`namespace/job/uid/pod/container.instance.log`. Names that Kubernetes allows appear unchanged."""
         parts = [_safe(part) for part in (self.namespace, self.job, self.uid, self.pod, self.container)]
         return f"{'/'.join(parts)}.{self.instance}.log"
 
@@ -46,13 +46,13 @@ class LogPlace(NamedTuple):
 def _safe(part: str) -> str:
     if _SAFE.fullmatch(part) and len(part) <= _LONGEST_PART:
         return part
-    # Different names keep different places: what had to be replaced is published apart by a hash.
+    # The hash keeps the places of different names different, although the same characters replace theirs.
     digest = hashlib.sha256(part.encode(errors="surrogatepass")).hexdigest()[:12]
     return f"{_UNSAFE.sub('_', part)[:_LONGEST_PART].strip('.')}_{digest}"
 
 
-class ArchiveError(Exception):
-    """The store did not take a log, or did not give it. `str()` is one readable line without secrets."""
+class LogStoreError(Exception):
+    """A log could not be stored or read. `str()` is one readable line without secrets."""
 
     def __init__(self, reason: str, line: str) -> None:
         super().__init__(line)
@@ -60,44 +60,44 @@ class ArchiveError(Exception):
         """UNAVAILABLE or REFUSED: an event's `log.reason`."""
 
 
-class Kept(NamedTuple):
-    """A log that is kept."""
+class Stored(NamedTuple):
+    """A log in a store."""
 
     ref: str
-    """Where: an event's `log.ref`."""
+    """Where it is: an event's `log.ref`."""
     bytes: int
-    """How much of it: less than the log has where the store has a limit."""
+    """The bytes in the store: fewer than the log has where the store has a limit."""
 
 
-class Sink(Protocol):
-    """One log on its way in; for one task."""
+class Upload(Protocol):
+    """One log on its way into a store. For one task."""
 
     async def write(self, chunk: bytes) -> None:
-        """Take some more of it. May wait for the store: what is held in memory is bounded. Raises ArchiveError."""
+        """Add to the log. May wait for the store, so that memory stays bounded. Raises LogStoreError."""
         ...
 
-    async def commit(self) -> Kept:
-        """Keep it, whole and at once: nothing is visible before. Raises ArchiveError.
+    async def commit(self) -> Stored:
+        """Make the whole log visible at once. Raises LogStoreError.
 
-        Where a log of the same place with as many bytes or more is kept already, that one stays, and is what is returned.
+        A log of the same place that is in the store already and is at least as long stays, and is returned.
         """
         ...
 
-    async def abort(self, because: ArchiveError | None = None) -> None:
-        """Let it be, also after a write or a commit that failed. Does not wait for the store, never raises.
+    async def abort(self, because: LogStoreError | None = None) -> None:
+        """Give the upload up, also after a write or commit that failed. Does not wait for the store, never raises.
 
-        `because` is given when the store was given up: the archive may then spare others the same wait.
+        `because` is why the caller stopped waiting for the store: other uploads may then be rejected without a wait.
         """
         ...
 
 
-class Archive(Protocol):
-    """A log store. May be used by many tasks of one event loop."""
+class LogStore(Protocol):
+    """For many tasks of one event loop."""
 
-    def sink(self, place: LogPlace) -> Sink:
-        """For one log. Does no I/O."""
+    def new_upload(self, place: LogPlace) -> Upload:
+        """Does no I/O."""
         ...
 
     async def aclose(self) -> None:
-        """What is still being tidied up gets a few seconds for it."""
+        """Waits a few seconds at most for clean-up that is under way."""
         ...

@@ -1,67 +1,69 @@
-"""Feeds a log to a store without ever holding up the one who reads it.
+"""Sends one log to a store without delaying its reader.
 
-feed ──▶ a queue of 512 KiB ──▶ pump ──▶ Sink.write
-                              └ nothing taken for `stall_seconds`: given up
+feed ──▶ a queue of 512 KiB ──▶ pump ──▶ Upload.write
+                              └ gives the store up when it accepts nothing for `stall_seconds`
 """
 
 import asyncio
 import contextlib
 from collections import deque
 
-from jobcast.logstore.base import UNAVAILABLE, Archive, ArchiveError, Kept, LogPlace
+from jobcast.logstore.base import UNAVAILABLE, LogPlace, LogStore, LogStoreError, Stored
 
 STALL_SECONDS = 2.0
-"""The longest that a store may make the reader wait at one stretch. It is waited for by an event."""
+"""The longest that the reader waits for a store without progress: an event waits for the reader."""
 FINISH_SECONDS = 10.0
-"""The longest that the end of a log may take: a part of 5 MiB, and the request that joins the parts."""
+"""The longest that the end of an upload may take: a part of 5 MiB, and the request that joins the parts."""
 QUEUE_BYTES = 512 * 1024
-"""Enough for the reader and the store to take turns, little enough for sixteen at once. One chunk may come on top."""
+"""Lets the reader and the store work at the same time; sixteen uploads need 8 MiB. One chunk may exceed it."""
 
 
 class Uploader:
-    """One log on its way into the archive. For one task: feed, then finish or abort.
+    """For one task: feed, then finish or abort.
 
-    A store that fails, or takes nothing for `stall_seconds` while there is something to take, is given up; from then on
-    feeding is free, and `finish` says why there is nothing. What else a sink raises is a bug and comes out of `finish`.
+    A store that fails, or accepts nothing for `stall_seconds` although there is data, is given up: `feed` returns at once
+    from then on, and `finish` returns the reason. Any other exception of the upload is a bug, and `finish` raises it.
     """
 
     def __init__(
         self,
-        archive: Archive,
+        store: LogStore,
         place: LogPlace,
         *,
         stall_seconds: float = STALL_SECONDS,
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
-        self._sink = archive.sink(place)
+        self._upload = store.new_upload(place)
         self._place = place
         self._stall_seconds = stall_seconds
         self._queue_bytes = queue_bytes
         self._chunks: deque[bytes] = deque()
         self._queued = 0
-        """Bytes fed and not yet taken, with those of the write under way."""
+        """Bytes fed and not yet accepted, including those of the write under way."""
         self._writing_since: float | None = None
         """On the loop's clock; None while there is nothing to write."""
         self._is_fed = False
-        """Nothing more will come."""
-        self._failure: ArchiveError | None = None
+        """The log is complete or given up."""
+        self._error: LogStoreError | None = None
         self._more = asyncio.Event()
         self._room = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
 
     async def feed(self, chunk: bytes) -> None:
-        """Hand over some more of the log. Waits only while the queue is full and the store takes from it."""
+        """Add to the log. Waits only while the queue is full and the store accepts data."""
         if not chunk or self._is_over:
             return
         if self._pump is None:
-            self._pump = asyncio.create_task(self._run(), name=f"archive {self._place.source}")
+            self._pump = asyncio.create_task(self._run(), name=f"upload {self._place.source}")
         self._chunks.append(chunk)
         self._queued += len(chunk)
         self._more.set()
         while self._queued > self._queue_bytes and not self._is_over:
-            left = self._patience()
+            left = self._seconds_left()
             if left <= 0:
-                self._failure = ArchiveError(UNAVAILABLE, f"the log store took nothing for {self._stall_seconds:g} s")
+                self._error = LogStoreError(
+                    UNAVAILABLE, f"the log store accepted no data for {self._stall_seconds:g} s"
+                )
                 self._pump.cancel()
                 return
             self._room.clear()
@@ -69,8 +71,8 @@ class Uploader:
                 async with asyncio.timeout(left):
                     await self._room.wait()
 
-    async def finish(self, limit: float | None = FINISH_SECONDS) -> Kept | ArchiveError:
-        """Keep what was fed, within `limit` seconds (None: however long it takes); else why it is not kept."""
+    async def finish(self, limit: float | None = FINISH_SECONDS) -> Stored | LogStoreError:
+        """Complete the upload within `limit` seconds (None: no limit); otherwise return why the log is not stored."""
         self._is_fed = True
         self._more.set()
         try:
@@ -78,31 +80,31 @@ class Uploader:
                 if self._pump is not None:
                     await asyncio.wait([self._pump])
                     self._pump.result()
-                if self._failure is None:
-                    return await self._sink.commit()
-        except ArchiveError as error:
-            self._failure = error
+                if self._error is None:
+                    return await self._upload.commit()
+        except LogStoreError as error:
+            self._error = error
         except TimeoutError:
-            self._failure = self._failure or ArchiveError(UNAVAILABLE, f"the log was not kept within {limit:g} s")
+            self._error = self._error or LogStoreError(UNAVAILABLE, f"the log was not stored within {limit:g} s")
         finally:
-            await self.abort()  # there is nothing to take back after a commit
-        return self._failure
+            await self.abort()  # does nothing after a commit
+        return self._error
 
     async def abort(self) -> None:
-        """Let it be, and forget what was fed. Does not wait for the store."""
+        """Give the upload up and drop its data. Does not wait for the store."""
         self._is_fed = True
         self._chunks.clear()
         if self._pump is not None and not self._pump.done():
             self._pump.cancel()
             await asyncio.wait([self._pump])
-        await self._sink.abort(self._failure)
+        await self._upload.abort(self._error)
 
     @property
     def _is_over(self) -> bool:
-        return self._is_fed or self._failure is not None or (self._pump is not None and self._pump.done())
+        return self._is_fed or self._error is not None or (self._pump is not None and self._pump.done())
 
-    def _patience(self) -> float:
-        """Seconds that the store has left for the write under way."""
+    def _seconds_left(self) -> float:
+        """Until the write under way has stalled."""
         if self._writing_since is None:
             return self._stall_seconds
         return self._writing_since + self._stall_seconds - asyncio.get_running_loop().time()
@@ -110,17 +112,17 @@ class Uploader:
     async def _run(self) -> None:
         try:
             await self._drain()
-        except ArchiveError as error:
-            self._failure = error
+        except LogStoreError as error:
+            self._error = error
         except asyncio.CancelledError:
-            if self._failure is None:
+            if self._error is None:
                 raise
         finally:
             self._chunks.clear()
             self._room.set()
-            if self._failure is not None:
-                # Now, not when the log ends: others are to know, and what it held is to be free.
-                await self._sink.abort(self._failure)
+            if self._error is not None:
+                # Now and not when the log ends: the circuit breaker must know, and memory is freed.
+                await self._upload.abort(self._error)
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -128,7 +130,7 @@ class Uploader:
             while self._chunks:
                 chunk = self._chunks.popleft()
                 self._writing_since = loop.time()
-                await self._sink.write(chunk)
+                await self._upload.write(chunk)
                 self._queued -= len(chunk)
                 self._room.set()
             self._writing_since = None

@@ -1,13 +1,13 @@
-"""Object stores behind URLs: what a URL must be, how one is opened, what its errors mean. The only door to obstore.
+"""URLs of object stores: their syntax, how a store is opened, and what its errors mean.
 
 | URL | store |
 | --- | --- |
-| `file:///folder` | a folder: a volume that controller, worker and readers share |
-| `s3://bucket/prefix` | S3 and what speaks like it |
+| `file:///folder` | a folder: a volume that controller, worker and subscribers share |
+| `s3://bucket/prefix` | S3 and compatible stores |
 | `gs://bucket/prefix` | Google Cloud Storage |
 | `az://container/prefix`, `abfs[s]://container@account.dfs.core.windows.net/prefix` | Azure Blob Storage |
 
-Credentials and endpoints come from the environment, never from the URL.
+Credentials and endpoints come from the environment, never from the URL. Only this room imports obstore.
 """
 
 import os
@@ -17,33 +17,33 @@ from html import unescape
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from jobcast.logstore.base import REFUSED, UNAVAILABLE, ArchiveError
+from jobcast.logstore.base import REFUSED, UNAVAILABLE, LogStoreError
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 SCHEMES = ("file", "s3", "gs", "az", "abfs", "abfss")
 CONNECT_SECONDS = 2.0
-"""A store that is there answers a SYN within milliseconds; twice the kernel's first resend is dead."""
+"""A reachable store answers a SYN within milliseconds, or after the kernel's first resend, one second later."""
 REQUEST_SECONDS = 30.0
-"""A part of 5 MiB at 170 KB/s. Whoever cannot wait so long gives up by himself."""
+"""A part of 5 MiB at 170 KB/s. Callers that cannot wait so long have their own limits."""
 READ_SECONDS = 3600.0
-"""For a whole log on its way out; that nothing comes is noticed after REQUEST_SECONDS."""
+"""For downloading a whole log; a download that stalls fails after REQUEST_SECONDS."""
 RETRIES = 2
-"""For a connection that was closed under us, or a server that is being replaced: within half a second."""
+"""For a connection that the store closed, or a server that is being replaced: all within half a second."""
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}")
 _ACCOUNT_HOST = re.compile(r"[a-z0-9-]{3,63}@[a-z0-9]{3,24}\.(dfs|blob)\.[a-z0-9.-]+")
 _PREFIX_PART = re.compile(r"(?!\.+$)[A-Za-z0-9._=+,@-]+")
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|SAS")
-_RIGHT = (
+_EXPECTED = (
     "it must be redis, none, or a URL: file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or"
     " abfs://container@account.dfs.core.windows.net/prefix"
 )
 
 
 class StoreUrl(NamedTuple):
-    """A place in a store, taken apart: `root` can be opened, `path` is a key in it."""
+    """A place in a store: `root` names the store, `path` is a key in it."""
 
     root: str
     path: str
@@ -58,38 +58,38 @@ class StoreUrl(NamedTuple):
 
 
 def parse(url: str) -> StoreUrl:
-    """Raises ValueError saying what is wrong; nothing of a URL that might carry a secret is repeated."""
+    """Raises ValueError, which says what is wrong and repeats nothing of a URL that may contain a secret."""
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in SCHEMES:
-        raise ValueError(_RIGHT)
+        raise ValueError(_EXPECTED)
     try:
         parts = urlsplit(url)
         has_secret = ":" in parts.netloc or (parts.netloc.count("@") > 0 and not scheme.startswith("abfs"))
     except ValueError:
-        raise ValueError(f"it does not parse; {_RIGHT}") from None
+        raise ValueError(f"the URL does not parse; {_EXPECTED}") from None
     if has_secret or "?" in url or "#" in url:
-        raise ValueError(f"credentials and options belong into the environment, not into the URL; {_RIGHT}")
+        raise ValueError(f"credentials and options belong in the environment, not in the URL; {_EXPECTED}")
     if scheme == "file":
         if parts.netloc:
-            raise ValueError(f"a file URL has three slashes and an absolute path; {_RIGHT}")
+            raise ValueError(f"a file URL has three slashes and an absolute path; {_EXPECTED}")
     elif "@" in parts.netloc:
         if not _ACCOUNT_HOST.fullmatch(parts.netloc):
-            raise ValueError(f"container@account.dfs.core.windows.net does not parse; {_RIGHT}")
+            raise ValueError(f"container@account.dfs.core.windows.net does not parse; {_EXPECTED}")
     elif not _HOST.fullmatch(parts.netloc):
-        raise ValueError(f"the bucket's or container's name does not parse; {_RIGHT}")
+        raise ValueError(f"the bucket's or container's name does not parse; {_EXPECTED}")
     path = parts.path.removeprefix("/").removesuffix("/")
     for part in path.split("/") if path else ():
         if not _PREFIX_PART.fullmatch(part):
             raise ValueError(
-                f"a part of the path is empty or has other characters than A-Z a-z 0-9 . _ = + , @ -; {_RIGHT}"
+                f"a part of the path is empty or contains a character other than A-Z a-z 0-9 . _ = + , @ -; {_EXPECTED}"
             )
     if scheme == "file" and not path:
-        raise ValueError(f"the root of the file system is no place for logs; {_RIGHT}")
+        raise ValueError(f"the root of the file system cannot store logs; {_EXPECTED}")
     return StoreUrl(f"{scheme}://{parts.netloc}", path)
 
 
 def open_store(url: StoreUrl, *, request_seconds: float = REQUEST_SECONDS) -> "ObjectStore":
-    """Does no I/O. Raises ValueError for what the environment lacks or has wrong, ImportError without obstore."""
+    """Does no I/O. Raises ValueError for missing or wrong variables of the environment, ImportError without obstore."""
     try:
         from obstore.exceptions import BaseError
         from obstore.store import LocalStore, from_url
@@ -102,7 +102,7 @@ def open_store(url: StoreUrl, *, request_seconds: float = REQUEST_SECONDS) -> "O
         "timeout": timedelta(seconds=request_seconds),
         "read_timeout": timedelta(seconds=REQUEST_SECONDS),
         "default_content_type": "text/plain",
-        # These options replace what obstore reads from the environment. Whoever writes http:// there means it.
+        # These options replace those that obstore reads from the environment. An endpoint with http:// there is intended.
         "allow_http": any(_wants_http(name, value) for name, value in os.environ.items()),
     }
     retry: Any = {
@@ -125,25 +125,26 @@ def _wants_http(name: str, value: str) -> bool:
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """What obstore raises when a store says no or does not answer. Anything else is a bug."""
+    """What obstore raises when a store rejects a request or does not answer. Any other exception is a bug."""
     from obstore.exceptions import BaseError
 
     return BaseError, OSError, NotImplementedError
 
 
-def explain(error: Exception, url: StoreUrl) -> ArchiveError:
-    """What obstore or the file system said, as one line with a reason."""
+def explain(error: Exception, url: StoreUrl) -> LogStoreError:
+    """An error of obstore or the file system, as one line with a reason."""
     text = str(error)
     for pattern, reason, meaning in _MEANINGS:
         if pattern.search(text):
-            return ArchiveError(reason, f"{url.text}: {meaning or _first_line(text)}")
-    status = re.search(r"status code: (\d{3})", text)
-    if status is not None:
-        is_refusal = status[1] in ("301", "501", "507") or (status[1].startswith("4") and status[1] not in _BUSY)
-        return ArchiveError(REFUSED if is_refusal else UNAVAILABLE, f"{url.text}: {_said(text, status[1])}")
-    system = re.search(r"\(os error (\d+)\)", text)
-    is_refusal = system is not None and int(system[1]) in _REFUSING_ERRNOS
-    return ArchiveError(REFUSED if is_refusal else UNAVAILABLE, f"{url.text}: {_first_line(text)}")
+            return LogStoreError(reason, f"{url.text}: {meaning or _first_line(text)}")
+    if status := re.search(r"status code: (\d{3})", text):
+        is_refused = status[1] in ("301", "501", "507") or (status[1].startswith("4") and status[1] not in _BUSY)
+        line = _answer_of(text, status[1])
+    else:
+        system = re.search(r"\(os error (\d+)\)", text)
+        is_refused = system is not None and int(system[1]) in _REFUSING_ERRNOS
+        line = _first_line(text)
+    return LogStoreError(REFUSED if is_refused else UNAVAILABLE, f"{url.text}: {line}")
 
 
 _BUSY = ("408", "425", "429")
@@ -159,23 +160,23 @@ _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"http://(169\.254\.169\.254|metadata\.google\.internal|\[fd00:ec2::254\])"),
         REFUSED,
-        "no credentials in the environment, and the machine has none to give",
+        "the environment has no credentials, and the machine provides none",
     ),
-    (re.compile(r"ConnectionRefused"), UNAVAILABLE, "nothing listens at its endpoint (connection refused)"),
-    (re.compile(r"dns error"), UNAVAILABLE, "the name of its endpoint does not resolve"),
-    (re.compile(r"InvalidCertificate"), REFUSED, "the certificate of its endpoint is not trusted"),
-    (re.compile(r"InvalidContentType"), REFUSED, "its endpoint does not speak TLS; write it with http://"),
-    (re.compile(r"TimedOut"), UNAVAILABLE, "it does not answer in time"),
-    (re.compile(r"ConnectionReset|IncompleteMessage|BrokenPipe"), UNAVAILABLE, "it closed the connection"),
+    (re.compile(r"ConnectionRefused"), UNAVAILABLE, "nothing listens at the endpoint (connection refused)"),
+    (re.compile(r"dns error"), UNAVAILABLE, "the name of the endpoint does not resolve"),
+    (re.compile(r"InvalidCertificate"), REFUSED, "the certificate of the endpoint is not trusted"),
+    (re.compile(r"InvalidContentType"), REFUSED, "the endpoint does not speak TLS; write it with http://"),
+    (re.compile(r"TimedOut"), UNAVAILABLE, "the store does not answer in time"),
+    (re.compile(r"ConnectionReset|IncompleteMessage|BrokenPipe"), UNAVAILABLE, "the store closed the connection"),
 )
 
 
-def _said(text: str, status: str) -> str:
-    """The store's own words: a code and a sentence of its XML, as S3, Azure and GCS send it."""
+def _answer_of(text: str, status: str) -> str:
+    """The status, with the code and the message in the XML that S3, Azure and GCS send."""
     code = re.search(r"<Code>([^<]{1,80})</Code>", text)
     message = re.search(r"<Message>([^<\n]{1,200})", text)
     words = [unescape(match[1].strip()) for match in (code, message) if match is not None]
-    return f"it answered {status}" + (f": {_masked(': '.join(words))}" if words else _hint(status))
+    return f"the store answered {status}" + (f": {_mask_secrets(': '.join(words))}" if words else _hint(status))
 
 
 def _hint(status: str) -> str:
@@ -188,14 +189,14 @@ def _hint(status: str) -> str:
 
 
 def _first_line(text: str) -> str:
-    # Queries may be signed; nothing after the first line is for people.
+    # Queries may be signed. The lines after the first are details of the HTTP library.
     line = re.sub(r"\?\S*", "", text.partition("\n")[0]).strip()
     line = re.sub(r"^Generic \w+ error: ", "", line.rpartition(" - ")[2])
-    return _masked(line)[:300] or "no reason given"
+    return _mask_secrets(line)[:300] or "no reason given"
 
 
-def _masked(line: str) -> str:
-    """Without any secret of the environment, whatever a store or a library may have put into its words."""
+def _mask_secrets(line: str) -> str:
+    """The line without the secrets of the environment, which a store or a library may have put into it."""
     for name, value in os.environ.items():
         if name.startswith(("AWS_", "AZURE_", "GOOGLE_")) and _SECRET.search(name) and len(value) >= 8:
             line = line.replace(value, "***")

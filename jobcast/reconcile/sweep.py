@@ -27,7 +27,7 @@ from jobcast.logs.index import LogIndex, PendingUpload
 from jobcast.logs.plan import open_reads
 from jobcast.logs.reader import LogReads, Wanted
 from jobcast.logstore.base import UNAVAILABLE
-from jobcast.logstore.retention import tidy_apart
+from jobcast.logstore.retention import start_removing_expired
 from jobcast.reconcile.reconciler import Reconciler
 from jobcast.redis.batcher import LedgerError
 from jobcast.redis.connection import connect
@@ -119,7 +119,7 @@ async def _upkeep(ledger: Ledger, settings: CoreSettings, trimming: Trimming | N
         if await pruning.is_due(ledger, settings.retention_seconds):
             await pruning.prune(ledger, retention=settings.retention_seconds, todo_life=settings.stream_max_seconds)
             if settings.log_store.startswith("file://"):
-                tidy_apart(Path(settings.log_store.removeprefix("file://")), settings.retention_seconds)
+                start_removing_expired(Path(settings.log_store.removeprefix("file://")), settings.retention_seconds)
     except LedgerError as error:
         return error
     return None
@@ -265,16 +265,20 @@ class Sweep:
         """Logs that the store did not take when they were read, while their Pods still exist."""
         if not logs.has_store:
             return
-        book = LogIndex(self._ledger, self._settings.retention_seconds)
-        ours = [one for one in await book.owed() if self._namespaces is None or one.place.namespace in self._namespaces]
+        index = LogIndex(self._ledger, self._settings.retention_seconds)
+        ours = [
+            one
+            for one in await index.pending_uploads()
+            if self._namespaces is None or one.place.namespace in self._namespaces
+        ]
         # Not always the same first ones: the store may take none of those.
         for owed in random.sample(ours, min(OWED_A_SWEEP, len(ours))):
             place = owed.place
             pods = await self._api.pods_of(place.namespace, f"{JOB_UID_LABEL}={place.uid}")
             wanted = _as_it_is_now(owed, pods)
-            error = await logs.bring(wanted) if wanted is not None else None
+            error = await logs.upload_pending(wanted) if wanted is not None else None
             if error is None:
-                await book.settle(place)
+                await index.mark_uploaded(place)
             elif error.reason == UNAVAILABLE:
                 return  # it would not take the next one either
 

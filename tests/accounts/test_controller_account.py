@@ -39,7 +39,9 @@ async def rarely(url: str, made: Recording) -> None:
         assert await ledger.claim("uid")  # renewed
         await ledger.release(["uid"])
         await ledger.keep(["uid"])
-        await LogIndex(ledger, 60).owe(LogPlace("evals", "name", "uid", "pod", "main", 0), "42", "pod-uid")
+        await LogIndex(ledger, 60).add_pending_upload(
+            LogPlace("evals", "name", "uid", "pod", "main", 0), "42", "pod-uid"
+        )
         await Trimming(max_age=60, max_length=1, died=lambda group: None, revived=lambda group: None).trim(ledger)
         made.catch_up()
     await client.aclose()

@@ -106,8 +106,8 @@ async def rarely(url: str, made: Recording) -> None:
         await ledger.claim("uid")  # renewed
         await ledger.release(["uid"])
         book, place = LogIndex(ledger, 60), LogPlace("evals", "name", "uid", "pod", "main", 0)
-        await book.owe(place, "42", "pod-uid")
-        await book.settle(place)
+        await book.add_pending_upload(place, "42", "pod-uid")
+        await book.mark_uploaded(place)
         await prune(ledger, retention=60, todo_life=60)
         await Trimming(max_age=60, max_length=1, died=lambda group: None, revived=lambda group: None).trim(ledger)
         made.catch_up()

@@ -1,4 +1,4 @@
-"""Logs kept the way the service keeps them: through the log store and the log book."""
+"""Logs kept the way the service keeps them: through the log store and the log index."""
 
 import hashlib
 from typing import Any
@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from jobcast.event import Event, JobRef, Log
 from jobcast.ledger.ledger import Ledger
 from jobcast.logs.index import LogIndex
-from jobcast.logstore import Archive, LogPlace, open_archive
+from jobcast.logstore import LogPlace, LogStore, open_log_store
 
 LIMIT_BYTES = 4 * 1024 * 1024
 
@@ -19,10 +19,10 @@ class LogKeeper:
     def __init__(self, ledger: Ledger, job: JobRef, eval_id: str = "42", store: str = "redis") -> None:
         self._job = job
         self._eval_id = eval_id
-        self._book = LogIndex(ledger, 1000)
-        archive = open_archive(store, put=self._book.put, limit=LIMIT_BYTES)
-        assert archive is not None
-        self._archive: Archive = archive
+        self._index = LogIndex(ledger, 1000)
+        opened = open_log_store(store, put=self._index.put, limit=LIMIT_BYTES)
+        assert opened is not None
+        self._store: LogStore = opened
 
     def of(self, job: JobRef) -> "LogKeeper":
         other = LogKeeper.__new__(LogKeeper)
@@ -34,14 +34,14 @@ class LogKeeper:
     ) -> Log:
         """Store it, and note it in row and record; `more` is what else is said of it there."""
         log = replace(await self.store(data, pod, container, instance), **more)
-        await self._book.attach(self._place(pod, container, instance), self._eval_id, log)
+        await self._index.attach(self._place(pod, container, instance), self._eval_id, log)
         return log
 
     async def store(self, data: bytes, pod: str = "pod-a", container: str = "main", instance: int = 0) -> Log:
         """Store it, and note it nowhere."""
-        sink = self._archive.sink(self._place(pod, container, instance))
-        await sink.write(data)
-        kept = await sink.commit()
+        upload = self._store.new_upload(self._place(pod, container, instance))
+        await upload.write(data)
+        kept = await upload.commit()
         is_whole = kept.bytes == len(data)
         return Log(
             state="complete" if is_whole else "truncated",

@@ -306,7 +306,7 @@ async def test_while_redis_is_away_keys_are_queued_and_the_api_server_keeps_the_
         await eventually(lambda: len(controller._store) == jobs and len(world.wiretap.of("log")) > read)
         assert len(controller._queue) >= jobs - 8 - 4, "keys, which nobody has begun to work on"
         assert len(world.wiretap.of("log")) - read <= 4, "the others' logs are where they were"
-        assert controller._logs._kept <= 4 * len(OUTPUT), "bytes of logs"
+        assert controller._logs._cached_bytes <= 4 * len(OUTPUT), "bytes of logs"
         reads = [task for task in asyncio.all_tasks() if task.get_name().startswith("log ")]
         assert len(reads) <= 4, "no task for each Job"
         own_valkey.start()

@@ -284,10 +284,10 @@ async def test_logs_owed_in_other_namespaces_do_not_stand_before_ours(
     async with ledger_of(world) as ledger:
         book = LogIndex(ledger, 60)
         for number in range(20):
-            await book.owe(LogPlace("theirs", f"j{number}", f"u{number}", "pod", "main"), "e", "pod-uid")
-        await book.owe(LogPlace(world.namespace, "ours", "u", "pod", "main"), "e", "pod-uid")
+            await book.add_pending_upload(LogPlace("theirs", f"j{number}", f"u{number}", "pod", "main"), "e", "pod-uid")
+        await book.add_pending_upload(LogPlace(world.namespace, "ours", "u", "pod", "main"), "e", "pod-uid")
         await sweep(world, log_store=f"file://{tmp_path}")
-        left = await book.owed()
+        left = await book.pending_uploads()
     assert {owed.place.namespace for owed in left} == {"theirs"}, "ours is settled: its Pod is gone"
 
 

@@ -7,7 +7,7 @@ import zstandard
 from jobcast.event import Log
 from jobcast.ledger.ledger import PROGRESS, Outgoing
 from jobcast.logs.index import LogIndex
-from jobcast.logstore.base import REFUSED, ArchiveError, Kept, LogPlace
+from jobcast.logstore.base import REFUSED, LogPlace, LogStoreError, Stored
 from tests.ledger.conftest import RETENTION, UID, World, step
 
 OTHER = "11111111-63a5-4a83-9a41-0d1d3f6a7c10"
@@ -117,76 +117,76 @@ async def test_no_more_than_a_hundred_jobs_are_listed(world: World) -> None:
 
 
 @pytest.fixture
-def book(world: World) -> LogIndex:
+def index(world: World) -> LogIndex:
     return LogIndex(world.ledger, RETENTION)
 
 
-async def put(book: LogIndex, data: bytes, place: LogPlace = PLACE) -> Kept:
-    return await book.put(place, zstandard.compress(data), len(data))
+async def put(index: LogIndex, data: bytes, place: LogPlace = PLACE) -> Stored:
+    return await index.put(place, zstandard.compress(data), len(data))
 
 
 @pytest.mark.must_survive(17)
 @pytest.mark.parametrize("data", [b"", b"\xff\x00 exact\r\n" * 1000])
-async def test_a_log_is_kept_exact_and_for_as_long_as_the_record(world: World, book: LogIndex, data: bytes) -> None:
+async def test_a_log_is_kept_exact_and_for_as_long_as_the_record(world: World, index: LogIndex, data: bytes) -> None:
     key = world.keys.log(UID, "eval-42-x", "main")
-    assert await put(book, data) == Kept(f"redis:{key}", len(data))
+    assert await put(index, data) == Stored(f"redis:{key}", len(data))
     assert zstandard.decompress(await world.client.get(key)) == data
     assert RETENTION - 5 <= await world.client.ttl(key) <= RETENTION
-    second = await put(book, b"y", PLACE._replace(instance=1))
+    second = await put(index, b"y", PLACE._replace(instance=1))
     assert second.ref == f"redis:{key}:1", "each instance has its own"
 
 
 @pytest.mark.must_survive(23)
-async def test_a_later_emptier_log_replaces_nothing(world: World, book: LogIndex) -> None:
+async def test_a_later_emptier_log_replaces_nothing(world: World, index: LogIndex) -> None:
     await tell(world, "running", key="a")
-    log = Log(state="complete", bytes=5, source="eval-42-x/main", ref=(await put(book, b"whole")).ref)
-    await book.attach(PLACE, "42", log)
-    assert (await put(book, b"who")).bytes == 5
-    await book.attach(PLACE, "42", msgspec.structs.replace(log, bytes=3, state="truncated"))
+    log = Log(state="complete", bytes=5, source="eval-42-x/main", ref=(await put(index, b"whole")).ref)
+    await index.attach(PLACE, "42", log)
+    assert (await put(index, b"who")).bytes == 5
+    await index.attach(PLACE, "42", msgspec.structs.replace(log, bytes=3, state="truncated"))
     assert zstandard.decompress(await world.client.get(log.ref[len("redis:") :])) == b"whole"
     for found in (await world.row(), await world.record()):
         assert msgspec.json.decode(found["log:eval-42-x/main/0"], type=Log) == log
-    assert (await put(book, b"more than that")).bytes == 14
+    assert (await put(index, b"more than that")).bytes == 14
     assert zstandard.decompress(await world.client.get(log.ref[len("redis:") :])) == b"more than that"
 
 
-async def test_a_log_is_noted_where_its_job_is_and_outlives_neither(world: World, book: LogIndex) -> None:
+async def test_a_log_is_noted_where_its_job_is_and_outlives_neither(world: World, index: LogIndex) -> None:
     log = Log(state="complete", bytes=1)
-    await book.attach(PLACE, "42", log)
+    await index.attach(PLACE, "42", log)
     assert (await world.row(), await world.record()) == ({}, {}), "nobody would ever take it away"
     await tell(world, "completed")
     await tell(world, uid=OTHER, created=2000.0)
-    await book.attach(PLACE, "42", log)
+    await index.attach(PLACE, "42", log)
     assert "log:eval-42-x/main/0" in await world.row()
     assert "log:eval-42-x/main/0" not in await world.record(), "that is another Job's by now"
     assert await world.client.ttl(world.keys.job(UID)) > 0
 
 
-async def test_a_log_that_redis_refuses_is_told_as_a_log_store_tells_it(world: World, book: LogIndex) -> None:
+async def test_a_log_that_redis_refuses_is_told_as_a_log_store_tells_it(world: World, index: LogIndex) -> None:
     await world.client.lpush(world.keys.job(UID), "not a hash")
-    await put(book, b"x")
-    with pytest.raises(ArchiveError) as refused:
-        await put(book, b"xy")
+    await put(index, b"x")
+    with pytest.raises(LogStoreError) as refused:
+        await put(index, b"xy")
     assert refused.value.reason == REFUSED
 
 
-async def test_what_is_owed_to_the_store_is_remembered_until_it_is_settled(world: World, book: LogIndex) -> None:
-    await book.owe(PLACE, "42", "pod uid")
-    await book.owe(PLACE, "42", "pod uid")
-    await book.owe(PLACE._replace(instance=1), "42", "pod uid")
+async def test_what_is_owed_to_the_store_is_remembered_until_it_is_settled(world: World, index: LogIndex) -> None:
+    await index.add_pending_upload(PLACE, "42", "pod uid")
+    await index.add_pending_upload(PLACE, "42", "pod uid")
+    await index.add_pending_upload(PLACE._replace(instance=1), "42", "pod uid")
     await world.client.hset(world.keys.unstored, "odd", b"\xff no JSON")
-    assert sorted(owed.place.instance for owed in await book.owed()) == [0, 1]
-    await book.settle(PLACE)
-    (left,) = await book.owed()
+    assert sorted(owed.place.instance for owed in await index.pending_uploads()) == [0, 1]
+    await index.mark_uploaded(PLACE)
+    (left,) = await index.pending_uploads()
     assert (left.place.instance, left.eval_id, left.pod_uid) == (1, "42", "pod uid")
     assert await world.client.hlen(world.keys.unstored) == 1
 
 
 @pytest.mark.must_survive(21)
-async def test_who_saw_the_first_line_first_is_believed(world: World, book: LogIndex) -> None:
-    await book.note_first_line(UID, "pod/main/0", "early")
-    assert await book.first_line(UID, "pod/main/0") is None, "there is no row that it could live with"
+async def test_who_saw_the_first_line_first_is_believed(world: World, index: LogIndex) -> None:
+    await index.record_first_line(UID, "pod/main/0", "early")
+    assert await index.first_line(UID, "pod/main/0") is None, "there is no row that it could live with"
     await tell(world, "running", key="a")
-    await book.note_first_line(UID, "pod/main/0", "early")
-    await book.note_first_line(UID, "pod/main/0", "late")
-    assert await book.first_line(UID, "pod/main/0") == "early"
+    await index.record_first_line(UID, "pod/main/0", "early")
+    await index.record_first_line(UID, "pod/main/0", "late")
+    assert await index.first_line(UID, "pod/main/0") == "early"

@@ -49,12 +49,12 @@ async def live(world: World, uid: str) -> None:
     await world.tell(uid=uid)
     await world.tell("running", uid=uid, key="a")
     assert await ledger.claim(uid)
-    await book.note_first_line(uid, "pod/main/0", "2026-11-20T10:00:00Z")
+    await book.record_first_line(uid, "pod/main/0", "2026-11-20T10:00:00Z")
     await book.put(place, b"log", 3)
     await book.attach(place, "42", Log(bytes=3))
-    await book.owe(place, "42", "pod-uid")
+    await book.add_pending_upload(place, "42", "pod-uid")
     await world.tell("completed", uid=uid)
-    await book.settle(place)
+    await book.mark_uploaded(place)
 
 
 def handle(url: str, world: World) -> None:

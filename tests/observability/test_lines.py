@@ -110,7 +110,7 @@ from controller.log import configure
 from controller.settings import ControllerSettings
 configure(ControllerSettings(log_format="json", redis_url="redis://:s3cr3t@here:1/0"))
 logging.getLogger("asyncio").error("task %s was lost: s3cr3t", "a", extra={"seconds": 3})
-logging.getLogger("jobcast.logstore.retention").info("logs removed", extra={"count": 2})
+logging.getLogger("jobcast.logstore.retention").info("expired logs removed", extra={"count": 2})
 logging.getLogger("aiohttp").info("not worth a line")
 warnings.warn("odd")
 """

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobcast.logs.excerpt import Excerpt
 from tests.property.odd import SNIPPETS, chunks
 from tests.unit.test_logs import room
-from tests.unit.test_logs_kept import PATH, MemoryArchive
+from tests.unit.test_logs_kept import PATH, MemoryLogStore
 
 DATA = st.binary(max_size=2500) | st.lists(
     st.sampled_from(
@@ -27,14 +27,14 @@ LEFT_OUT = len("\n[... 9999 bytes left out ...]\n")
 @settings(max_examples=80, deadline=None)
 @given(data=DATA, sizes=SIZES)
 def test_any_bytes_are_stored_and_told_of_exactly(data: bytes, sizes: list[int]) -> None:
-    archive = MemoryArchive()
+    store = MemoryLogStore()
 
     async def read() -> None:
-        async with room(excerpt_bytes=256, archive=archive, pod=[chunks(data, sizes)]) as one:
+        async with room(excerpt_bytes=256, store=store, pod=[chunks(data, sizes)]) as one:
             found = await one.read("pod")
         assert (found.log.state, found.log.bytes) == ("complete", len(data))
         assert found.log.sha256 == hashlib.sha256(data).hexdigest()
-        assert archive.kept == ({PATH: data} if data else {}), "an empty log is none, and replaces none"
+        assert store.stored == ({PATH: data} if data else {}), "an empty log is none, and replaces none"
         assert len(found.output) <= 256 + LEFT_OUT
         assert msgspec.json.decode(msgspec.json.encode(found.output)) == found.output
 

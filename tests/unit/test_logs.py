@@ -14,8 +14,8 @@ from jobcast.jobs.facts import LogRead
 from jobcast.kube import Forbidden, KubeError, NotFound, Throttled, Unauthorized, Unreachable
 from jobcast.logs import read, reader
 from jobcast.logs.reader import LogReads, Wanted
-from jobcast.logstore import open_archive
-from jobcast.logstore.base import Archive, LogPlace
+from jobcast.logstore import open_log_store
+from jobcast.logstore.base import LogPlace, LogStore
 from tests.conftest import eventually
 
 Answer = bytes | list[bytes] | BaseException | asyncio.Event
@@ -79,7 +79,7 @@ def wanted(pod: str, job: str = "job", **more: bool) -> Wanted:
 async def room(
     concurrency: int = 4,
     excerpt_bytes: int = 1024,
-    archive: Archive | None = None,
+    store: LogStore | None = None,
     store_seconds: float | None = 0.05,
     **answers: list[Answer],
 ) -> AsyncIterator[Room]:
@@ -90,7 +90,7 @@ async def room(
         concurrency=concurrency,
         done=done.append,
         seen=seen.append,
-        archive=archive,
+        store=store,
         store_seconds=store_seconds,
     ) as reads:
         yield Room(source, reads, done, seen)
@@ -274,7 +274,7 @@ async def test_reads_that_all_hang_give_their_places_to_others(monkeypatch: pyte
 
 @pytest.mark.must_survive(34)
 async def test_what_is_kept_for_jobs_not_told_yet_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(reader, "CACHED_BYTES", 1000)
     names = [f"pod{n}" for n in range(10)]
     async with room(concurrency=1, **{name: [b"x" * 300] for name in names}) as one:
         for name in names:
@@ -283,7 +283,7 @@ async def test_what_is_kept_for_jobs_not_told_yet_is_bounded(monkeypatch: pytest
         assert [name for name in names if one.want(name)] == names[-3:]
         for name in names:
             one.reads.drop(wanted(name).key)
-        assert one.reads._kept == 0
+        assert one.reads._cached_bytes == 0
 
 
 class RedisIsAway:
@@ -322,21 +322,23 @@ async def test_logs_that_wait_for_redis_keep_others_from_being_read_into_memory(
 
 @pytest.mark.must_survive(34)
 async def test_of_a_read_that_is_dropped_the_moment_it_ends_nothing_is_kept(tmp_path: Path) -> None:
-    archive = open_archive(f"file://{tmp_path}", put=None, limit=0)  # type: ignore[arg-type]
-    async with room(archive=archive, pod=[b"x"]) as one:
+    store = open_log_store(f"file://{tmp_path}", put=None, limit=0)  # type: ignore[arg-type]
+    async with room(store=store, pod=[b"x"]) as one:
         one.want("pod")
-        (task,) = one.reads._tasks.values()
+        (state,) = one.reads._states.values()
+        task = state.task
+        assert task is not None
         while not task.done():
             await asyncio.sleep(0)
-            if task.done() or wanted("pod").key in one.reads._reads:
+            if task.done() or state.read is not None:
                 one.reads.drop(wanted("pod").key)
         one.reads.drop(wanted("pod").key)
         await eventually(lambda: one.reads.under_way == 0)
-        assert one.reads._left == set()
+        assert not one.reads._states
 
 
 async def test_one_log_larger_than_the_bound_is_kept_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "KEPT_BYTES", 10)
+    monkeypatch.setattr(reader, "CACHED_BYTES", 10)
     async with room(pod=[b"x" * 300]) as one:
         assert len((await one.read("pod")).output) == 300
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from jobcast.kube import NotFound
-from jobcast.logs.rotation import LOOK_SECONDS, Rotation
+from jobcast.logs.rotation import CHECK_SECONDS, Rotation
 from jobcast.logstore.base import LogPlace
 from tests.conftest import eventually
 
@@ -30,7 +30,7 @@ class Lines:
             raise self.first
         return self.first
 
-    async def note_first_line(self, uid: str, instance: str, time: str) -> None:
+    async def record_first_line(self, uid: str, instance: str, time: str) -> None:
         self.noted.setdefault(instance, time)
 
 
@@ -62,7 +62,7 @@ async def world() -> AsyncIterator[World]:
 async def test_a_container_that_ends_soon_is_not_looked_at(world: World) -> None:
     left = await world.look()
     assert left is not None
-    assert left >= LOOK_SECONDS[0]
+    assert left >= CHECK_SECONDS[0]
     world.now += left - 0.1
     await world.look()
     assert world.lines.asked == 0
@@ -93,7 +93,7 @@ async def test_an_empty_log_is_looked_at_again_and_ever_more_seldom(world: World
     await world.until_looked(8)
     left = await world.look()
     assert left is not None
-    assert left <= LOOK_SECONDS[1]
+    assert left <= CHECK_SECONDS[1]
     assert world.lines.noted == {}
 
 

@@ -1,4 +1,4 @@
-"""What the archive costs: in imports where it is not used, in memory where it is."""
+"""What the store costs: in imports where it is not used, in memory where it is."""
 
 import subprocess
 import sys
@@ -26,8 +26,8 @@ def test_without_its_extra_it_says_what_to_install(tmp_path: Path) -> None:
 import sys
 sys.modules["obstore"] = sys.modules["zstandard"] = sys.modules["compression"] = None
 from jobcast.logstore import check_store
-from jobcast.logstore.fetch import decompressed, read_object
-for call in (lambda: check_store("s3://bucket"), lambda: next(read_object("s3://bucket/x")), lambda: decompressed(b"")):
+from jobcast.logstore.fetch import decompress, read_object
+for call in (lambda: check_store("s3://bucket"), lambda: next(read_object("s3://bucket/x")), lambda: decompress(b"")):
     try:
         call()
     except (ValueError, ImportError) as error:
@@ -45,36 +45,36 @@ GROWTH = """
 import asyncio, hashlib, sys
 from pathlib import Path
 from controller import memory
-from jobcast.logstore import Keeper, LogPlace, open_archive
+from jobcast.logstore import Uploader, LogPlace, open_log_store
 from jobcast.logstore.fetch import read_object
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
-async def keep(archive, pod, chunks):
-    keeper = Keeper(archive, LogPlace("evals", "eval-42", "uid", pod, "main"), stall_seconds=60)
+async def store_log(store, pod, chunks):
+    uploader = Uploader(store, LogPlace("evals", "eval-42", "uid", pod, "main"), stall_seconds=60)
     digest = hashlib.sha256()
     for n in range(chunks):
         chunk = b"%020d" % n + b"x" * 65_516
         digest.update(chunk)
-        await keeper.feed(chunk)
-    return await keeper.finish(60), digest.hexdigest()
+        await uploader.feed(chunk)
+    return await uploader.finish(60), digest.hexdigest()
 
 async def main(url, logs, chunks):
-    archive = open_archive(url, put=None, limit=0)
-    await keep(archive, "warm-up", 100)
+    store = open_log_store(url, put=None, limit=0)
+    await store_log(store, "warm-up", 100)
     memory.settle()
     Path("/proc/self/clear_refs").write_text("5")  # the peak is taken anew
     before = peak()
-    results = await asyncio.gather(*(keep(archive, f"pod-{n}", chunks) for n in range(logs)))
+    results = await asyncio.gather(*(store_log(store, f"pod-{n}", chunks) for n in range(logs)))
     print(peak() - before)
-    for kept, digest in results:
+    for stored, digest in results:
         read = hashlib.sha256()
-        for piece in read_object(kept.ref):
+        for piece in read_object(stored.ref):
             read.update(piece)
         assert read.hexdigest() == digest
-    await archive.aclose()
+    await store.aclose()
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 """

@@ -9,12 +9,12 @@ import pytest
 
 from controller import check
 from controller.settings import ControllerSettings
-from jobcast.logstore import REFUSED, UNAVAILABLE, ArchiveError, Kept, Uploader, probe
+from jobcast.logstore import REFUSED, UNAVAILABLE, LogStoreError, Stored, Uploader, probe
 from jobcast.logstore.fetch import read_object
 from jobcast.logstore.objects import PART_BYTES
 from testbed.ports import free_port
-from tests.archive.conftest import BUCKET, SECRET, S3Server, keep, lead_to, opened, place
 from tests.conftest import eventually
+from tests.logstore.conftest import BUCKET, SECRET, S3Server, lead_to, opened, place, store_log
 
 STORE = f"s3://{BUCKET}/faults"
 SOON = 8.0
@@ -57,130 +57,130 @@ def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
 
 
 def assert_plain(error: object, reason: str, line: str) -> None:
-    assert isinstance(error, ArchiveError)
+    assert isinstance(error, LogStoreError)
     assert (error.reason, "\n" in str(error), SECRET in str(error)) == (reason, False, False)
     assert line in str(error)
 
 
 async def test_a_server_that_is_killed_under_an_upload_is_known_soon(own_s3: S3Server) -> None:
-    archive = opened(STORE)
-    keeper = Uploader(archive, place(), stall_seconds=SOON)
+    store = opened(STORE)
+    uploader = Uploader(store, place(), stall_seconds=SOON)
     for _ in range(3):
-        await keeper.feed(b"x" * PART_BYTES)  # the first part, at least, is sent
+        await uploader.feed(b"x" * PART_BYTES)  # the first part, at least, is sent
     own_s3.kill()
     async with asyncio.timeout(SOON):
         for _ in range(10):
-            await keeper.feed(b"x" * PART_BYTES)
-        assert_plain(await keeper.finish(), UNAVAILABLE, "faults: ")
+            await uploader.feed(b"x" * PART_BYTES)
+        assert_plain(await uploader.finish(), UNAVAILABLE, "faults: ")
     async with asyncio.timeout(SOON):
-        await archive.aclose()
+        await store.aclose()
 
 
 async def test_a_server_that_comes_back_is_used_again(own_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobcast.logstore.circuit.TRY_AGAIN_SECONDS", 0.05)
-    archive = opened(STORE)
-    assert isinstance(await keep(archive, place(), b"abc"), Kept)
+    monkeypatch.setattr("jobcast.logstore.circuit.RETRY_SECONDS", 0.05)
+    store = opened(STORE)
+    assert isinstance(await store_log(store, place(), b"abc"), Stored)
     own_s3.kill()
-    assert_plain(await keep(archive, place(), b"abcd"), UNAVAILABLE, "connection refused")
+    assert_plain(await store_log(store, place(), b"abcd"), UNAVAILABLE, "connection refused")
     own_s3.start()
 
-    async def kept_again() -> Kept | None:
-        kept = await keep(archive, place(), b"abcd")
-        return kept if isinstance(kept, Kept) else None
+    async def stored_again() -> Stored | None:
+        stored = await store_log(store, place(), b"abcd")
+        return stored if isinstance(stored, Stored) else None
 
-    kept = await eventually(kept_again)
-    assert b"".join(read_object(kept.ref)) == b"abcd"
-    await archive.aclose()
+    stored = await eventually(stored_again)
+    assert b"".join(read_object(stored.ref)) == b"abcd"
+    await store.aclose()
 
 
 async def test_logs_that_are_turned_away_do_not_put_off_the_next_try(
     hanging: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobcast.logstore.circuit.TRY_AGAIN_SECONDS", 0.5)
-    archive, calls = opened(STORE), 0
+    monkeypatch.setattr("jobcast.logstore.circuit.RETRY_SECONDS", 0.5)
+    store, calls = opened(STORE), 0
     for n in range(300):
-        keeper = Uploader(archive, place(f"pod-{n}"))
-        await keeper.feed(b"abc")
-        assert isinstance(await keeper.finish(limit=0.2), ArchiveError)
+        uploader = Uploader(store, place(f"pod-{n}"))
+        await uploader.feed(b"abc")
+        assert isinstance(await uploader.finish(limit=0.2), LogStoreError)
         await asyncio.sleep(0.01)
         calls += hanging.callers()
         if calls > 1:
             break
     else:
         pytest.fail("it was never tried again")
-    await archive.aclose()
+    await store.aclose()
 
 
 @pytest.mark.parametrize("size", [3, 4 * PART_BYTES])
 async def test_a_server_that_hangs_holds_nobody_up(hanging: Hanging, size: int) -> None:
-    archive = opened(STORE)
-    keeper = Uploader(archive, place(), stall_seconds=0.2)
+    store = opened(STORE)
+    uploader = Uploader(store, place(), stall_seconds=0.2)
     async with asyncio.timeout(SOON):
         for start in range(0, size, 65_536):
-            await keeper.feed(b"x" * min(65_536, size - start))
-        assert_plain(await keeper.finish(limit=0.5), UNAVAILABLE, "s")
-        await archive.aclose()
+            await uploader.feed(b"x" * min(65_536, size - start))
+        assert_plain(await uploader.finish(limit=0.5), UNAVAILABLE, "s")
+        await store.aclose()
     assert hanging.callers() == 1
 
 
 async def test_while_it_is_away_the_next_log_does_not_wait_for_it(hanging: Hanging) -> None:
-    archive = opened(STORE)
+    store = opened(STORE)
     for n in range(5):
-        keeper = Uploader(archive, place(f"pod-{n}"), stall_seconds=0.2)
-        await keeper.feed(b"abc")
+        uploader = Uploader(store, place(f"pod-{n}"), stall_seconds=0.2)
+        await uploader.feed(b"abc")
         async with asyncio.timeout(SOON):
-            assert_plain(await keeper.finish(limit=0.5), UNAVAILABLE, "0.5 s")
-    await archive.aclose()
+            assert_plain(await uploader.finish(limit=0.5), UNAVAILABLE, "0.5 s")
+    await store.aclose()
     assert hanging.callers() == 1
 
 
 async def test_a_burst_does_not_wait_for_a_server_that_hangs(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobcast.logstore.circuit.SILENT_SECONDS", 0.2)
-    archive = opened(STORE)
-    first = asyncio.create_task(keep(archive, place("first"), b"abc"))
-    await eventually(archive.outage.away)
-    with pytest.raises(ArchiveError, match="has not answered"):
-        await archive.sink(place("early")).write(b"abc")  # it is not even held
+    store = opened(STORE)
+    first = asyncio.create_task(store_log(store, place("first"), b"abc"))
+    await eventually(store.circuit.rejection)
+    with pytest.raises(LogStoreError, match="has not answered"):
+        await store.new_upload(place("early")).write(b"abc")  # it is not even held
     async with asyncio.timeout(SOON):
-        burst = await asyncio.gather(*(keep(archive, place(f"pod-{n}"), b"abc") for n in range(50)))
+        burst = await asyncio.gather(*(store_log(store, place(f"pod-{n}"), b"abc") for n in range(50)))
     for error in burst:
         assert_plain(error, UNAVAILABLE, "has not answered for 0.2 s")
     assert hanging.callers() == 1 and not first.done()
     first.cancel()
     await asyncio.wait([first])
-    await archive.aclose()
+    await store.aclose()
 
 
 async def test_an_upload_under_way_does_not_suffer_from_another_ones_bad_luck(s3: S3Server) -> None:
-    archive = opened(STORE)
-    keeper = Uploader(archive, place("lucky"), stall_seconds=SOON)
+    store = opened(STORE)
+    uploader = Uploader(store, place("lucky"), stall_seconds=SOON)
     for _ in range(2):
-        await keeper.feed(b"x" * PART_BYTES)
-    await archive.sink(place("unlucky")).abort(ArchiveError(UNAVAILABLE, "it took nothing for 2 s"))
-    await keeper.feed(b"x" * PART_BYTES)
-    kept = await keeper.finish(60)
-    assert isinstance(kept, Kept) and kept.bytes == 3 * PART_BYTES
-    await archive.aclose()
+        await uploader.feed(b"x" * PART_BYTES)
+    await store.new_upload(place("unlucky")).abort(LogStoreError(UNAVAILABLE, "it took nothing for 2 s"))
+    await uploader.feed(b"x" * PART_BYTES)
+    stored = await uploader.finish(60)
+    assert isinstance(stored, Stored) and stored.bytes == 3 * PART_BYTES
+    await store.aclose()
 
 
 async def test_wrong_credentials_are_refused(s3: S3Server) -> None:
-    archive = opened(STORE)
+    store = opened(STORE)
     s3.check_credentials(True)
     try:
         for data in (b"abc", b"x" * (PART_BYTES + 1)):
-            assert_plain(await keep(archive, place(), data), REFUSED, "it answered 403: InvalidAccessKeyId")
+            assert_plain(await store_log(store, place(), data), REFUSED, "the store answered 403: InvalidAccessKeyId")
     finally:
         s3.check_credentials(False)
-    await archive.aclose()
+    await store.aclose()
 
 
 async def test_a_missing_bucket_is_refused(s3: S3Server) -> None:
-    archive = opened("s3://nowhere/logs")
+    store = opened("s3://nowhere/logs")
     for data in (b"abc", b"x" * (PART_BYTES + 1)):
-        assert_plain(await keep(archive, place(), data), REFUSED, "it answered 404: NoSuchBucket")
-    with pytest.raises(ArchiveError, match="NoSuchBucket"):
+        assert_plain(await store_log(store, place(), data), REFUSED, "the store answered 404: NoSuchBucket")
+    with pytest.raises(LogStoreError, match="NoSuchBucket"):
         list(read_object(f"s3://nowhere/{place().path}"))
-    await archive.aclose()
+    await store.aclose()
 
 
 async def test_an_account_that_may_not_look_can_keep_a_log_and_not_replace_one(
@@ -193,30 +193,30 @@ async def test_an_account_that_may_not_look_can_keep_a_log_and_not_replace_one(
         raise PermissionDeniedError("what S3 says of a missing object, too, to whom it does not show its lists")
 
     monkeypatch.setattr(obstore, "head_async", head_async)
-    archive = opened(STORE)
-    kept = await keep(archive, place("unseen"), b"abc")
-    assert isinstance(kept, Kept)
-    assert_plain(await keep(archive, place("unseen"), b"ab"), UNAVAILABLE, "may not be looked at")
-    assert b"".join(read_object(kept.ref)) == b"abc"
-    await archive.aclose()
+    store = opened(STORE)
+    stored = await store_log(store, place("unseen"), b"abc")
+    assert isinstance(stored, Stored)
+    assert_plain(await store_log(store, place("unseen"), b"ab"), UNAVAILABLE, "may not read it")
+    assert b"".join(read_object(stored.ref)) == b"abc"
+    await store.aclose()
 
 
 async def test_an_endpoint_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     lead_to(f"http://127.0.0.1:{free_port()}", monkeypatch)
     async with asyncio.timeout(SOON):
-        with pytest.raises(ArchiveError, match="connection refused"):
+        with pytest.raises(LogStoreError, match="connection refused"):
             await probe(STORE)
 
 
 async def test_an_endpoint_that_hangs_fails_the_probe(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobcast.logstore.probe.PROBE_SECONDS", 0.3)
-    with pytest.raises(ArchiveError, match=re.escape("does not answer within 0.3 s")):
+    with pytest.raises(LogStoreError, match=re.escape("does not answer within 0.3 s")):
         await probe(STORE)
 
 
 async def test_an_endpoint_without_tls_says_how_it_is_written(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url.replace("http://", "https://"))
-    with pytest.raises(ArchiveError, match="does not speak TLS"):
+    with pytest.raises(LogStoreError, match="does not speak TLS"):
         await probe(STORE)
 
 
@@ -226,5 +226,5 @@ async def test_check_tries_the_store_out(s3: S3Server, capsys: pytest.CaptureFix
     assert await check._check_store(ControllerSettings(log_store="redis"))
     assert capsys.readouterr().out.splitlines() == [
         f"ok      log store {STORE} takes an object and gives it back",
-        "broken  LOG_STORE: s3://nowhere: it answered 404: NoSuchBucket: The specified bucket does not exist",
+        "broken  LOG_STORE: s3://nowhere: the store answered 404: NoSuchBucket: The specified bucket does not exist",
     ]

@@ -1,4 +1,4 @@
-"""A folder is rid of logs that were kept for long enough, and of nothing else."""
+"""A folder is rid of logs that were stored for long enough, and of nothing else."""
 
 import os
 import threading
@@ -9,22 +9,22 @@ import pytest
 
 from jobcast.logstore import retention as room
 from jobcast.logstore.base import LogPlace
-from jobcast.logstore.objects import ObjectArchive
-from jobcast.logstore.retention import tidy, tidy_apart
+from jobcast.logstore.objects import ObjectLogStore
+from jobcast.logstore.retention import remove_expired, start_removing_expired
 from tests.conftest import eventually
 
 UID = "6f9d3b52-63a5-4a83-9a41-0d1d3f6a7c1"
 DAY = 86_400.0
 
 
-async def keep(folder: Path, job: str, number: int, age: float) -> Path:
-    """A log as the archive keeps it, written `age` seconds ago."""
-    archive = ObjectArchive(f"file://{folder}")
-    sink = archive.sink(LogPlace("evals", job, f"{UID}{number}", "pod", "main"))
-    await sink.write(b"log")
-    kept = Path((await sink.commit()).ref.removeprefix("file://"))
-    await archive.aclose()
-    return aged(kept, age)
+async def store_log(folder: Path, job: str, number: int, age: float) -> Path:
+    """A log as the store keeps it, written `age` seconds ago."""
+    store = ObjectLogStore(f"file://{folder}")
+    upload = store.new_upload(LogPlace("evals", job, f"{UID}{number}", "pod", "main"))
+    await upload.write(b"log")
+    stored = Path((await upload.commit()).ref.removeprefix("file://"))
+    await store.aclose()
+    return aged(stored, age)
 
 
 def aged(path: Path, age: float) -> Path:
@@ -40,10 +40,10 @@ def stray(path: Path) -> Path:
 
 
 async def test_old_logs_go_with_their_directories_and_young_ones_stay(tmp_path: Path) -> None:
-    old = await keep(tmp_path, "a", 1, 8 * DAY)
-    same_job = await keep(tmp_path, "a", 2, 6 * DAY)
-    await keep(tmp_path, "b", 3, 8 * DAY)
-    assert tidy(tmp_path, 7 * DAY) == 2
+    old = await store_log(tmp_path, "a", 1, 8 * DAY)
+    same_job = await store_log(tmp_path, "a", 2, 6 * DAY)
+    await store_log(tmp_path, "b", 3, 8 * DAY)
+    assert remove_expired(tmp_path, 7 * DAY) == 2
     assert not old.exists()
     assert same_job.read_bytes() == b"log"
     assert {path.name for path in (tmp_path / "evals").rglob("*")} == {"a", "main.0.log", "pod", f"{UID}2"}
@@ -51,11 +51,11 @@ async def test_old_logs_go_with_their_directories_and_young_ones_stay(tmp_path: 
 
 
 async def test_what_a_killed_process_left_of_an_upload_goes_too(tmp_path: Path) -> None:
-    kept = await keep(tmp_path, "a", 1, 0)
-    left = stray(kept.with_name("main.1.log#1"))
-    assert tidy(tmp_path, 7 * DAY) == 1
+    stored = await store_log(tmp_path, "a", 1, 0)
+    left = stray(stored.with_name("main.1.log#1"))
+    assert remove_expired(tmp_path, 7 * DAY) == 1
     assert not left.exists()
-    assert kept.exists()
+    assert stored.exists()
 
 
 async def test_what_is_not_ours_stays(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ async def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     ]
     (store / "evals" / "a" / f"{UID}2").mkdir()
     (store / "evals" / "a" / f"{UID}2" / "link").symlink_to(elsewhere.parent)
-    assert tidy(store, 7 * DAY) == 0
+    assert remove_expired(store, 7 * DAY) == 0
     assert all(path.exists() for path in (*theirs, elsewhere))
 
 
@@ -79,16 +79,16 @@ async def test_a_log_is_kept_while_the_folder_is_tidied_again_and_again(tmp_path
 
     def without_end() -> None:
         while not stop.is_set():
-            tidy(tmp_path, 7 * DAY)
+            remove_expired(tmp_path, 7 * DAY)
 
     thread = threading.Thread(target=without_end)
     thread.start()
     try:
-        kept = [await keep(tmp_path, f"job-{number}", number % 10, 0) for number in range(30)]
+        stored = [await store_log(tmp_path, f"job-{number}", number % 10, 0) for number in range(30)]
     finally:
         stop.set()
         thread.join()
-    assert all(path.read_bytes() == b"log" for path in kept)
+    assert all(path.read_bytes() == b"log" for path in stored)
 
 
 async def test_a_folder_that_hangs_holds_nobody_up_and_is_not_asked_twice(
@@ -101,11 +101,11 @@ async def test_a_folder_that_hangs_holds_nobody_up_and_is_not_asked_twice(
         gate.wait()
         raise PermissionError("no")
 
-    monkeypatch.setattr(room, "tidy", hangs)
-    tidy_apart(tmp_path, 1)
+    monkeypatch.setattr(room, "remove_expired", hangs)
+    start_removing_expired(tmp_path, 1)
     await eventually(lambda: asked)
-    tidy_apart(tmp_path, 2)
+    start_removing_expired(tmp_path, 2)
     gate.set()
     await eventually(lambda: caplog.records)
     assert asked == [1]
-    assert caplog.messages == ["the folder of logs cannot be tidied"]
+    assert caplog.messages == ["expired logs cannot be removed"]

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobcast.logstore import ArchiveError, Kept, LogPlace, Uploader, open_archive
-from jobcast.logstore.base import Archive
+from jobcast.logstore import LogPlace, LogStoreError, Stored, Uploader, open_log_store
+from jobcast.logstore.base import LogStore
 from testbed.ports import free_port
 
 BUCKET = "logs"
@@ -104,19 +104,19 @@ def place(name: str = "pod", instance: int = 0) -> LogPlace:
     return LogPlace("evals", "eval-42", "6f9d3b52-63a5-4a83-9a41-0d1d3f6a7c10", name, "main", instance)
 
 
-async def no_put(place: LogPlace, blob: bytes, size: int) -> Kept:
+async def no_put(place: LogPlace, blob: bytes, size: int) -> Stored:
     raise AssertionError("an object store has no use for Redis")
 
 
-def opened(url: str) -> Archive:
-    archive = open_archive(url, put=no_put, limit=0)
-    assert archive is not None
-    return archive
+def opened(url: str) -> LogStore:
+    store = open_log_store(url, put=no_put, limit=0)
+    assert store is not None
+    return store
 
 
-async def keep(archive: Archive, where: LogPlace, data: bytes, piece: int = 65_536) -> Kept | ArchiveError:
+async def store_log(store: LogStore, where: LogPlace, data: bytes, piece: int = 65_536) -> Stored | LogStoreError:
     """As a log is read: in pieces."""
-    keeper = Uploader(archive, where, stall_seconds=30)
+    uploader = Uploader(store, where, stall_seconds=30)
     for start in range(0, len(data), piece):
-        await keeper.feed(data[start : start + piece])
-    return await keeper.finish(limit=60)
+        await uploader.feed(data[start : start + piece])
+    return await uploader.finish(limit=60)

@@ -5,9 +5,9 @@ import random
 import pytest
 import zstandard
 
-from jobcast.logstore import UNAVAILABLE, ArchiveError, Kept, LogPlace, RedisArchive, Uploader, fetch
-from jobcast.logstore.fetch import decompressed
-from tests.archive.conftest import keep, place
+from jobcast.logstore import UNAVAILABLE, LogPlace, LogStoreError, RedisLogStore, Stored, Uploader, fetch
+from jobcast.logstore.fetch import decompress
+from tests.logstore.conftest import place, store_log
 
 MIB = 1024 * 1024
 
@@ -18,49 +18,49 @@ class MemoryRedis:
     def __init__(self) -> None:
         self.blobs: dict[LogPlace, tuple[bytes, int]] = {}
 
-    async def put(self, where: LogPlace, blob: bytes, size: int) -> Kept:
+    async def put(self, where: LogPlace, blob: bytes, size: int) -> Stored:
         self.blobs[where] = blob, size
-        return Kept(f"redis:{where.source}", size)
+        return Stored(f"redis:{where.source}", size)
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 5 * MIB])
 @pytest.mark.parametrize("piece", [4099, 65_536, 8 * MIB])
 async def test_the_exact_bytes_come_back(size: int, piece: int) -> None:
     data, redis = random.Random(size).randbytes(size), MemoryRedis()
-    assert await keep(RedisArchive(redis.put, 8 * MIB), place(), data, piece) == Kept("redis:pod/main", size)
+    assert await store_log(RedisLogStore(redis.put, 8 * MIB), place(), data, piece) == Stored("redis:pod/main", size)
     blob, published = redis.blobs[place()]
     assert published == size
-    assert decompressed(blob) == data
+    assert decompress(blob) == data
 
 
 async def test_text_is_kept_small() -> None:
     line, redis = b"2026-11-20T10:00:00Z step 17 loss 0.1234\n", MemoryRedis()
-    await keep(RedisArchive(redis.put, 8 * MIB), place(), line * 100_000)
+    await store_log(RedisLogStore(redis.put, 8 * MIB), place(), line * 100_000)
     assert len(redis.blobs[place()][0]) < 100_000
 
 
 @pytest.mark.parametrize("limit", [1, 1000, 65_536, MIB, 2 * MIB])
 async def test_what_is_over_the_limit_is_cut_and_said_to_be(limit: int) -> None:
     data, redis = random.Random(1).randbytes(3 * MIB), MemoryRedis()
-    kept = await keep(RedisArchive(redis.put, limit), place(), data)
-    assert kept == Kept("redis:pod/main", limit)
-    assert decompressed(redis.blobs[place()][0]) == data[:limit]
+    stored = await store_log(RedisLogStore(redis.put, limit), place(), data)
+    assert stored == Stored("redis:pod/main", limit)
+    assert decompress(redis.blobs[place()][0]) == data[:limit]
 
 
 async def test_redis_that_refuses_is_an_answer() -> None:
-    failure = ArchiveError(UNAVAILABLE, "away")
+    failure = LogStoreError(UNAVAILABLE, "away")
 
-    async def put(where: LogPlace, blob: bytes, size: int) -> Kept:
+    async def put(where: LogPlace, blob: bytes, size: int) -> Stored:
         raise failure
 
-    assert await keep(RedisArchive(put, MIB), place(), b"abc") is failure
+    assert await store_log(RedisLogStore(put, MIB), place(), b"abc") is failure
 
 
 async def test_nothing_is_put_when_the_log_is_let_be() -> None:
     redis = MemoryRedis()
-    keeper = Uploader(RedisArchive(redis.put, MIB), place())
-    await keeper.feed(b"abc")
-    await keeper.abort()
+    uploader = Uploader(RedisLogStore(redis.put, MIB), place())
+    await uploader.feed(b"abc")
+    await uploader.abort()
     assert redis.blobs == {}
 
 
@@ -68,12 +68,12 @@ def test_a_damaged_log_is_an_error_and_never_a_shorter_log() -> None:
     whole = zstandard.compress(random.Random(2).randbytes(300_000))
     for blob in (b"", b"not zstd at all", whole[:-1], whole[:1000], b"x" + whole[1:]):
         with pytest.raises(ValueError, match="damaged"):
-            decompressed(blob)
+            decompress(blob)
 
 
 def test_what_would_fill_the_readers_memory_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "LARGEST_BYTES", 1000)
     blob = zstandard.compress(bytes(1001))
     with pytest.raises(ValueError, match="larger than any"):
-        decompressed(blob)
-    assert decompressed(zstandard.compress(bytes(1000))) == bytes(1000)
+        decompress(blob)
+    assert decompress(zstandard.compress(bytes(1000))) == bytes(1000)

@@ -4,7 +4,7 @@ import pytest
 
 from jobcast.logstore import REFUSED, UNAVAILABLE, check_store
 from jobcast.logstore.urls import explain, open_store, parse
-from tests.archive.conftest import SECRET
+from tests.logstore.conftest import SECRET
 
 RIGHT = {
     "s3://bucket": ("s3://bucket", ""),
@@ -97,9 +97,9 @@ SAID = f"Object at location x not found: {PUT} - Server returned non-2xx status 
         (f"{SAID}401 Unauthorized: ", REFUSED, "the credentials are wrong"),
         (f"{SAID}404 Not Found: ", REFUSED, "no such bucket"),
         (f"{SAID}301 Moved Permanently: ", REFUSED, "AWS_REGION"),
-        (f"{SAID}408 Request Timeout: ", UNAVAILABLE, "it answered 408"),
-        (f"{SAID}429 Too Many Requests: ", UNAVAILABLE, "it answered 429"),
-        (f"{SAID}503 Slow Down: <Code>SlowDown</Code>", UNAVAILABLE, "it answered 503: SlowDown"),
+        (f"{SAID}408 Request Timeout: ", UNAVAILABLE, "the store answered 408"),
+        (f"{SAID}429 Too Many Requests: ", UNAVAILABLE, "the store answered 429"),
+        (f"{SAID}503 Slow Down: <Code>SlowDown</Code>", UNAVAILABLE, "the store answered 503: SlowDown"),
         (f"{SAID}507 Insufficient Storage: <Code>XMinioStorageFull</Code>", REFUSED, "XMinioStorageFull"),
         ("Generic LocalFileSystem error: Unable to x: No space left on device (os error 28)", REFUSED, "No space left"),
         ("Generic LocalFileSystem error: Unable to x: Input/output error (os error 5)", UNAVAILABLE, "Input/output"),
@@ -121,7 +121,7 @@ def test_an_error_becomes_a_line_with_a_reason(text: str, reason: str, line: str
 
 def test_a_name_that_sounds_like_trouble_is_not_taken_for_it() -> None:
     text = f"{SAID}503 Slow Down: ".replace("/bucket/x", "/bucket/certificate-dns-error-timedout")
-    assert "it answered 503" in str(explain(OSError(text), URL))
+    assert "the store answered 503" in str(explain(OSError(text), URL))
 
 
 def test_a_secret_that_a_store_repeats_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
