@@ -11,7 +11,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
 from jobcast.redis.connection import CONNECT_SECONDS, check_options, check_url, connect_plain, parse_url
-from jobcast.redis.discovery import Node, PlainFindingConnection, PlainFindingSSLConnection
+from jobcast.redis.discovery import Node, SyncDiscoveringConnection, SyncDiscoveringSSLConnection
 
 BROKERS = ("redis", "rediss", "amqp", "amqps", "pyamqp", "sqs", "memory")
 """Schemes of Celery's. Not its `sentinel`, whose URL has no place for the name of the service."""
@@ -44,8 +44,8 @@ class SentinelChannel(kombu_redis.Channel):
     words each time."""
 
     from_transport_options = (*kombu_redis.Channel.from_transport_options, "finder")
-    connection_class = PlainFindingConnection
-    connection_class_ssl = PlainFindingSSLConnection
+    connection_class = SyncDiscoveringConnection
+    connection_class_ssl = SyncDiscoveringSSLConnection
     finder: Any
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:

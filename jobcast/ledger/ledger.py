@@ -134,8 +134,8 @@ class Ledger:
             client,
             script=SCRIPT,
             probe=("SET", keys.claim("probe"), self.identity, "PX", 1000),
-            back=lambda: forgot("away"),
-            trouble=trouble,
+            on_recovered=lambda: forgot("away"),
+            on_error=trouble,
         )
         self.run = self._batcher.run
         """The answer to one command, in a shared round trip; for the ledger's own rooms. Waits while Redis is away."""
@@ -152,7 +152,7 @@ class Ledger:
     @property
     def trouble(self) -> str | None:
         """Why Redis cannot be used now; None while it can."""
-        return self._batcher.trouble
+        return self._batcher.error
 
     @property
     def is_down(self) -> bool:

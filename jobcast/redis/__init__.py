@@ -1,7 +1,7 @@
 """The only door to Redis.
 
-connection   addresses, timeouts, and plain words for failures
-discovery    where the primary is now, asked of sentinels or of a cluster's nodes at each connect
+connection   URLs, timeouts, and explanations of errors
+discovery    finds the primary: asks sentinels or the nodes of a cluster at each connect
 pipeline     one connection, many commands a round trip
-batcher      commands of many tasks over it; the one place that waits while Redis is unreachable
+batcher      commands of many tasks over one pipeline; waits while Redis is unreachable
 """

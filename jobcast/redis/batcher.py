@@ -1,6 +1,6 @@
-"""Commands of many tasks over one connection: shared round trips, and one place that waits while Redis is away.
+"""Sends the commands of many tasks over one connection, in shared round trips.
 
-The link is the only one that retries Redis. While it is away every caller waits here, and the first answer releases them all.
+Only the batcher retries Redis. While Redis is unreachable every caller waits here, and the first answer releases them all.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from jobcast.redis.connection import ERRORS, explain
 from jobcast.redis.pipeline import Pipeline
 
 BATCH = 256
-"""Commands in one round trip: enough to share its cost, few enough that none waits long behind the others."""
+"""Commands in one round trip: enough to share its cost, few enough that none waits long for the others."""
 PROBE_SECONDS = (0.05, 0.5)
-"""First and longest pause between probes while Redis is away: back within half a second, at two probes a second."""
-LOST = (
+"""First and longest pause between probes while Redis is down: at two probes a second, its return is noticed within half a second."""
+NOT_READY = (
     "OOM",
     "READONLY",
     "NOAUTH",
@@ -32,10 +32,8 @@ LOST = (
     "NOPERM",
     "ACL failure",  # a permission again, of a command within a script
 )
-"""Refusals that are about Redis and not about the command: wait, do not give the Job up."""
-
-
-_OF_REDIS = (
+"""Errors that concern Redis and not the command: the command waits and is sent again."""
+_NOT_READY_ERRORS = (
     redis.exceptions.ConnectionError,
     redis.exceptions.TimeoutError,
     redis.exceptions.ReadOnlyError,
@@ -45,7 +43,7 @@ _OF_REDIS = (
 
 
 class LedgerError(Exception):
-    """Redis refused this one command: a key of ours has another type, or somebody wrote into it."""
+    """Redis rejected this command: another program changed a key of Jobcast's, or its type."""
 
 
 _Command = tuple[Any, ...]
@@ -53,10 +51,10 @@ _Call = tuple[_Command, "asyncio.Future[Any]"]
 
 
 class Batcher:
-    """Between `start` and `close` it takes commands. `script` is loaded when Redis does not know it.
+    """Accepts commands between `start` and `close`. Loads `script` when Redis does not know it.
 
-    `probe` is a command that writes: a Redis that is full, read-only or cannot save answers PING gladly. `back` is called when
-    Redis was away and has taken a command again, `trouble` with the reason, and with None when there is none any more.
+    `probe` is a command that writes: a Redis that is full, read-only or cannot save still answers PING. `on_recovered` is called
+    when Redis accepts commands again after it was down; `on_error` with each new reason why it does not, and with None when it does.
     """
 
     def __init__(
@@ -65,34 +63,34 @@ class Batcher:
         *,
         script: str,
         probe: _Command,
-        back: Callable[[], None],
-        trouble: Callable[[str | None], None],
+        on_recovered: Callable[[], None],
+        on_error: Callable[[str | None], None],
     ) -> None:
-        self.trouble: str | None = "not asked yet"
+        self.error: str | None = "not connected yet"
         """Why Redis cannot be used now; None while it can."""
         self._pipeline = Pipeline(client)
         self._script = script
         self._probe_command = probe
-        self._back = back
-        self._on_trouble = trouble
+        self._on_recovered = on_recovered
+        self._on_error = on_error
         self._calls: deque[_Call] = deque()
         self._wake = asyncio.Event()
         self._is_busy = False
         """An exchange is under way."""
         self.is_down = False
-        """Redis did not take what it was sent last: it is to be probed before it is sent anything else. A probe that gets
-        through proves nothing: an account may write and not call scripts, a network may lose the replies to some."""
+        """Redis did not accept the last commands, and is probed before any others are sent. A probe that succeeds does not end
+        this state: an account may write but not call scripts, and a network may lose the replies to some commands."""
         self._pause = PROBE_SECONDS[0]
-        """Before the next probe; grows until Redis takes a command."""
+        """Before the next probe; grows until Redis accepts a command."""
         self._is_closed = False
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._flush(), name="ledger")
 
     async def close(self) -> None:
-        """Whoever still waits is cancelled."""
+        """Cancel the calls that still wait."""
         self._is_closed = True
-        # Again and again: in Python 3.11 the wait_for that redis-py sends with may swallow a cancellation as it ends.
+        # Repeated: in Python 3.11 the wait_for around redis-py's sends may swallow a cancellation as it ends.
         while not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task], timeout=0.1)
@@ -104,12 +102,12 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """How many commands wait for the next exchange."""
+        """Commands that wait for the next exchange."""
         return len(self._calls)
 
     async def run(self, *command: Any) -> Any:
-        """The answer to a command. Who finds the connection idle talks to Redis at once; whoever comes meanwhile shares the
-        next exchange, which the flushing task begins when this one has ended."""
+        """The answer to a command. Raises LedgerError. Sent at once while the connection is idle; otherwise with the next
+        exchange, which the flushing task begins when the current one has ended."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         call = (command, future)
         if self._is_closed:
@@ -136,7 +134,7 @@ class Batcher:
             await self._wake.wait()
             self._wake.clear()
             if self._is_busy:
-                continue  # who talks to Redis now wakes us afterwards
+                continue  # the exchange under way wakes this task when it ends
             self._is_busy = True
             try:
                 while self._calls:
@@ -148,12 +146,12 @@ class Batcher:
 
     async def _send_together(self) -> None:
         batch = [self._calls.popleft() for _ in range(min(BATCH, len(self._calls)))]
-        batch = [call for call in batch if not call[1].done()]  # whoever asked has given up
+        batch = [call for call in batch if not call[1].done()]  # the caller was cancelled
         if not batch:
             return
         try:
             again = await self._send(batch)
-        except BaseException:  # we are closed: nobody is to wait for what was under way
+        except BaseException:  # the batcher is closed
             for _, future in batch:
                 future.cancel()
             raise
@@ -162,7 +160,7 @@ class Batcher:
             self.is_down = True
 
     async def _send(self, batch: list[_Call]) -> list[_Call]:
-        """Send the batch and hand out its answers; returns the calls that Redis could not take."""
+        """Send the batch and hand out the answers. Returns the calls to send again."""
         try:
             answers = await self._pipeline.exchange([command for command, _ in batch])
             missing = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
@@ -172,7 +170,7 @@ class Batcher:
                 for i, answer in zip(missing, others, strict=True):
                     answers[i] = loaded if isinstance(loaded, Exception) else answer
         except ERRORS as error:
-            self._set_trouble(explain(error))
+            self._set_error(explain(error))
             return batch
         refused = []
         for call, answer in zip(batch, answers, strict=True):
@@ -181,28 +179,28 @@ class Batcher:
                 continue
             if not isinstance(answer, Exception):
                 future.set_result(answer)
-            elif _is_about_redis(answer):
-                self._set_trouble(explain(answer))
+            elif _is_not_ready(answer):
+                self._set_error(explain(answer))
                 refused.append(call)
             else:
                 future.set_exception(LedgerError(f"{call[0][0]}: {explain(answer)}"))
         if not refused:
-            self._is_there()
+            self._recover()
         return refused
 
-    def _is_there(self) -> None:
-        """Redis took what it was sent."""
-        self._set_trouble(None)
+    def _recover(self) -> None:
+        """Redis accepted a whole batch."""
+        self._set_error(None)
         if self.is_down:
             self.is_down = False
             self._pause = PROBE_SECONDS[0]
-            self._notify(self._back)
+            self._notify(self._on_recovered)
 
     async def _probe_until_answered(self) -> None:
         while True:
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, PROBE_SECONDS[1])
-            # Who asks with a time limit, and again and again, is not to leave more behind each time.
+            # Otherwise a caller that asks with a time limit would leave one more call behind each time.
             self._calls = deque(call for call in self._calls if not call[1].done())
             try:
                 (answer,) = await self._pipeline.exchange([self._probe_command])
@@ -210,26 +208,26 @@ class Batcher:
                 answer = error
             if not isinstance(answer, Exception):
                 return
-            self._set_trouble(explain(answer))
+            self._set_error(explain(answer))
 
     @staticmethod
-    def _notify(whom: Callable[..., None], *what: Any) -> None:
-        """A mistake of theirs is the event loop's to report, and must not end the link."""
+    def _notify(callback: Callable[..., None], *arguments: Any) -> None:
+        """The event loop reports a bug of the callback, which must not end the batcher."""
         try:
-            whom(*what)
+            callback(*arguments)
         except Exception as error:
             asyncio.get_running_loop().call_exception_handler(
-                {"message": "told of Redis, it failed", "exception": error}
+                {"message": "a callback of the Redis batcher failed", "exception": error}
             )
 
-    def _set_trouble(self, trouble: str | None) -> None:
-        if trouble != self.trouble:
-            self.trouble = trouble
-            self._notify(self._on_trouble, trouble)
+    def _set_error(self, error: str | None) -> None:
+        if error != self.error:
+            self.error = error
+            self._notify(self._on_error, error)
 
 
-def _is_about_redis(error: Exception) -> bool:
-    if isinstance(error, _OF_REDIS):
+def _is_not_ready(error: Exception) -> bool:
+    if isinstance(error, _NOT_READY_ERRORS):
         return True
-    text = explain(error)  # which has the code that redis-py takes off
-    return any(word in text for word in LOST)
+    text = explain(error)  # includes the code that redis-py removes
+    return any(word in text for word in NOT_READY)

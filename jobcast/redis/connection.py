@@ -1,14 +1,14 @@
-"""How we talk to Redis: one place for addresses, timeouts and what an operator is told when it fails.
+"""Clients of Redis: their URLs and timeouts, and explanations of errors.
 
-redis-py's defaults keep trying for a minute and repeat a command whose reply was lost. Ours give up soon and never
-repeat: who called decides, and every step is idempotent.
+By default redis-py retries for a minute and repeats a command whose reply was lost. These clients fail soon and never
+repeat a command: the caller decides, and every step is idempotent.
 
-| URL | leads to |
+| URL | connects to |
 | --- | --- |
-| `redis://[user:password@]host:port/db` | that Redis |
-| `redis+sentinel://[user:password@]host:port,host:port/service/db` | the primary that these sentinels name, each time anew; \
-the sentinels' own account is given as `?sentinel_username=…&sentinel_password=…` |
-| `redis+cluster://[user:password@]host:port,host:port` | the node that has our slot, as these and the others name it |
+| `redis://[user:password@]host:port/db` | this Redis |
+| `redis+sentinel://[user:password@]host:port,host:port/service/db` | the primary that these sentinels name at each connect; \
+the account for the sentinels is `?sentinel_username=…&sentinel_password=…` |
+| `redis+cluster://[user:password@]host:port,host:port` | the node that has the slot of Jobcast's keys |
 | `rediss://`, `rediss+sentinel://`, `rediss+cluster://` | the same with TLS |
 """
 
@@ -28,24 +28,24 @@ from redis.retry import Retry
 from jobcast.keys import DEFAULT_PREFIX
 from jobcast.redis.discovery import (
     ClusterFinder,
+    DiscoveringConnection,
+    DiscoveringSSLConnection,
     Finder,
-    FindingConnection,
-    FindingSSLConnection,
     Node,
-    PlainFindingConnection,
-    PlainFindingSSLConnection,
     SentinelFinder,
+    SyncDiscoveringConnection,
+    SyncDiscoveringSSLConnection,
 )
 
 CONNECT_SECONDS = 2.0
-"""A Redis in the same cluster answers a SYN within milliseconds; twice the kernel's first resend is dead."""
+"""A Redis in the same cluster answers a SYN within milliseconds, or after the kernel's first resend, one second later."""
 ANSWER_SECONDS = 5.0
-"""The longest a command may take. Blocking reads must block for less."""
+"""The longest that a command may take. Blocking reads must block for less."""
 MOST_CONNECTIONS = 2**31
-"""Each feed and each wait has one. redis-py's own limit, 100, would let them keep one another from reading."""
+"""Each feed and each wait needs a connection. With redis-py's limit of 100 they would block one another."""
 SENTINEL_PORT, REDIS_PORT = 26379, 6379
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
-_RIGHT = (
+_EXPECTED = (
     "it must be redis://host:port/db, redis+sentinel://host:port,host:port/service/db or"
     " redis+cluster://host:port,host:port (rediss for TLS), with / @ : # in a password written as %2F %40 %3A %23"
 )
@@ -54,32 +54,33 @@ _OPTION = re.compile(
     r"username|password|db|client_name|health_check_interval|max_connections|socket_(connect_)?timeout|socket_keepalive"
     r"|ssl_[a-z_]+|sentinel_username|sentinel_password"
 )
-"""Others change how replies look or who tries again, which we rely on."""
+"""Other options change the form of replies, or retries, on which the clients depend."""
 
 ERRORS = (redis.RedisError, OSError, TimeoutError)
-"""What a call can raise when Redis is away, refuses, or is not Redis."""
+"""What a call can raise when Redis is unreachable, rejects the call, or is not a Redis."""
 
 
 def check_url(url: str) -> str:
-    """The URL itself. Raises ValueError saying what is wrong with it, never repeating a password."""
-    # What stands at the wrong place may be a piece of a password (one with an unquoted / or @), so none is repeated.
-    url = url.strip()  # a Secret made of a file ends with a line end
+    """The URL itself. Raises ValueError, which says what is wrong and never repeats a password."""
+    # No wrong part is repeated: it may belong to a password that contains an unquoted / or @.
+    url = url.strip()  # a Secret made from a file ends with a newline
     if not url.isprintable() or " " in url:
-        raise ValueError(f"it has a space or a control character in it; {_RIGHT}")
+        raise ValueError(f"the URL contains a space or a control character; {_EXPECTED}")
     if "#" in url:
-        raise ValueError(f"it has a # in it; {_RIGHT}")
+        raise ValueError(f"the URL contains a #; {_EXPECTED}")
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
         is_scheme = "://" in url and re.fullmatch("[A-Za-z0-9+.-]*", scheme)
-        given = repr(scheme) if is_scheme else "missing"
-        raise ValueError(f"scheme {given}; {_RIGHT}")
-    apart = parse_url(url)
-    for one in apart.plain:
+        raise ValueError(
+            f"{f'the scheme {scheme!r} is unknown' if is_scheme else 'the scheme is missing'}; {_EXPECTED}"
+        )
+    parsed = parse_url(url)
+    for one in parsed.plain:
         _check_one(one)
-    if apart.kind == "sentinel" and not apart.service:
-        raise ValueError(f"it has no name of the service that the sentinels watch; {_RIGHT}")
-    if apart.kind == "cluster" and apart.database not in ("", "0"):
-        raise ValueError(f"a cluster has no database but 0; {_RIGHT}")
+    if parsed.kind == "sentinel" and not parsed.service:
+        raise ValueError(f"the name of the service that the sentinels watch is missing; {_EXPECTED}")
+    if parsed.kind == "cluster" and parsed.database not in ("", "0"):
+        raise ValueError(f"a cluster has only database 0; {_EXPECTED}")
     return url
 
 
@@ -88,33 +89,33 @@ def _check_one(url: str) -> None:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise ValueError(f"host and port do not parse; {_RIGHT}") from None
+        raise ValueError(f"the host or port is invalid; {_EXPECTED}") from None
     if not parts.hostname:
-        raise ValueError(f"it has no host; {_RIGHT}")
+        raise ValueError(f"the host is missing; {_EXPECTED}")
     if not _is_host(parts.hostname):
-        raise ValueError(f"the host is no name and no address; {_RIGHT}")
+        raise ValueError(f"the host is not a name or an address; {_EXPECTED}")
     database = parts.path.strip("/")
     if database and not re.fullmatch("[0-9]{1,9}", database):
-        raise ValueError(f"the database is not a number; {_RIGHT}")
+        raise ValueError(f"the database is not a number; {_EXPECTED}")
 
 
 class ParsedUrl(NamedTuple):
-    """A URL that `check_url` let pass."""
+    """The parts of a URL that `check_url` accepts."""
 
     kind: str
-    """`sentinel`, `cluster`, or nothing for one Redis."""
+    """`sentinel`, `cluster`, or empty for one Redis."""
     plain: tuple[str, ...]
-    """The URL as if it led to each of its hosts alone."""
+    """An ordinary Redis URL for each host."""
     service: str
     database: str
 
 
 def parse_url(url: str) -> ParsedUrl:
-    """Raises ValueError where nothing can be made of it."""
+    """Raises ValueError when the URL does not parse."""
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise ValueError(f"host and port do not parse; {_RIGHT}") from None
+        raise ValueError(f"the host or port is invalid; {_EXPECTED}") from None
     base, _, kind = parts.scheme.partition("+")
     if not kind:
         return ParsedUrl("", (url,), "", parts.path.strip("/"))
@@ -131,32 +132,32 @@ def parse_url(url: str) -> ParsedUrl:
 
 
 def check_options(url: str) -> str:
-    """The URL itself, which `check_url` let pass. Raises ValueError for an option after the ? that is not for a URL."""
+    """The URL itself, which `check_url` accepts. Raises ValueError for an unknown or invalid option after the ?."""
     try:
         if any(not _OPTION.fullmatch(name) for name in parse_qs(urlsplit(url).query, keep_blank_values=True)):
             raise ValueError
         with connect_plain(url) as client:
-            # A value that redis-py does not take would show itself at the first command only.
+            # Otherwise redis-py would raise for a wrong value only at the first command.
             client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
     except (TypeError, ValueError, redis.RedisError):
-        raise ValueError("an option after the ? is unknown or has a wrong value") from None
+        raise ValueError("an option after the ? is unknown or has an invalid value") from None
     return url
 
 
 def _is_host(name: str) -> bool:
     try:
         return bool(unquote(name).encode("idna")) and _HOST.fullmatch(unquote(name)) is not None
-    except UnicodeError:  # a label that is empty or too long: the resolver would raise it at every connecting
+    except UnicodeError:  # an empty or too long label: the resolver would raise the error at each connect
         return False
 
 
 def masked(url: str) -> str:
-    """The URL without its password, for logs and messages; also of one that does not parse."""
+    """The URL without its passwords, for logs and messages. Accepts URLs that do not parse."""
     scheme = re.match(r"\s*[A-Za-z][A-Za-z0-9+.-]*://", url)
     begin = scheme[0] if scheme else ""
-    # The last @, because a password may contain one unquoted; rather too much is hidden than too little.
+    # The last @, because a password may contain an unquoted one: better to hide too much than too little.
     account, at, host = url.removeprefix(begin).rpartition("@")
-    if "?" in account:  # the @ may be one of an option's value
+    if "?" in account:  # the @ may belong to an option's value
         return f"{begin}***"
     user, colon, _ = account.partition(":")
     hidden = f"{begin}{user if begin else ''}:***@{host}" if at and (colon or not begin) else url
@@ -164,7 +165,7 @@ def masked(url: str) -> str:
 
 
 def secrets_of(url: str) -> set[str]:
-    """The URL's passwords, in every way in which a message may write them: as given, plain, quoted, and in JSON."""
+    """The URL's passwords, in every form that a message may contain: as given, plain, quoted, and in JSON."""
     parts = urlsplit(url)
     given = {parts.password or "", *re.findall(r"(?:^|&)[^=&]*password=([^&]*)", parts.query)}
     plain = {unquote(password) for password in given}
@@ -176,65 +177,63 @@ def secrets_of(url: str) -> set[str]:
 def connect(
     url: str, *, prefix: str = DEFAULT_PREFIX, answer_seconds: float = ANSWER_SECONDS, **options: Any
 ) -> "redis.asyncio.Redis":
-    """An asyncio client that fails within seconds and never repeats a command by itself.
+    """An asyncio client that fails within seconds and never repeats a command.
 
-    `prefix` is that of the keys it will be asked for: it says which node of a cluster is the right one. With another
-    one than theirs the first command fails.
+    `prefix` is that of the keys: it determines the node of a cluster. If the keys have another one, the first command fails.
     """
-    told, is_tls = _told(url, prefix, answer_seconds)
-    told |= {
+    pool_options, is_tls = _pool_options(url, prefix, answer_seconds)
+    pool_options |= {
         "retry": AsyncRetry(NoBackoff(), 0),
-        "connection_class": FindingSSLConnection if is_tls else FindingConnection,
+        "connection_class": DiscoveringSSLConnection if is_tls else DiscoveringConnection,
     }
-    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**{**options, **told}))
+    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**{**options, **pool_options}))
 
 
 def connect_plain(
     url: str, *, prefix: str = DEFAULT_PREFIX, answer_seconds: float = ANSWER_SECONDS, **options: Any
 ) -> "redis.Redis":
     """The same for threads."""
-    told, is_tls = _told(url, prefix, answer_seconds)
-    told |= {
+    pool_options, is_tls = _pool_options(url, prefix, answer_seconds)
+    pool_options |= {
         "retry": Retry(NoBackoff(), 0),
-        "connection_class": PlainFindingSSLConnection if is_tls else PlainFindingConnection,
+        "connection_class": SyncDiscoveringSSLConnection if is_tls else SyncDiscoveringConnection,
     }
-    return redis.Redis.from_pool(redis.ConnectionPool(**{**options, **told}))
+    return redis.Redis.from_pool(redis.ConnectionPool(**{**options, **pool_options}))
 
 
-def _told(url: str, prefix: str, answer_seconds: float) -> tuple[dict[str, Any], bool]:
-    """What redis-py's pools are told, and whether it is TLS."""
-    apart = parse_url(check_url(url))
-    given = _parsed(apart.plain[0])
+def _pool_options(url: str, prefix: str, answer_seconds: float) -> tuple[dict[str, Any], bool]:
+    """The options of redis-py's pools, and whether the URL asks for TLS."""
+    parsed = parse_url(check_url(url))
+    given = _parsed(parsed.plain[0])
     is_tls = given.pop("connection_class", None) is not None
-    told = {
+    options = {
         "socket_timeout": answer_seconds,
         "socket_connect_timeout": CONNECT_SECONDS,
         "max_connections": MOST_CONNECTIONS,
-        "finder": _finder(url, apart, prefix, given),
+        "finder": _finder(url, parsed, prefix, given),
     }
-    return told | given, is_tls
+    return options | given, is_tls
 
 
 def _parsed(url: str) -> dict[str, Any]:
     return dict(redis.connection.parse_url(url))  # type: ignore[no-untyped-call]
 
 
-def _finder(url: str, apart: ParsedUrl, prefix: str, given: Mapping[str, Any]) -> Finder | None:
-    if not apart.kind:
+def _finder(url: str, parsed: ParsedUrl, prefix: str, given: Mapping[str, Any]) -> Finder | None:
+    if not parsed.kind:
         return None
-    each = map(_parsed, apart.plain)
-    nodes = [Node(one["host"], one["port"]) for one in each]
+    nodes = [Node(one["host"], one["port"]) for one in map(_parsed, parsed.plain)]
     options = {name: value for name, value in given.items() if name.startswith("ssl_")}
-    if apart.kind == "cluster":
+    if parsed.kind == "cluster":
         account = {name: given.get(name) for name in ("username", "password")}
         return ClusterFinder(nodes, options | account, prefix)
-    asked = parse_qs(urlsplit(url).query)
-    account = {name: asked.get(f"sentinel_{name}", [None])[0] for name in ("username", "password")}
-    return SentinelFinder(nodes, options | account, apart.service)
+    query = parse_qs(urlsplit(url).query)
+    account = {name: query.get(f"sentinel_{name}", [None])[0] for name in ("username", "password")}
+    return SentinelFinder(nodes, options | account, parsed.service)
 
 
 def explain(error: BaseException) -> str:
-    """One line for an operator: what Redis said, and what it means where that is not plain."""
+    """One line for an operator: what Redis answered, and what it means where that needs an explanation."""
     text = _with_code(error, str(error) or type(error).__name__)
     for word, meaning in _MEANINGS.items():
         if word in text:
@@ -243,7 +242,7 @@ def explain(error: BaseException) -> str:
 
 
 def _with_code(error: BaseException, text: str) -> str:
-    # redis-py takes Redis' code off the errors that it has a class for; an operator looks for the code.
+    # redis-py removes Redis' code from errors that it has a class for; operators search for the code.
     for kind, code in _CODES.items():
         if isinstance(error, kind) and not text.startswith(code):
             return f"{code} {text}"
@@ -271,11 +270,11 @@ _MEANINGS = {
     "NOPERM": "the account in REDIS_URL lacks a permission",
     "ACL failure": "the account in REDIS_URL lacks a permission",  # within a script
     "LOADING": "Redis is starting",
-    "NOREPLICAS": "Redis may not write while its replicas are away",
+    "NOREPLICAS": "Redis accepts no writes while its replicas are unreachable",
     "MISCONF": "Redis cannot save to disk and refuses writes",
-    "CLUSTERDOWN": "the cluster lacks nodes",
-    "UNBLOCKED": "this Redis is not the primary any more",
-    "MOVED": "another node of the cluster has our keys",
-    "ASK ": "the cluster moves our keys to another node",
-    "TRYAGAIN": "the cluster moves our keys to another node",
+    "CLUSTERDOWN": "nodes of the cluster are missing",
+    "UNBLOCKED": "this Redis is no longer the primary",
+    "MOVED": "another node of the cluster has Jobcast's keys",
+    "ASK ": "the cluster is moving Jobcast's keys to another node",
+    "TRYAGAIN": "the cluster is moving Jobcast's keys to another node",
 }

@@ -1,7 +1,7 @@
-"""Where the primary is: connections that find it by themselves, asking sentinels or the nodes of a cluster each time.
+"""Connections that find the primary: each asks sentinels, or the nodes of a cluster, when it connects.
 
-All our keys share one slot (jobcast.keys), so of a cluster, too, one node at a time concerns us, and redis-py's ordinary
-client does for everything. Its cluster client repeats commands whose reply was lost (docs/adr/0011).
+All of Jobcast's keys share one slot (jobcast.keys), so one node of a cluster at a time has them, and redis-py's ordinary
+client suffices. redis-py's cluster client repeats commands whose reply was lost (docs/adr/0011).
 """
 
 import asyncio
@@ -15,16 +15,15 @@ import redis.connection
 from redis.crc import key_slot
 
 ASK_SECONDS = 1.0
-"""The longest that one sentinel or node may take to say where the primary is: the next one may know it too."""
-_ELSEWHERE: dict[type[redis.ResponseError], str] = {
+"""The longest wait for the answer of one sentinel or node: the next one may answer sooner."""
+_NOT_PRIMARY_CODES: dict[type[redis.ResponseError], str] = {
     redis.exceptions.MovedError: "MOVED",
     redis.exceptions.ReadOnlyError: "READONLY",
-    redis.exceptions.MasterDownError: "MASTERDOWN",  # a kind of the next one
+    redis.exceptions.MasterDownError: "MASTERDOWN",  # a subclass of the next one
     redis.exceptions.ClusterDownError: "CLUSTERDOWN",
 }
-_ELSEWHERE_WORDS = ("UNBLOCKED force", "NOREPLICAS", *_ELSEWHERE.values())
-"""The first is what a blocked reader hears from a primary that is demoted."""
-
+_NOT_PRIMARY_PREFIXES = ("UNBLOCKED force", "NOREPLICAS", *_NOT_PRIMARY_CODES.values())
+"""A primary that is demoted sends the first to a blocked reader."""
 
 ConnectionT = TypeVar("ConnectionT", redis.Connection, redis.asyncio.Connection)
 
@@ -38,92 +37,94 @@ class Node(NamedTuple):
 
 
 class Finder:
-    """Asks for the primary. Whoever does not answer, or was wrong, is asked last the next time. For tasks and for threads.
+    """Asks nodes for the primary. A node that fails, or names a wrong primary, is asked last the next time.
 
-    `options` is what redis-py's connections to those who are asked are told, TLS and account.
+    For tasks and for threads. `options` are for redis-py's connections to the nodes: TLS and account.
     """
 
-    question: tuple[str, ...]
-    what: str
-    """What is asked for, for people."""
+    command: tuple[str, ...]
+    target: str
+    """What the finder looks for, for error messages."""
 
     def __init__(self, nodes: Sequence[Node], options: Mapping[str, Any]) -> None:
         self.nodes = tuple(nodes)
-        """In the order in which they are asked."""
+        """In the order in which the finder asks them."""
         self._options = {"socket_timeout": ASK_SECONDS, "socket_connect_timeout": ASK_SECONDS, **options}
 
-    def read(self, reply: Any, said_by: Node) -> Node | None:
+    def parse_reply(self, reply: Any, asked: Node) -> Node | None:
+        """The primary; None when the node that was asked does not know it."""
         raise NotImplementedError
 
-    def learn(self, error: Exception) -> None:
-        """Whatever the refusal of a node says of the way."""
+    def note_redirect(self, error: Exception) -> None:
+        """Use what a node's error says about the primary."""
 
-    def doubt(self, said_by: Node) -> None:
-        self.nodes = (*(node for node in self.nodes if node != said_by), said_by)
+    def report_failure(self, asked: Node) -> None:
+        """Ask this node last from now on: it failed, or named a wrong primary."""
+        self.nodes = (*(node for node in self.nodes if node != asked), asked)
 
     def connection(self, kind: type[ConnectionT], node: Node) -> ConnectionT:
-        """To one of those who are asked."""
+        """A connection to a node that is asked."""
         return kind(**{**self._options, "host": node.host, "port": node.port})
 
     async def find_async(self, kind: type[redis.asyncio.Connection]) -> tuple[Node, Node]:
-        """The primary, and who said so. Raises ConnectionError when nobody does."""
-        trouble: Exception | None = None
+        """The primary, and the node that named it. Raises ConnectionError when none does."""
+        failure: Exception | None = None
         for node in self.nodes:
             connection = self.connection(kind, node)
             try:
                 async with asyncio.timeout(ASK_SECONDS):
                     await connection.connect()  # type: ignore[no-untyped-call]
-                    await connection.send_command(*self.question)
-                    found = self.read(await connection.read_response(disable_decoding=True), node)
+                    await connection.send_command(*self.command)
+                    found = self.parse_reply(await connection.read_response(disable_decoding=True), node)
             except (redis.RedisError, OSError) as error:
-                trouble, found = error, None
+                failure, found = error, None
             finally:
                 await connection.disconnect(nowait=True)
             if found is not None:
                 return found, node
-            self.doubt(node)
-        raise self._unknown(trouble)
+            self.report_failure(node)
+        raise self._unknown(failure)
 
     def find(self, kind: type[redis.Connection]) -> tuple[Node, Node]:
         """The same for threads."""
-        trouble: Exception | None = None
+        failure: Exception | None = None
         for node in self.nodes:
             connection = self.connection(kind, node)
             try:
                 connection.connect()  # type: ignore[no-untyped-call]
-                connection.send_command(*self.question)  # type: ignore[no-untyped-call]
-                found = self.read(connection.read_response(disable_decoding=True), node)
+                connection.send_command(*self.command)  # type: ignore[no-untyped-call]
+                found = self.parse_reply(connection.read_response(disable_decoding=True), node)
             except (redis.RedisError, OSError) as error:
-                trouble, found = error, None
+                failure, found = error, None
             finally:
                 connection.disconnect()  # type: ignore[no-untyped-call]
             if found is not None:
                 return found, node
-            self.doubt(node)
-        raise self._unknown(trouble)
+            self.report_failure(node)
+        raise self._unknown(failure)
 
-    def _unknown(self, trouble: Exception | None) -> redis.ConnectionError:
+    def _unknown(self, failure: Exception | None) -> redis.ConnectionError:
         asked = ", ".join(map(str, self.nodes))
-        because = f" ({str(trouble) or type(trouble).__name__})" if trouble is not None else ""
-        return redis.ConnectionError(f"none of {asked} says where {self.what} is{because}")
+        because = f" ({str(failure) or type(failure).__name__})" if failure is not None else ""
+        return redis.ConnectionError(f"none of {asked} says where {self.target} is{because}")
 
 
 class SentinelFinder(Finder):
-    """The primary of a service that sentinels watch."""
+    """Finds the primary of a service that sentinels watch."""
 
     def __init__(self, nodes: Sequence[Node], options: Mapping[str, Any], service: str) -> None:
         super().__init__(nodes, options)
-        self.question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
-        self.what = f"the primary of {service!r}"
+        self.command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+        self.target = f"the primary of {service!r}"
 
-    def read(self, reply: Any, said_by: Node) -> Node | None:
+    def parse_reply(self, reply: Any, asked: Node) -> Node | None:
         return Node(_text(reply[0]), int(reply[1])) if reply else None
 
 
 class ClusterFinder(Finder):
-    """The primary of our slot. Nodes that the cluster names are asked as well, as long as it names them."""
+    """Finds the primary of our slot. It also asks the other nodes of the cluster, as long as the cluster lists them."""
 
-    question = ("CLUSTER", "SLOTS")
+    command = ("CLUSTER", "SLOTS")
 
     def __init__(self, nodes: Sequence[Node], options: Mapping[str, Any], prefix: str) -> None:
         super().__init__(nodes, options)
@@ -131,13 +132,13 @@ class ClusterFinder(Finder):
         self._slot = key_slot(prefix.encode())
 
     @property
-    def what(self) -> str:  # type: ignore[override]
+    def target(self) -> str:  # type: ignore[override]
         return f"slot {self._slot}"
 
-    def read(self, reply: Any, said_by: Node) -> Node | None:
-        # A node that does not know its own address leaves it out: it is the one that was asked.
+    def parse_reply(self, reply: Any, asked: Node) -> Node | None:
+        # A node that does not know its own address leaves it out.
         ranges = [
-            (first, last, [Node(_text(node[0]) or said_by.host, int(node[1])) for node in nodes])
+            (first, last, [Node(_text(node[0]) or asked.host, int(node[1])) for node in nodes])
             for first, last, *nodes in reply
         ]
         named = dict.fromkeys(node for _, _, nodes in ranges for node in nodes)
@@ -145,93 +146,93 @@ class ClusterFinder(Finder):
         self.nodes = (*kept, *(node for node in named if node not in kept))
         return next((nodes[0] for first, last, nodes in ranges if first <= self._slot <= last), None)
 
-    def learn(self, error: Exception) -> None:
+    def note_redirect(self, error: Exception) -> None:
         if isinstance(error, redis.exceptions.MovedError):
             self._slot = error.slot_id
 
 
-class FindingConnection(redis.asyncio.Connection):
-    """A connection to the primary. It ends, and says so by ConnectionError, when the node says that it is not, or not
-    any more: the next one asks again. Without a finder it asks the name service, by connecting."""
+class DiscoveringConnection(redis.asyncio.Connection):
+    """A connection to the primary. When the node answers that it is not the primary, the connection is closed and raises
+    ConnectionError; the next one finds the primary again. Without a finder, the host of the URL is the primary."""
 
-    plain: type[redis.asyncio.Connection] = redis.asyncio.Connection
+    base: type[redis.asyncio.Connection] = redis.asyncio.Connection
 
     def __init__(self, *, finder: Finder | None = None, **options: Any) -> None:
         super().__init__(**options)
         self._finder = finder
-        self._said_by: Node | None = None
+        self._found_by: Node | None = None
 
     async def _connect(self) -> None:
         if self._finder is not None:
-            (self.host, self.port), self._said_by = await self._finder.find_async(self.plain)
+            (self.host, self.port), self._found_by = await self._finder.find_async(self.base)
         try:
             await super()._connect()  # type: ignore[no-untyped-call]
         except Exception as error:
-            _doubt(self._finder, self._said_by, error)
+            _report(self._finder, self._found_by, error)
             raise
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
             return await super().read_response(*arguments, **options)
         except redis.ResponseError as error:
-            if (line := elsewhere(error)) is None:
+            if (line := not_primary_error(error)) is None:
                 raise
-            _doubt(self._finder, self._said_by, error)
+            _report(self._finder, self._found_by, error)
             await self.disconnect(nowait=True)
             raise redis.ConnectionError(line) from error
 
 
-class FindingSSLConnection(FindingConnection, redis.asyncio.SSLConnection):
-    plain = redis.asyncio.SSLConnection
+class DiscoveringSSLConnection(DiscoveringConnection, redis.asyncio.SSLConnection):
+    base = redis.asyncio.SSLConnection
 
 
-class PlainFindingConnection(redis.Connection):
+class SyncDiscoveringConnection(redis.Connection):
     """The same for threads."""
 
-    plain: type[redis.Connection] = redis.Connection
+    base: type[redis.Connection] = redis.Connection
 
     def __init__(self, *, finder: Finder | None = None, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call]
         self._finder = finder
-        self._said_by: Node | None = None
+        self._found_by: Node | None = None
 
     def _connect(self) -> Any:
         if self._finder is not None:
-            (self.host, self.port), self._said_by = self._finder.find(self.plain)
+            (self.host, self.port), self._found_by = self._finder.find(self.base)
         try:
             return super()._connect()  # type: ignore[no-untyped-call]
         except Exception as error:
-            _doubt(self._finder, self._said_by, error)
+            _report(self._finder, self._found_by, error)
             raise
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
             return super().read_response(*arguments, **options)
         except redis.ResponseError as error:
-            if (line := elsewhere(error)) is None:
+            if (line := not_primary_error(error)) is None:
                 raise
-            _doubt(self._finder, self._said_by, error)
+            _report(self._finder, self._found_by, error)
             self.disconnect()  # type: ignore[no-untyped-call]
             raise redis.ConnectionError(line) from error
 
 
-class PlainFindingSSLConnection(PlainFindingConnection, redis.SSLConnection):
-    plain = redis.SSLConnection
+class SyncDiscoveringSSLConnection(SyncDiscoveringConnection, redis.SSLConnection):
+    base = redis.SSLConnection
 
 
-def elsewhere(error: redis.ResponseError) -> str | None:
-    """What a node said that is not the primary, or cut off from its replicas or its cluster, with its code; else None."""
+def not_primary_error(error: redis.ResponseError) -> str | None:
+    """The error of a node that is not the primary, or that has lost its replicas or its cluster, with its code; else None."""
     text = str(error)
-    for kind, code in _ELSEWHERE.items():
-        if isinstance(error, kind):  # redis-py has taken the code off
+    for kind, code in _NOT_PRIMARY_CODES.items():
+        if isinstance(error, kind):  # redis-py has removed the code
             return text if text.startswith(code) else f"{code} {text}"
-    return text if text.startswith(_ELSEWHERE_WORDS) else None
+    return text if text.startswith(_NOT_PRIMARY_PREFIXES) else None
 
 
-def _doubt(finder: Finder | None, said_by: Node | None, error: Exception) -> None:
-    if finder is not None and said_by is not None:
-        finder.learn(error)
-        finder.doubt(said_by)
+def _report(finder: Finder | None, found_by: Node | None, error: Exception) -> None:
+    if finder is not None and found_by is not None:
+        finder.note_redirect(error)
+        finder.report_failure(found_by)
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 redis-py's own pipeline costs four times as much a command (docs/adr/0003): it looks up a callback for each, packs in
 Python and sets a timer for every reply. Here the connection is redis-py's, with its TLS, authentication and parser; the
-packing is hiredis', and one timer a second guards all exchanges.
+packing is hiredis', and one timer guards all exchanges.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from jobcast.redis.connection import ANSWER_SECONDS, CONNECT_SECONDS
 pack_command: Callable[[tuple[Any, ...]], bytes] | None
 try:
     from hiredis import pack_command
-except ImportError:  # a subscriber's environment; the deployables bring hiredis
+except ImportError:  # a subscriber need not have hiredis; controller and worker do
     pack_command = None
 
 
@@ -30,59 +30,59 @@ class Pipeline:
         self._answer_seconds = answer_seconds
         self._connection: Any = None
         self._loop = asyncio.get_running_loop()
-        self._since = math.inf
-        """When the exchange began that waits for its replies."""
+        self._started_at = math.inf
+        """When the exchange under way began; infinity without one."""
         self._guard = asyncio.create_task(self._watch(), name="redis guard")
         self._is_closed = False
 
     async def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The replies, in order, as bytes, integers, lists, None, or the ResponseError that a command got.
 
-        Raises what jobcast.redis.connection.ERRORS names when the exchange as a whole failed; which of the commands were
-        carried out is then not known.
+        Raises one of jobcast.redis.connection.ERRORS when the exchange as a whole fails; Redis may or may not have executed
+        each command then.
         """
         try:
             connection = self._connection or await self._connect()
-            self._since = self._loop.time()
+            self._started_at = self._loop.time()
             await connection.send_packed_command(_pack(connection, commands), check_health=False)
             replies = [await _reply(connection) for _ in commands]
-            self._since = math.inf
+            self._started_at = math.inf
             return replies
         except BaseException:
-            # A reply may still be under way: the next exchange must not take it for its own.
+            # A late reply must not become that of the next exchange.
             await self._drop()
             raise
 
     async def close(self) -> None:
-        """Let go of the connection, and of the guard. An exchange that is under way fails, and so does any later one."""
+        """Close the connection and end the guard. An exchange under way fails, and so does any later one."""
         self._is_closed = True
         self._guard.cancel()
         await asyncio.gather(self._guard, return_exceptions=True)
         await self._drop()
 
     async def _watch(self) -> None:
-        """Cut an exchange that takes too long. A timer for each would cost as much as sending it."""
+        """Cut an exchange that takes too long. A timer for each exchange would cost as much as sending it."""
         while True:
             await asyncio.sleep(self._answer_seconds / 5)
-            if self._loop.time() - self._since > self._answer_seconds:
+            if self._loop.time() - self._started_at > self._answer_seconds:
                 await self._drop()
 
     async def _drop(self) -> None:
-        self._since = math.inf
+        self._started_at = math.inf
         connection, self._connection = self._connection, None
         if connection is not None:
             await _cut(connection)
 
     async def _connect(self) -> Any:
         connection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-        # With a limit of its own it would wrap every send in a wait_for: that costs a task, and on Python 3.11 may swallow
-        # the cancellation by ours. The timeout below and the guard are limits enough.
+        # With a timeout redis-py wraps every send in wait_for: that costs a task, and in Python 3.11 may swallow a
+        # cancellation. The timeout below and the guard are enough.
         connection.socket_timeout = None
         try:
-            # Resolving, connecting and authenticating have limits of their own; this is for all of them.
+            # Resolving, connecting and authenticating have limits of their own; this one covers all of them.
             async with asyncio.timeout(CONNECT_SECONDS * 2):
                 await connection.connect()
-            if self._is_closed:  # before, or while we connected: nobody else would let go of this connection
+            if self._is_closed:  # before or while this connected: nothing else would close the connection
                 raise redis.exceptions.ConnectionError("closed")
         except BaseException:
             await _cut(connection)
@@ -92,7 +92,7 @@ class Pipeline:
 
 
 async def _cut(connection: Any) -> None:
-    # A close alone would wait until the other side has taken what was written, and so would who writes it.
+    # Without the abort, a close waits until the other side has read everything, and so does a task that writes.
     if (transport := getattr(connection._writer, "transport", None)) is not None:
         transport.abort()
     await connection.disconnect(nowait=True)

@@ -62,7 +62,7 @@ def test_sentinels_are_asked_by_tls_and_by_their_own_account(monkeypatch) -> Non
     monkeypatch.setenv("REDIS_URL", SENTINELS)
     finder = configuration(WorkerSettings())["broker_transport_options"]["finder"]
     assert finder.nodes == (Node("one", 26379), Node("two", 26380))
-    assert finder.question[-1] == "svc"
+    assert finder.command[-1] == "svc"
     assert (finder._options["username"], finder._options["password"]) == ("s", "s3cret")
 
 
@@ -103,7 +103,7 @@ def test_a_cluster_needs_a_broker_beside_it(empty, monkeypatch) -> None:
     ("url", "says"),
     [
         (CLUSTER, "a cluster cannot be Celery's broker"),
-        ("redis+sentinel://user:hunter2@one,two", "no name of the service"),
+        ("redis+sentinel://user:hunter2@one,two", "name of the service that the sentinels watch is missing"),
         ("redis+sentinel://user:hunter2@one/svc?retries=3", "an option after the ?"),
         ("redis+sentinel://user:hunter2@one/svc;redis://two", "the database is not a number"),
         ("redis://two;redis+sentinel://user:hunter2@one/svc", "it must be a broker that Celery knows"),

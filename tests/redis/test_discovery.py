@@ -133,7 +133,7 @@ async def test_while_an_operator_moves_our_slot_steps_wait(cluster: Cluster) -> 
         await world.tell("running", key="a")
         with cluster.slot_on_the_move():
             telling = asyncio.create_task(world.tell("completed", uid="of another Job", eval_id="43"))
-            await eventually(lambda: "moves our keys" in str(world.ledger.trouble))
+            await eventually(lambda: "moving Jobcast's keys" in str(world.ledger.trouble))
             assert not telling.done()
         assert (await telling).answer is Answer.PUBLISHED
         assert await world.stream() == ["running", "completed"]

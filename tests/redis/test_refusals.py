@@ -78,7 +78,7 @@ REFUSALS: dict[
     "NOREPLICAS": (
         lambda server: command(server, "CONFIG", "SET", "min-replicas-to-write", "1"),
         lambda server: command(server, "CONFIG", "SET", "min-replicas-to-write", "0"),
-        "while its replicas are away",
+        "while its replicas are unreachable",
     ),
     "NOPERM": (
         lambda server: command(server, "ACL", "SETUSER", "default", "-xadd", "-set", "-script", "-evalsha"),

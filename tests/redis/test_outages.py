@@ -1,17 +1,15 @@
 """Redis away, mute, forgetful: every step waits, goes through in the end, and is published once."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from jobcast.ledger.ledger import AT_ONCE, CLAIM_SECONDS, Answer
+from jobcast.ledger.ledger import AT_ONCE, Answer
 from jobcast.redis.connection import connect
 from testbed.faultproxy import FaultProxy
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually
-from tests.ledger.conftest import UID, World, command, pauses_of_the_link, tell_later, world_on
+from tests.ledger.conftest import World, command, pauses_of_the_link, tell_later, world_on
 from tests.valkeys.nodes import SlowLoader
 
 
@@ -109,7 +107,7 @@ async def test_a_mistake_of_who_is_told_that_redis_is_back_does_not_end_the_link
     def make_a_mistake() -> None:
         raise RuntimeError("ours")
 
-    own.ledger._batcher._back = make_a_mistake
+    own.ledger._batcher._on_recovered = make_a_mistake
     await own.tell("running", uid="first")
     for number in range(2):
         own_valkey.stop()
@@ -189,72 +187,3 @@ async def test_a_name_that_leads_to_another_primary_is_followed_though_the_old_o
             await world.tell("running", "completed", key="a", version=11)
         assert await world.stream() == ["running", "completed"]
         assert world.forgot[0] == "away"
-
-
-@pytest.mark.must_survive(26)
-async def test_an_epoch_that_is_gone_is_noticed_once(world: World) -> None:
-    await world.tell("running", key="a")
-    watching = asyncio.create_task(world.ledger.watch_epoch(every=0.001))
-    try:
-        await asyncio.sleep(0)
-        assert world.forgot == []
-        await world.client.flushall()
-        await eventually(lambda: world.forgot)
-        assert await world.ledger.is_empty()
-        await world.tell("running", key="a")
-        await world.ledger.row(UID)
-        assert world.forgot == ["epoch"]
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-
-
-@pytest.mark.must_survive(26)
-async def test_a_flush_between_two_steps_is_noticed_by_the_second(world: World) -> None:
-    await world.tell("running", key="a")
-    await world.client.flushall()
-    await world.tell("running", uid="another", key="a")
-    assert world.forgot == ["epoch"]
-    await world.tell("running", uid="a third", key="a")
-    assert world.forgot == ["epoch"]
-
-
-@pytest.mark.must_survive(26)
-async def test_an_epoch_that_changed_is_noticed(world: World) -> None:
-    await world.tell("running", key="a")
-    await world.client.set(world.keys.epoch, "another")
-    await world.tell("running", key="a")
-    assert world.forgot == ["epoch"]
-    assert world.ledger.epoch == "another"
-
-
-async def test_an_epoch_that_alone_was_lost_is_written_anew(world: World) -> None:
-    await world.tell("running", key="a")
-    await world.client.delete(world.keys.epoch)
-    await world.tell("running", key="a")
-    await world.tell("completed", version=11)
-    assert world.forgot == ["epoch"]
-    assert await world.client.get(world.keys.epoch)
-
-
-@pytest.mark.must_survive(32)
-async def test_a_claim_has_one_holder_until_it_is_given_back(make_client: Callable[[], Any]) -> None:
-    async with world_on(make_client) as one, world_on(make_client) as two:
-        claims = await asyncio.gather(one.ledger.claim(UID), two.ledger.claim(UID))
-        assert sorted(claims) == [False, True]
-        first, second = (one, two) if claims[0] else (two, one)
-        await one.client.pexpire(one.keys.claim(UID), 100)
-        assert await first.ledger.claim(UID), "renewed"
-        assert await one.client.pttl(one.keys.claim(UID)) > CLAIM_SECONDS * 500
-        assert not await second.ledger.claim(UID)
-        await second.ledger.release([])
-        await first.ledger.release([UID, "unknown"])
-        assert await second.ledger.claim(UID)
-
-
-@pytest.mark.must_survive(31)
-async def test_a_claim_lapses_with_who_held_it(world: World) -> None:
-    await world.client.set(world.keys.claim(UID), "a replica that died", px=1000)
-    assert not await world.ledger.claim(UID)
-    await eventually(lambda: world.ledger.claim(UID), timeout=5)
-    assert 0 < await world.client.pttl(world.keys.claim(UID)) <= CLAIM_SECONDS * 1000
