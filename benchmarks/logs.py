@@ -1,4 +1,4 @@
-"""What logs cost: a long one in memory and time, many at once and one that is read ahead in the time of an event."""
+"""The cost of logs: memory and time of a long one; the delay of events with many logs at once, and with logs read ahead."""
 
 import asyncio
 import hashlib
@@ -31,13 +31,13 @@ LONG = Scene(jobs=1, seconds=0, lead=0, log_bytes=MB, log_repeats=100)
 MANY = Scene(jobs=500, seconds=5, lead=0, log_bytes=MB)
 AHEAD = Scene(jobs=500, seconds=10, lead=1, log_bytes=4096)
 LIMIT_SECONDS = 60
-"""A row that has not ended by then has failed."""
+"""A row that takes longer has failed."""
 _COMPLETE = re.compile(rb'"uid":"([0-9a-f-]{36})".*"type":"Complete"')
 
 
 class Long(NamedTuple):
     grown: int
-    """Bytes of resident memory at most, beyond what the process had before."""
+    """The peak of resident memory, in bytes, above that before the read."""
     seconds: float
     sha256: str
 
@@ -50,7 +50,7 @@ def long_log() -> tuple[str, str, str]:
     with tempfile.TemporaryDirectory() as folder, playing(LONG) as stage:
         ours, theirs = multiprocessing.Pipe()
         config = kubeconfig(Path(folder), stage.url)
-        # A process of its own: what others have allocated before is none of this row's matter.
+        # A process of its own: earlier rows do not count.
         process = multiprocessing.get_context("spawn").Process(target=_read, args=(config, folder, theirs))
         process.start()
         theirs.close()
@@ -73,7 +73,7 @@ def _read(config: str, folder: str, line: Connection) -> None:
 
 
 async def _read_twice(folder: str) -> Long:
-    """First a short one, for what is imported and allocated anyway."""
+    """A short log first, for imports and the first allocations."""
     ended: asyncio.Queue[str] = asyncio.Queue()
     store = open_log_store(f"file://{folder}/logs", put=_never, limit=0)
     assert store is not None
@@ -92,7 +92,7 @@ async def _read_twice(folder: str) -> Long:
     ):
         await read("warm-up")
         before = memory("self", "VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         started = time.perf_counter()
         found = await read(pod(0)["metadata"]["name"])
         seconds = time.perf_counter() - started
@@ -105,13 +105,13 @@ async def _never(*_: Any) -> Any:
     raise AssertionError("this store is a folder")
 
 
-class Heard(NamedTuple):
-    """When it was, by the Job's uid, on the clock of Played."""
+class Received(NamedTuple):
+    """Times by the Job's uid, on the clock of Played."""
 
     published: dict[str, float]
-    """The event, by a subscriber."""
+    """When a subscriber got the event."""
     seen: dict[str, float]
-    """The condition, by a bare reader of the same watch."""
+    """When a bare reader of the same watch got the condition."""
     lost: int
     """Events without the whole log."""
 
@@ -130,17 +130,17 @@ class _Event(msgspec.Struct):
     log: _Log = _Log()
 
 
-def play(scene: Scene, **settings: str) -> tuple[Played, Heard]:
-    """A controller in a process of its own tells it all."""
+def play(scene: Scene, **settings: str) -> tuple[Played, Received]:
+    """A controller in a process of its own publishes all events."""
     with tempfile.TemporaryDirectory() as folder, valkey() as server, playing(scene) as stage:
         config = kubeconfig(Path(folder), stage.url)
         with running(folder, KUBECONFIG=config, REDIS_URL=server.url, **settings):
-            heard = asyncio.run(_hear(server.url, scene, stage))
-            return stage.played(), heard
+            received = asyncio.run(_receive(server.url, scene, stage))
+            return stage.played(), received
 
 
-async def _hear(url: str, scene: Scene, stage: Stage) -> Heard:
-    heard, decoder = Heard({}, {}, 0), msgspec.json.Decoder(_Event)
+async def _receive(url: str, scene: Scene, stage: Stage) -> Received:
+    received, decoder = Received({}, {}, 0), msgspec.json.Decoder(_Event)
     running: set[str] = set()
     lost = 0
     async with asyncio.timeout(LIMIT_SECONDS), redis.asyncio.Redis.from_url(url) as client, client.pubsub() as pubsub:
@@ -153,26 +153,26 @@ async def _hear(url: str, scene: Scene, stage: Stage) -> Heard:
                     continue
                 event = decoder.decode(message["data"])
                 if event.status == "completed":
-                    heard.published[event.job.uid] = now
+                    received.published[event.job.uid] = now
                     lost += event.log.state != "complete"
-                    if len(heard.published) == scene.jobs:
+                    if len(received.published) == scene.jobs:
                         break
                 elif len(running) < scene.jobs:
                     running.add(event.job.uid)
                     if len(running) == scene.jobs:
                         is_watching = asyncio.Event()
-                        reading = asyncio.create_task(_read_barely(stage.url, heard.seen, is_watching))
+                        reading = asyncio.create_task(_read_barely(stage.url, received.seen, is_watching))
                         await is_watching.wait()
                         stage.go()
         finally:
             if reading is not None:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
-    return heard._replace(lost=lost)
+    return received._replace(lost=lost)
 
 
 async def _read_barely(url: str, seen: dict[str, float], is_watching: asyncio.Event) -> None:
-    """What the API server itself takes: a loop over lines that looks for one word."""
+    """The time that the API server itself takes: a loop that looks for one word in each line."""
     path = f"{url}/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
     timeout = aiohttp.ClientTimeout(total=None)
     async with (
@@ -190,22 +190,23 @@ async def _read_barely(url: str, seen: dict[str, float], is_watching: asyncio.Ev
 
 
 def many_logs() -> tuple[str, str, str]:
-    played, heard = play(MANY)
+    played, received = play(MANY)
     late = [
-        published - max(played.conditions[uid], played.logs.get(uid, 0.0)) for uid, published in heard.published.items()
+        published - max(played.conditions[uid], played.logs.get(uid, 0.0))
+        for uid, published in received.published.items()
     ]
     return (
         "500 Jobs that end within 5 s, with 1 MB of log each",
         f"p99 {_percentile(late, 99):.2f} s",
         f"from condition or end of log to event: p50 {_percentile(late, 50):.2f} s, max {max(late):.2f} s;"
-        f" {heard.lost} without their log",
+        f" {received.lost} without their log",
     )
 
 
 def log_read_ahead() -> tuple[str, str, str]:
-    played, heard = play(AHEAD)
-    beyond = [(published - heard.seen[uid]) * 1000 for uid, published in heard.published.items()]
-    own = [(seen - played.conditions[uid]) * 1000 for uid, seen in heard.seen.items()]
+    played, received = play(AHEAD)
+    beyond = [(published - received.seen[uid]) * 1000 for uid, published in received.published.items()]
+    own = [(seen - played.conditions[uid]) * 1000 for uid, seen in received.seen.items()]
     return (
         "from condition to event, its log read ahead",
         f"p99 {_percentile(beyond, 99):.1f} ms",

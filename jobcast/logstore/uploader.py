@@ -36,17 +36,16 @@ class Uploader:
         self._upload = store.new_upload(place)
         self._place = place
         self._stall_seconds = stall_seconds
-        self._queue_bytes = queue_bytes
         self._chunks: deque[bytes] = deque()
-        self._queued = 0
-        """Bytes fed and not yet accepted, including those of the write under way."""
+        self._room = queue_bytes
+        """Bytes that the queue still takes; less than 0 when it is full. The write under way counts as queued."""
         self._writing_since: float | None = None
         """On the loop's clock; None while there is nothing to write."""
         self._is_fed = False
         """The log is complete or given up."""
         self._error: LogStoreError | None = None
-        self._more = asyncio.Event()
-        self._room = asyncio.Event()
+        self._changed = asyncio.Event()
+        """The queue, for the one of reader and pump that waits: they never both do."""
         self._pump: asyncio.Task[None] | None = None
 
     async def feed(self, chunk: bytes) -> None:
@@ -56,9 +55,9 @@ class Uploader:
         if self._pump is None:
             self._pump = asyncio.create_task(self._run(), name=f"upload {self._place.source}")
         self._chunks.append(chunk)
-        self._queued += len(chunk)
-        self._more.set()
-        while self._queued > self._queue_bytes and not self._is_over:
+        self._room -= len(chunk)
+        self._changed.set()
+        while self._room < 0 and not self._is_over:
             left = self._seconds_left()
             if left <= 0:
                 self._error = LogStoreError(
@@ -66,15 +65,15 @@ class Uploader:
                 )
                 self._pump.cancel()
                 return
-            self._room.clear()
+            self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
-                    await self._room.wait()
+                    await self._changed.wait()
 
     async def finish(self, limit: float | None = FINISH_SECONDS) -> Stored | LogStoreError:
         """Complete the upload within `limit` seconds (None: no limit); otherwise return why the log is not stored."""
         self._is_fed = True
-        self._more.set()
+        self._changed.set()
         try:
             async with asyncio.timeout(limit):
                 if self._pump is not None:
@@ -119,7 +118,7 @@ class Uploader:
                 raise
         finally:
             self._chunks.clear()
-            self._room.set()
+            self._changed.set()
             if self._error is not None:
                 # Now and not when the log ends: the circuit breaker must know, and memory is freed.
                 await self._upload.abort(self._error)
@@ -131,10 +130,10 @@ class Uploader:
                 chunk = self._chunks.popleft()
                 self._writing_since = loop.time()
                 await self._upload.write(chunk)
-                self._queued -= len(chunk)
-                self._room.set()
+                self._room += len(chunk)
+                self._changed.set()
             self._writing_since = None
             if self._is_fed:
                 return
-            self._more.clear()
-            await self._more.wait()
+            self._changed.clear()
+            await self._changed.wait()

@@ -50,6 +50,41 @@ _Command = tuple[Any, ...]
 _Call = tuple[_Command, "asyncio.Future[Any]"]
 
 
+class _Health:
+    """Whether Redis can be used, and the callbacks for when that changes."""
+
+    def __init__(self, on_recovered: Callable[[], None], on_error: Callable[[str | None], None]) -> None:
+        self.error: str | None = "not connected yet"
+        self.is_down = False
+        self._on_recovered = on_recovered
+        self._on_error = on_error
+
+    def fail(self, error: str) -> None:
+        self.is_down = True
+        self._set_error(error)
+
+    def recover(self) -> None:
+        self._set_error(None)
+        if self.is_down:
+            self.is_down = False
+            self._notify(self._on_recovered)
+
+    def _set_error(self, error: str | None) -> None:
+        if error != self.error:
+            self.error = error
+            self._notify(self._on_error, error)
+
+    @staticmethod
+    def _notify(callback: Callable[..., None], *arguments: Any) -> None:
+        """The event loop reports a bug of the callback, which must not end the batcher."""
+        try:
+            callback(*arguments)
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a callback of the Redis batcher failed", "exception": error}
+            )
+
+
 class Batcher:
     """Accepts commands between `start` and `close`. Loads `script` when Redis does not know it.
 
@@ -66,20 +101,14 @@ class Batcher:
         on_recovered: Callable[[], None],
         on_error: Callable[[str | None], None],
     ) -> None:
-        self.error: str | None = "not connected yet"
-        """Why Redis cannot be used now; None while it can."""
         self._pipeline = Pipeline(client)
         self._script = script
         self._probe_command = probe
-        self._on_recovered = on_recovered
-        self._on_error = on_error
+        self._health = _Health(on_recovered, on_error)
         self._calls: deque[_Call] = deque()
         self._wake = asyncio.Event()
         self._is_busy = False
         """An exchange is under way."""
-        self.is_down = False
-        """Redis did not accept the last commands, and is probed before any others are sent. A probe that succeeds does not end
-        this state: an account may write but not call scripts, and a network may lose the replies to some commands."""
         self._pause = PROBE_SECONDS[0]
         """Before the next probe; grows until Redis accepts a command."""
         self._is_closed = False
@@ -101,6 +130,17 @@ class Batcher:
         await self._pipeline.close()
 
     @property
+    def error(self) -> str | None:
+        """Why Redis cannot be used now; None while it can."""
+        return self._health.error
+
+    @property
+    def is_down(self) -> bool:
+        """Redis did not accept the last commands, and is probed before any others are sent. A probe that succeeds does not end
+        this state: an account may write but not call scripts, and a network may lose the replies to some commands."""
+        return self._health.is_down
+
+    @property
     def waiting(self) -> int:
         """Commands that wait for the next exchange."""
         return len(self._calls)
@@ -118,9 +158,7 @@ class Batcher:
         else:
             self._is_busy = True
             try:
-                if await self._send([call]):
-                    self._calls.append(call)
-                    self.is_down = True
+                self._calls.extend(await self._send([call]))
             finally:
                 self._is_busy = False
                 if self._is_closed:
@@ -150,14 +188,11 @@ class Batcher:
         if not batch:
             return
         try:
-            again = await self._send(batch)
+            self._calls.extendleft(reversed(await self._send(batch)))
         except BaseException:  # the batcher is closed
             for _, future in batch:
                 future.cancel()
             raise
-        if again:
-            self._calls.extendleft(reversed(again))
-            self.is_down = True
 
     async def _send(self, batch: list[_Call]) -> list[_Call]:
         """Send the batch and hand out the answers. Returns the calls to send again."""
@@ -170,7 +205,7 @@ class Batcher:
                 for i, answer in zip(missing, others, strict=True):
                     answers[i] = loaded if isinstance(loaded, Exception) else answer
         except ERRORS as error:
-            self._set_error(explain(error))
+            self._health.fail(explain(error))
             return batch
         refused = []
         for call, answer in zip(batch, answers, strict=True):
@@ -180,21 +215,14 @@ class Batcher:
             if not isinstance(answer, Exception):
                 future.set_result(answer)
             elif _is_not_ready(answer):
-                self._set_error(explain(answer))
+                self._health.fail(explain(answer))
                 refused.append(call)
             else:
                 future.set_exception(LedgerError(f"{call[0][0]}: {explain(answer)}"))
         if not refused:
-            self._recover()
-        return refused
-
-    def _recover(self) -> None:
-        """Redis accepted a whole batch."""
-        self._set_error(None)
-        if self.is_down:
-            self.is_down = False
             self._pause = PROBE_SECONDS[0]
-            self._notify(self._on_recovered)
+            self._health.recover()
+        return refused
 
     async def _probe_until_answered(self) -> None:
         while True:
@@ -208,22 +236,7 @@ class Batcher:
                 answer = error
             if not isinstance(answer, Exception):
                 return
-            self._set_error(explain(answer))
-
-    @staticmethod
-    def _notify(callback: Callable[..., None], *arguments: Any) -> None:
-        """The event loop reports a bug of the callback, which must not end the batcher."""
-        try:
-            callback(*arguments)
-        except Exception as error:
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": "a callback of the Redis batcher failed", "exception": error}
-            )
-
-    def _set_error(self, error: str | None) -> None:
-        if error != self.error:
-            self.error = error
-            self._notify(self._on_error, error)
+            self._health.fail(explain(answer))
 
 
 def _is_not_ready(error: Exception) -> bool:

@@ -19,7 +19,7 @@ SECRET = "the-secret-that-nobody-may-see"
 
 
 class S3Server:
-    """On a loopback port of its own, with one bucket. Takes any credentials until it is published not to."""
+    """On a loopback port of its own, with one bucket. Accepts any credentials until `check_credentials`."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -64,7 +64,7 @@ class S3Server:
 
 @pytest.fixture(autouse=True)
 def _no_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have credentials: they are not used."""
+    """The tests never use credentials of the machine that runs them."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "AZURE_", "GOOGLE_")):
             monkeypatch.delenv(name)
@@ -105,7 +105,7 @@ def place(name: str = "pod", instance: int = 0) -> LogPlace:
 
 
 async def no_put(place: LogPlace, blob: bytes, size: int) -> Stored:
-    raise AssertionError("an object store has no use for Redis")
+    raise AssertionError("an object store does not write to Redis")
 
 
 def opened(url: str) -> LogStore:
@@ -115,7 +115,7 @@ def opened(url: str) -> LogStore:
 
 
 async def store_log(store: LogStore, where: LogPlace, data: bytes, piece: int = 65_536) -> Stored | LogStoreError:
-    """As a log is read: in pieces."""
+    """In pieces, as a log is read."""
     uploader = Uploader(store, where, stall_seconds=30)
     for start in range(0, len(data), piece):
         await uploader.feed(data[start : start + piece])

@@ -1,11 +1,11 @@
-"""One log waits for a store that is away, and not every one."""
+"""While a store is down, one log at a time waits for it."""
 
 import pytest
 
 from jobcast.logstore import REFUSED, UNAVAILABLE, LogStoreError
 from jobcast.logstore.circuit import RETRY_SECONDS, SILENT_SECONDS, CircuitBreaker
 
-AWAY = LogStoreError(UNAVAILABLE, "away")
+DOWN = LogStoreError(UNAVAILABLE, "down")
 
 
 class Clock:
@@ -20,37 +20,37 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_store_is_asked_until_it_is_away(clock: Clock) -> None:
+def test_a_store_gets_requests_until_it_is_down(clock: Clock) -> None:
     breaker = CircuitBreaker(clock)
     breaker.check()
-    breaker.record(LogStoreError(REFUSED, "no"))  # it answers; asking again costs nobody anything
+    breaker.record(LogStoreError(REFUSED, "no"))  # the store answers: further requests do not wait
     breaker.check()
-    breaker.record(AWAY)
-    with pytest.raises(LogStoreError, match="away"):
+    breaker.record(DOWN)
+    with pytest.raises(LogStoreError, match="down"):
         breaker.check()
 
 
-def test_one_at_a_time_tries_a_store_that_is_away(clock: Clock) -> None:
+def test_one_request_at_a_time_tries_a_store_that_is_down(clock: Clock) -> None:
     breaker = CircuitBreaker(clock)
-    breaker.record(AWAY)
+    breaker.record(DOWN)
     clock.now += RETRY_SECONDS
-    assert breaker.rejection() is None  # looking is not trying
-    breaker.check()  # this one tries
+    assert breaker.rejection() is None  # a look is no attempt
+    breaker.check()  # this one may try
     with pytest.raises(LogStoreError):
         breaker.check()
-    clock.now += RETRY_SECONDS  # and was never heard of again
+    clock.now += RETRY_SECONDS  # and its attempt never ended
     breaker.check()
 
 
-def test_a_store_that_answers_is_asked_again_by_all(clock: Clock) -> None:
+def test_a_store_that_answers_gets_all_requests_again(clock: Clock) -> None:
     breaker = CircuitBreaker(clock)
-    breaker.record(AWAY)
+    breaker.record(DOWN)
     breaker.record(None)
     breaker.check()
     breaker.check()
 
 
-def test_a_store_that_says_nothing_to_anybody_is_not_asked_by_more(clock: Clock) -> None:
+def test_a_silent_store_gets_no_more_requests(clock: Clock) -> None:
     breaker = CircuitBreaker(clock)
     with breaker.request():
         clock.now += SILENT_SECONDS - 0.1
@@ -59,25 +59,25 @@ def test_a_store_that_says_nothing_to_anybody_is_not_asked_by_more(clock: Clock)
             clock.now += 0.1
             with pytest.raises(LogStoreError, match="has not answered for 2 s"):
                 breaker.check()
-        breaker.record(None)  # it has published one of them
+        breaker.record(None)  # one of the requests was answered
         breaker.check()
         clock.now += SILENT_SECONDS
         with pytest.raises(LogStoreError):
             breaker.check()
-    breaker.check()  # nobody waits any more: the next one may ask
+    breaker.check()  # no request is pending: the next one may try
 
 
-def test_a_store_that_nobody_asks_is_not_taken_to_be_silent(clock: Clock) -> None:
+def test_a_store_without_requests_is_not_silent(clock: Clock) -> None:
     breaker = CircuitBreaker(clock)
     clock.now += 100
     with breaker.request():
         breaker.check()
 
 
-def test_giving_up_is_no_answer(clock: Clock) -> None:
+def test_a_timeout_is_not_an_answer(clock: Clock) -> None:
     breaker = CircuitBreaker(clock)
     with breaker.request():
         clock.now += SILENT_SECONDS
-        breaker.record(AWAY)
+        breaker.record(DOWN)
         with pytest.raises(LogStoreError, match="has not answered"):
             breaker.check()

@@ -1,4 +1,4 @@
-"""What the store costs: in imports where it is not used, in memory where it is."""
+"""The cost of the log store: imports where it is not used, memory where it is."""
 
 import subprocess
 import sys
@@ -65,7 +65,7 @@ async def main(url, logs, chunks):
     store = open_log_store(url, put=None, limit=0)
     await store_log(store, "warm-up", 100)
     memory.settle()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is taken anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = peak()
     results = await asyncio.gather(*(store_log(store, f"pod-{n}", chunks) for n in range(logs)))
     print(peak() - before)

@@ -27,7 +27,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @functools.cache
 def noise(size: int) -> bytes:
-    """Not UTF-8, and different at every place."""
+    """Random bytes."""
     return random.Random(size).randbytes(size)
 
 
@@ -74,7 +74,7 @@ async def test_a_fuller_log_replaces_an_emptier_one(url: str, emptier: int, full
 
 
 @pytest.mark.parametrize("size", [1000, 6_000_000])
-async def test_replicas_that_keep_the_same_log_at_once_all_have_kept_it(url: str, size: int) -> None:
+async def test_replicas_that_store_the_same_log_at_once_all_succeed(url: str, size: int) -> None:
     data, stores = noise(size), [opened(url) for _ in range(4)]
     stored = await asyncio.gather(*(store_log(store, place(), data) for store in stores))
     assert stored == [Stored(f"{url}/{place().path}", size)] * 4
@@ -83,7 +83,7 @@ async def test_replicas_that_keep_the_same_log_at_once_all_have_kept_it(url: str
         await store.aclose()
 
 
-async def test_instances_and_containers_do_not_meet(url: str) -> None:
+async def test_instances_and_containers_have_objects_of_their_own(url: str) -> None:
     store = opened(url)
     places = [place(), place(instance=1), place("other"), place()._replace(container="sidecar")]
     stored = [await store_log(store, where, bytes([n])) for n, where in enumerate(places)]
@@ -120,7 +120,7 @@ async def test_nothing_partial_is_visible_or_left(
 
 
 def _parts_of(url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[], list[str]]:
-    """What there is of uploads that are not complete."""
+    """The parts of incomplete uploads."""
     if url.startswith("file"):
         return lambda: [str(path) for path in tmp_path.rglob("*") if path.is_file()]
     server: S3Server = request.getfixturevalue("s3")
@@ -132,7 +132,7 @@ def _parts_of(url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Calla
     return uploads
 
 
-async def test_many_at_once_are_all_kept_whole(url: str) -> None:
+async def test_many_logs_at_once_are_all_stored_whole(url: str) -> None:
     store = opened(url)
     data = [noise(PART_BYTES + 1000 + n) for n in range(5)]
     stored = await asyncio.gather(*(store_log(store, place(f"pod-{n}"), one) for n, one in enumerate(data)))
@@ -146,15 +146,15 @@ async def test_a_store_that_can_be_used_passes_its_probe_and_nothing_is_left(url
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-async def test_asking_for_a_log_that_was_never_kept_says_so(url: str) -> None:
-    ref = f"{url}/{place('nobody').path}"
+async def test_reading_a_log_that_was_never_stored_says_so(url: str) -> None:
+    ref = f"{url}/{place('missing').path}"
     with pytest.raises(LogNotFound, match="is not there"):
         read(ref)
     with pytest.raises(LogNotFound, match="is not there"):
         [piece async for piece in read_object_async(ref)]
 
 
-async def test_a_reader_that_loses_interest_leaves_nothing_running(url: str) -> None:
+async def test_a_reader_that_stops_early_leaves_nothing_running(url: str) -> None:
     store = opened(url)
     stored = await store_log(store, place(), noise(12_000_000))
     assert isinstance(stored, Stored)
@@ -166,7 +166,7 @@ async def test_a_reader_that_loses_interest_leaves_nothing_running(url: str) -> 
     await store.aclose()
 
 
-async def test_a_folder_that_is_full_or_forbidden_refuses_in_one_line(tmp_path: Path) -> None:
+async def test_a_folder_that_is_full_or_forbidden_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     store = opened(f"file://{tmp_path}/file")
     for data in (b"abc", noise(12_000_000)):
@@ -176,7 +176,7 @@ async def test_a_folder_that_is_full_or_forbidden_refuses_in_one_line(tmp_path: 
     await store.aclose()
 
 
-async def test_a_folder_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_folder_without_hard_links_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import obstore
     from obstore.exceptions import GenericError
 
@@ -195,7 +195,7 @@ async def test_a_folder_without_hard_links_will_do(tmp_path: Path, monkeypatch: 
 
 
 class FakeWriter:
-    """In obstore's place: a part is in flight until it is let through, and the next one is not taken before."""
+    """In obstore's place: a part is in flight until the test releases it, and the next one waits for that."""
 
     def __init__(self) -> None:
         self.way = asyncio.Semaphore(0)
@@ -226,6 +226,6 @@ async def test_two_uploads_fill_a_part_while_one_is_sent_and_the_others_wait(
     await asyncio.gather(*waiting)
 
 
-def test_a_sink_costs_nothing_until_it_is_written_to(tmp_path: Path) -> None:
+def test_an_upload_costs_nothing_until_the_first_write(tmp_path: Path) -> None:
     opened(f"file://{tmp_path}/logs").new_upload(place())
     assert not (tmp_path / "logs").exists()

@@ -1,4 +1,4 @@
-"""Logs for Redis: compressed as they come, up to a limit, and back."""
+"""Logs in Redis: compressed as they are read, up to a limit, and decompressed."""
 
 import random
 
@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 
 
 class MemoryRedis:
-    """In the ledger's place."""
+    """In place of the log index."""
 
     def __init__(self) -> None:
         self.blobs: dict[LogPlace, tuple[bytes, int]] = {}
@@ -33,22 +33,22 @@ async def test_the_exact_bytes_come_back(size: int, piece: int) -> None:
     assert decompress(blob) == data
 
 
-async def test_text_is_kept_small() -> None:
+async def test_text_is_compressed() -> None:
     line, redis = b"2026-11-20T10:00:00Z step 17 loss 0.1234\n", MemoryRedis()
     await store_log(RedisLogStore(redis.put, 8 * MIB), place(), line * 100_000)
     assert len(redis.blobs[place()][0]) < 100_000
 
 
 @pytest.mark.parametrize("limit", [1, 1000, 65_536, MIB, 2 * MIB])
-async def test_what_is_over_the_limit_is_cut_and_said_to_be(limit: int) -> None:
+async def test_a_log_over_the_limit_is_cut_and_reported_as_cut(limit: int) -> None:
     data, redis = random.Random(1).randbytes(3 * MIB), MemoryRedis()
     stored = await store_log(RedisLogStore(redis.put, limit), place(), data)
     assert stored == Stored("redis:pod/main", limit)
     assert decompress(redis.blobs[place()][0]) == data[:limit]
 
 
-async def test_redis_that_refuses_is_an_answer() -> None:
-    failure = LogStoreError(UNAVAILABLE, "away")
+async def test_an_error_of_redis_is_returned() -> None:
+    failure = LogStoreError(UNAVAILABLE, "down")
 
     async def put(where: LogPlace, blob: bytes, size: int) -> Stored:
         raise failure
@@ -56,7 +56,7 @@ async def test_redis_that_refuses_is_an_answer() -> None:
     assert await store_log(RedisLogStore(put, MIB), place(), b"abc") is failure
 
 
-async def test_nothing_is_put_when_the_log_is_let_be() -> None:
+async def test_an_aborted_upload_puts_nothing() -> None:
     redis = MemoryRedis()
     uploader = Uploader(RedisLogStore(redis.put, MIB), place())
     await uploader.feed(b"abc")
@@ -71,7 +71,7 @@ def test_a_damaged_log_is_an_error_and_never_a_shorter_log() -> None:
             decompress(blob)
 
 
-def test_what_would_fill_the_readers_memory_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_would_fill_the_readers_memory_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "LARGEST_BYTES", 1000)
     blob = zstandard.compress(bytes(1001))
     with pytest.raises(ValueError, match="larger than any"):

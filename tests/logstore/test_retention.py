@@ -1,4 +1,4 @@
-"""A folder is rid of logs that were stored for long enough, and of nothing else."""
+"""Expired logs are removed from a folder, and nothing else."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ DAY = 86_400.0
 
 
 async def store_log(folder: Path, job: str, number: int, age: float) -> Path:
-    """A log as the store keeps it, written `age` seconds ago."""
+    """A log in the store, written `age` seconds ago."""
     store = ObjectLogStore(f"file://{folder}")
     upload = store.new_upload(LogPlace("evals", job, f"{UID}{number}", "pod", "main"))
     await upload.write(b"log")
@@ -39,7 +39,7 @@ def stray(path: Path) -> Path:
     return aged(path, 30 * DAY)
 
 
-async def test_old_logs_go_with_their_directories_and_young_ones_stay(tmp_path: Path) -> None:
+async def test_old_logs_are_removed_with_their_directories_and_new_ones_stay(tmp_path: Path) -> None:
     old = await store_log(tmp_path, "a", 1, 8 * DAY)
     same_job = await store_log(tmp_path, "a", 2, 6 * DAY)
     await store_log(tmp_path, "b", 3, 8 * DAY)
@@ -50,7 +50,7 @@ async def test_old_logs_go_with_their_directories_and_young_ones_stay(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["evals"], "the probe of its clock is gone"
 
 
-async def test_what_a_killed_process_left_of_an_upload_goes_too(tmp_path: Path) -> None:
+async def test_the_incomplete_upload_of_a_killed_process_is_removed(tmp_path: Path) -> None:
     stored = await store_log(tmp_path, "a", 1, 0)
     left = stray(stored.with_name("main.1.log#1"))
     assert remove_expired(tmp_path, 7 * DAY) == 1
@@ -58,7 +58,7 @@ async def test_what_a_killed_process_left_of_an_upload_goes_too(tmp_path: Path) 
     assert stored.exists()
 
 
-async def test_what_is_not_ours_stays(tmp_path: Path) -> None:
+async def test_other_files_stay(tmp_path: Path) -> None:
     elsewhere = stray(tmp_path / "elsewhere" / "main.0.log")
     store = tmp_path / "logs"
     theirs = [
@@ -73,8 +73,8 @@ async def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     assert all(path.exists() for path in (*theirs, elsewhere))
 
 
-async def test_a_log_is_kept_while_the_folder_is_tidied_again_and_again(tmp_path: Path) -> None:
-    """Directories vanish under whoever is about to write into them."""
+async def test_a_log_can_be_stored_while_expired_ones_are_removed(tmp_path: Path) -> None:
+    """Directories disappear while a writer needs them."""
     stop = threading.Event()
 
     def without_end() -> None:
@@ -91,7 +91,7 @@ async def test_a_log_is_kept_while_the_folder_is_tidied_again_and_again(tmp_path
     assert all(path.read_bytes() == b"log" for path in stored)
 
 
-async def test_a_folder_that_hangs_holds_nobody_up_and_is_not_asked_twice(
+async def test_a_folder_that_hangs_delays_nothing_and_is_not_tried_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate, asked = threading.Event(), []

@@ -1,4 +1,4 @@
-"""An S3 server that is killed, hangs, refuses, or is not there: known soon, said plainly, and nobody waits."""
+"""An S3 server that is killed, hangs, rejects requests or is missing: noticed soon, explained, and no log waits."""
 
 import asyncio
 import re
@@ -18,11 +18,11 @@ from tests.logstore.conftest import BUCKET, SECRET, S3Server, lead_to, opened, p
 
 STORE = f"s3://{BUCKET}/faults"
 SOON = 8.0
-"""Seconds; two tries and their pauses take half a second, and this machine may be busy. Hanging takes 30."""
+"""Seconds. Two attempts and their pauses take half a second, on a busy machine more. A request that hangs takes 30."""
 
 
 class Hanging:
-    """Takes connections and never answers."""
+    """Accepts connections and never answers."""
 
     def __init__(self) -> None:
         self._socket = socket.socket()
@@ -35,7 +35,7 @@ class Hanging:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     def callers(self) -> int:
-        """How many have called since it was asked last."""
+        """The number of connections since the last call."""
         count = 0
         while True:
             try:
@@ -62,7 +62,7 @@ def assert_plain(error: object, reason: str, line: str) -> None:
     assert line in str(error)
 
 
-async def test_a_server_that_is_killed_under_an_upload_is_known_soon(own_s3: S3Server) -> None:
+async def test_a_server_that_is_killed_during_an_upload_is_noticed_soon(own_s3: S3Server) -> None:
     store = opened(STORE)
     uploader = Uploader(store, place(), stall_seconds=SOON)
     for _ in range(3):
@@ -93,9 +93,7 @@ async def test_a_server_that_comes_back_is_used_again(own_s3: S3Server, monkeypa
     await store.aclose()
 
 
-async def test_logs_that_are_turned_away_do_not_put_off_the_next_try(
-    hanging: Hanging, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rejected_logs_do_not_delay_the_next_attempt(hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobcast.logstore.circuit.RETRY_SECONDS", 0.5)
     store, calls = opened(STORE), 0
     for n in range(300):
@@ -112,7 +110,7 @@ async def test_logs_that_are_turned_away_do_not_put_off_the_next_try(
 
 
 @pytest.mark.parametrize("size", [3, 4 * PART_BYTES])
-async def test_a_server_that_hangs_holds_nobody_up(hanging: Hanging, size: int) -> None:
+async def test_a_server_that_hangs_delays_nothing(hanging: Hanging, size: int) -> None:
     store = opened(STORE)
     uploader = Uploader(store, place(), stall_seconds=0.2)
     async with asyncio.timeout(SOON):
@@ -123,7 +121,7 @@ async def test_a_server_that_hangs_holds_nobody_up(hanging: Hanging, size: int) 
     assert hanging.callers() == 1
 
 
-async def test_while_it_is_away_the_next_log_does_not_wait_for_it(hanging: Hanging) -> None:
+async def test_while_the_server_is_down_the_next_log_does_not_wait_for_it(hanging: Hanging) -> None:
     store = opened(STORE)
     for n in range(5):
         uploader = Uploader(store, place(f"pod-{n}"), stall_seconds=0.2)
@@ -140,7 +138,7 @@ async def test_a_burst_does_not_wait_for_a_server_that_hangs(hanging: Hanging, m
     first = asyncio.create_task(store_log(store, place("first"), b"abc"))
     await eventually(store.circuit.rejection)
     with pytest.raises(LogStoreError, match="has not answered"):
-        await store.new_upload(place("early")).write(b"abc")  # it is not even held
+        await store.new_upload(place("early")).write(b"abc")  # its bytes are not even held
     async with asyncio.timeout(SOON):
         burst = await asyncio.gather(*(store_log(store, place(f"pod-{n}"), b"abc") for n in range(50)))
     for error in burst:
@@ -151,7 +149,7 @@ async def test_a_burst_does_not_wait_for_a_server_that_hangs(hanging: Hanging, m
     await store.aclose()
 
 
-async def test_an_upload_under_way_does_not_suffer_from_another_ones_bad_luck(s3: S3Server) -> None:
+async def test_an_upload_under_way_continues_when_another_one_fails(s3: S3Server) -> None:
     store = opened(STORE)
     uploader = Uploader(store, place("lucky"), stall_seconds=SOON)
     for _ in range(2):
@@ -183,7 +181,7 @@ async def test_a_missing_bucket_is_refused(s3: S3Server) -> None:
     await store.aclose()
 
 
-async def test_an_account_that_may_not_look_can_keep_a_log_and_not_replace_one(
+async def test_an_account_that_may_not_read_can_store_a_log_but_not_replace_one(
     s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import obstore
@@ -201,7 +199,7 @@ async def test_an_account_that_may_not_look_can_keep_a_log_and_not_replace_one(
     await store.aclose()
 
 
-async def test_an_endpoint_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_endpoint_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     lead_to(f"http://127.0.0.1:{free_port()}", monkeypatch)
     async with asyncio.timeout(SOON):
         with pytest.raises(LogStoreError, match="connection refused"):
@@ -214,13 +212,15 @@ async def test_an_endpoint_that_hangs_fails_the_probe(hanging: Hanging, monkeypa
         await probe(STORE)
 
 
-async def test_an_endpoint_without_tls_says_how_it_is_written(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_error_for_an_endpoint_without_tls_says_how_to_write_the_url(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url.replace("http://", "https://"))
     with pytest.raises(LogStoreError, match="does not speak TLS"):
         await probe(STORE)
 
 
-async def test_check_tries_the_store_out(s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_check_tries_the_store(s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert await check._check_store(ControllerSettings(log_store=STORE))
     assert not await check._check_store(ControllerSettings(log_store="s3://nowhere"))
     assert await check._check_store(ControllerSettings(log_store="redis"))

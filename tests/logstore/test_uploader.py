@@ -1,4 +1,4 @@
-"""The uploader: whatever the store does, the one who reads the log is not held up."""
+"""Whatever the store does, the uploader does not delay the reader of the log."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ async def for_ever() -> None:
 
 
 class MemoryUpload:
-    """Keeps the promises of a upload; the hooks run in its calls, before they take effect."""
+    """Keeps the promises of an Upload; the hooks run in its calls, before they take effect."""
 
     def __init__(self, on_write: Hook, on_commit: Hook) -> None:
         self._on_write, self._on_commit = on_write, on_commit
@@ -32,12 +32,12 @@ class MemoryUpload:
         self.aborts: list[LogStoreError | None] = []
 
     async def write(self, chunk: bytes) -> None:
-        assert not self.aborts, "written to after it was let be"
+        assert not self.aborts, "written to after its abort"
         await self._on_write()
         self.taken += chunk
 
     async def commit(self) -> Stored:
-        assert not self.aborts, "committed after it was let be"
+        assert not self.aborts, "committed after its abort"
         await self._on_commit()
         self.stored = bytes(self.taken)
         return Stored("memory:log", len(self.stored))
@@ -72,7 +72,7 @@ def uploader_of(store: MemoryLogStore, queue_bytes: int = 100, stall: float = ST
     return Uploader(store, place(), stall_seconds=stall, queue_bytes=queue_bytes)
 
 
-async def test_what_was_fed_is_kept_in_order() -> None:
+async def test_chunks_are_stored_in_order() -> None:
     store = MemoryLogStore(on_write=lambda: asyncio.sleep(0))
     uploader = uploader_of(store)
     chunks = [bytes([n]) * (n % 150) for n in range(200)]
@@ -82,7 +82,7 @@ async def test_what_was_fed_is_kept_in_order() -> None:
     assert store.only.stored == b"".join(chunks)
 
 
-async def test_an_empty_log_is_kept() -> None:
+async def test_an_empty_log_is_stored() -> None:
     store = MemoryLogStore()
     assert await uploader_of(store).finish() == Stored("memory:log", 0)
     assert store.only.stored == b""
@@ -114,25 +114,25 @@ async def test_the_queue_is_bounded_while_the_store_is_slow() -> None:
     assert await uploader.finish() == Stored("memory:log", 2000)
 
 
-async def test_a_store_that_takes_something_now_and_then_is_not_given_up() -> None:
+async def test_a_slow_store_is_not_given_up() -> None:
     store = MemoryLogStore(on_write=lambda: asyncio.sleep(STALL / 4))
     uploader = uploader_of(store)
-    for _ in range(12):  # in all longer than the stall
+    for _ in range(12):  # together longer than the stall
         await uploader.feed(b"x" * 60)
     assert await uploader.finish() == Stored("memory:log", 720)
 
 
-async def test_a_stalled_store_is_given_up_and_feeding_is_free_from_then_on() -> None:
+async def test_a_stalled_store_is_given_up_and_feed_returns_at_once_from_then_on() -> None:
     store = MemoryLogStore(on_write=for_ever)
     uploader = uploader_of(store)
     async with asyncio.timeout(STALL * 20):
         await uploader.feed(b"x" * 50)
-        await uploader.feed(b"x" * 51)  # full: this one waits, for the stall
+        await uploader.feed(b"x" * 51)  # full: this call waits until the store has stalled
     before = asyncio.get_running_loop().time()
     for _ in range(1000):
         await uploader.feed(b"x" * 1000)
     assert asyncio.get_running_loop().time() - before < STALL
-    # It is let go at once, not when the log ends.
+    # The upload is aborted at once, not when the log ends.
     await eventually(lambda: store.only.aborts)
     error = await uploader.finish()
     assert isinstance(error, LogStoreError) and error.reason == UNAVAILABLE
@@ -159,16 +159,16 @@ async def test_a_store_that_fails_at_a_write_is_given_up_with_its_reason(n: int)
     assert store.only.stored is None and store.only.aborts[0] is failure
 
 
-async def test_a_failure_at_the_very_last_write_is_not_missed() -> None:
+async def test_an_error_of_the_last_write_is_not_missed() -> None:
     failure = LogStoreError(UNAVAILABLE, "gone")
     store = MemoryLogStore(failing_at(3, failure))
     uploader = uploader_of(store, queue_bytes=10_000)
     for _ in range(3):
-        await uploader.feed(b"x")  # nothing is written yet: there was no turn for it
+        await uploader.feed(b"x")  # nothing is written yet: the pump has not run
     assert await uploader.finish() is failure
 
 
-async def test_a_commit_that_fails_is_answered_and_let_be() -> None:
+async def test_the_error_of_a_commit_is_returned_and_the_upload_aborted() -> None:
     failure = LogStoreError(UNAVAILABLE, "gone")
     store = MemoryLogStore(on_commit=failing_at(1, failure))
     uploader = uploader_of(store)
@@ -198,7 +198,7 @@ async def test_a_write_that_hangs_at_the_end_is_given_up_within_the_limit() -> N
     assert store.only.aborts and store.only.stored is None
 
 
-async def test_without_a_limit_the_end_is_waited_for() -> None:
+async def test_without_a_limit_finish_waits_for_the_store() -> None:
     asked, gate = asyncio.Event(), asyncio.Event()
 
     async def on_commit() -> None:
@@ -213,7 +213,7 @@ async def test_without_a_limit_the_end_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("where", ["feed", "write at the end", "commit"])
-async def test_cancelled_it_leaves_nothing_behind(where: str) -> None:
+async def test_a_cancelled_upload_leaves_nothing_behind(where: str) -> None:
     asked = asyncio.Event()
 
     async def never() -> None:
@@ -243,7 +243,7 @@ async def test_cancelled_it_leaves_nothing_behind(where: str) -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_aborted_it_takes_nothing_more_and_leaves_no_task() -> None:
+async def test_an_aborted_upload_accepts_nothing_and_leaves_no_task() -> None:
     store = MemoryLogStore(on_write=for_ever)
     uploader = uploader_of(store)
     before = asyncio.all_tasks()
@@ -254,7 +254,7 @@ async def test_aborted_it_takes_nothing_more_and_leaves_no_task() -> None:
     assert store.only.aborts == [None]
 
 
-async def test_a_bug_in_a_sink_is_not_taken_for_a_store_that_is_down() -> None:
+async def test_a_bug_in_an_upload_is_not_taken_for_a_store_that_is_down() -> None:
     uploader = uploader_of(MemoryLogStore(failing_at(2, ZeroDivisionError("a bug"))))
     for _ in range(20):
         await uploader.feed(b"x" * 60)

@@ -1,4 +1,4 @@
-"""LOG_STORE: what it may be, what is refused at start, and that nobody sees a secret."""
+"""LOG_STORE: its values, those that are rejected at start, and that no secret is shown."""
 
 import pytest
 
@@ -55,31 +55,31 @@ def _account(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("url", RIGHT)
-def test_every_kind_of_url_is_understood_and_can_be_opened(url: str) -> None:
+def test_every_kind_of_url_can_be_opened(url: str) -> None:
     parsed = parse(url)
     assert (parsed.root, parsed.path) == RIGHT[url]
     assert parsed.text == url.rstrip("/") == check_store(url)
     assert open_store(parsed) is not None
 
 
-def test_what_is_no_url_is_left_alone() -> None:
+def test_values_that_are_not_urls_are_returned_unchanged() -> None:
     assert (check_store("redis"), check_store("none")) == ("redis", "none")
 
 
 @pytest.mark.parametrize("url", WRONG)
-def test_nonsense_is_refused_saying_what_would_be_right(url: str) -> None:
+def test_a_wrong_value_is_rejected_with_what_would_be_right(url: str) -> None:
     with pytest.raises(ValueError, match="s3://bucket/prefix") as caught:
         check_store(url)
     assert SECRET not in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_azure_without_an_account_is_refused_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_azure_without_an_account_is_rejected_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME")
     with pytest.raises(ValueError, match="Account must be specified"):
         check_store("az://container/logs")
 
 
-def test_a_missing_service_account_is_refused_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_service_account_is_rejected_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", "/nowhere/key.json")
     with pytest.raises(ValueError, match=r"/nowhere/key\.json"):
         check_store("gs://bucket")
@@ -119,7 +119,7 @@ def test_an_error_becomes_a_line_with_a_reason(text: str, reason: str, line: str
     assert "Signature" not in str(error) and "\n" not in str(error)
 
 
-def test_a_name_that_sounds_like_trouble_is_not_taken_for_it() -> None:
+def test_a_name_that_looks_like_an_error_is_not_taken_for_one() -> None:
     text = f"{SAID}503 Slow Down: ".replace("/bucket/x", "/bucket/certificate-dns-error-timedout")
     assert "the store answered 503" in str(explain(OSError(text), URL))
 
@@ -130,7 +130,7 @@ def test_a_secret_that_a_store_repeats_is_hidden(monkeypatch: pytest.MonkeyPatch
         assert SECRET not in str(explain(OSError(text), URL))
 
 
-def test_plain_http_is_spoken_only_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_http_is_used_only_where_the_environment_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def allowed() -> bool:
         options = open_store(parse("s3://bucket")).client_options  # type: ignore[union-attr]
         return str(options["allow_http"]).lower() == "true"  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Whatever a container prints, and however its bytes come in: they are kept as they are, and the excerpt is within its bound."""
+"""Any bytes of a container, in any chunks: they are stored exactly, and the excerpt stays within its bound."""
 
 import asyncio
 import hashlib
@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobcast.logs.excerpt import Excerpt
+from tests.logs.test_reader import room
+from tests.logs.test_storing import PATH, MemoryLogStore
 from tests.property.odd import SNIPPETS, chunks
-from tests.unit.test_logs import room
-from tests.unit.test_logs_kept import PATH, MemoryLogStore
 
 DATA = st.binary(max_size=2500) | st.lists(
     st.sampled_from(
@@ -26,7 +26,7 @@ LEFT_OUT = len("\n[... 9999 bytes left out ...]\n")
 @pytest.mark.must_survive(17)
 @settings(max_examples=80, deadline=None)
 @given(data=DATA, sizes=SIZES)
-def test_any_bytes_are_stored_and_told_of_exactly(data: bytes, sizes: list[int]) -> None:
+def test_any_bytes_are_stored_and_published_exactly(data: bytes, sizes: list[int]) -> None:
     store = MemoryLogStore()
 
     async def read() -> None:
@@ -34,7 +34,7 @@ def test_any_bytes_are_stored_and_told_of_exactly(data: bytes, sizes: list[int])
             found = await one.read("pod")
         assert (found.log.state, found.log.bytes) == ("complete", len(data))
         assert found.log.sha256 == hashlib.sha256(data).hexdigest()
-        assert store.stored == ({PATH: data} if data else {}), "an empty log is none, and replaces none"
+        assert store.stored == ({PATH: data} if data else {}), "an empty log is not stored, and replaces none"
         assert len(found.output) <= 256 + LEFT_OUT
         assert msgspec.json.decode(msgspec.json.encode(found.output)) == found.output
 

@@ -1,4 +1,4 @@
-"""A password may be made of anything, and be written as anybody likes: it is nowhere in what a process says."""
+"""A password of any characters, quoted in any way, appears in nothing that a process logs, prints or serves."""
 
 import asyncio
 import contextlib
@@ -84,7 +84,7 @@ def given_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]
 @pytest.mark.must_survive(37)
 @settings(max_examples=200)
 @given(url=URLS)
-def test_a_masked_url_and_a_refusal_have_no_password(url: str) -> None:
+def test_a_masked_url_and_an_error_have_no_password(url: str) -> None:
     assert_hidden(masked(url))
     try:
         check_url(url)
@@ -118,8 +118,8 @@ def test_no_line_of_the_worker_has_a_password_however_it_is_written(password: st
 @pytest.mark.must_survive(37)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(url=URLS, is_there=st.booleans())
-def test_no_command_for_users_says_a_password(url: str, is_there: bool, valkey: ValkeyServer) -> None:
-    """Of a Redis that is away, and of one that knows no such password."""
+def test_no_command_for_users_prints_a_password(url: str, is_there: bool, valkey: ValkeyServer) -> None:
+    """For a Redis that is down, and for one that rejects the password."""
     url = url.replace("{}", str(valkey.port if is_there else free_port()))
     for arguments in (["get", "42", "--redis-url", url], ["wait", "42", "--timeout", "0", "--redis-url", url]):
         result = CliRunner().invoke(app, arguments)
@@ -143,13 +143,13 @@ async def test_no_finding_of_the_check_has_a_password(url: str, is_there: bool, 
 @pytest.mark.must_survive(37)
 @pytest.mark.parametrize("how", QUOTED)
 @pytest.mark.parametrize("command", ["controller", "worker"])
-async def test_no_process_says_a_password(
+async def test_no_process_shows_a_password(
     how: str,
     command: str,
     valkey: ValkeyServer,
     cluster: object,  # noqa: F811
 ) -> None:
-    """What it logs, serves and prints, of a Redis that refuses the password; or of a URL that is refused itself."""
+    """In logs, pages and output, when Redis rejects the password, and when the process rejects the URL."""
     port = free_port()
     password = QUOTED[how](f"{HEAD}/@:#?%2f\"'\\ é!{TAIL}")
     environment = {name: value for name, value in os.environ.items() if name.upper() not in NAMES} | {
@@ -180,7 +180,7 @@ async def test_no_process_says_a_password(
 
 
 def _served(process: "subprocess.Popen[bytes]", port: int) -> str:
-    """All of its pages, once it has tried Redis and says so; nothing of one that ended."""
+    """All pages of the process, once they show the error of Redis; empty if the process ended."""
     import time
 
     deadline = time.monotonic() + 30

@@ -1,4 +1,4 @@
-"""The worlds of the ledger's tests: the batcher is tested through the ledger, its only user."""
+"""The fixtures of the ledger, through which these tests drive the batcher."""
 
 from tests.ledger.conftest import make_client, own, world
 

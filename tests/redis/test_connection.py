@@ -28,7 +28,7 @@ SENTINELS = (
         ("redis+sentinel://u:hun/ter2@one/mymaster", "it must be redis://"),
     ],
 )
-def test_a_url_that_leads_nowhere_is_refused_and_nothing_of_it_repeated(url: str, complaint: str) -> None:
+def test_a_wrong_url_is_rejected_and_nothing_of_it_repeated(url: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint) as refused:
         check_url(url)
     assert "hunter2" not in str(refused.value)
@@ -55,7 +55,7 @@ def test_no_client_shows_a_password(connecting: object) -> None:
 @pytest.mark.parametrize(
     ("connecting", "kind"), [(connect, redis.asyncio.SSLConnection), (connect_plain, redis.SSLConnection)]
 )
-def test_with_tls_sentinels_are_asked_by_tls_and_by_their_own_account(connecting: object, kind: type) -> None:
+def test_with_tls_sentinels_are_asked_over_tls_and_with_their_own_account(connecting: object, kind: type) -> None:
     client = connecting(SENTINELS)  # type: ignore[operator]
     connection = client.connection_pool.make_connection()
     assert isinstance(connection, kind)
@@ -79,14 +79,14 @@ def slots(*ranges: tuple[int, int, str | None, int]) -> list[list[object]]:
     ]
 
 
-def test_the_node_of_our_slot_is_found_and_one_without_an_address_is_the_one_that_was_asked() -> None:
+def test_the_node_of_the_slot_is_found_and_one_without_an_address_is_the_asked_one() -> None:
     finder = cluster_finder()
     assert finder.parse_reply(slots((0, 6917, "x", 5), (6918, 16383, "y", 6)), Node("a", 1)) == Node("y", 6)
     assert finder.parse_reply(slots((0, 16383, None, 6)), Node("a", 1)) == Node("a", 6)
     assert finder.parse_reply(slots((0, 6917, "x", 5), (6919, 16383, "y", 6)), Node("a", 1)) is None
 
 
-def test_nodes_that_the_cluster_names_are_asked_as_long_as_it_names_them() -> None:
+def test_nodes_of_the_cluster_are_asked_as_long_as_it_lists_them() -> None:
     finder = cluster_finder()
     finder.parse_reply(slots((0, 16383, "x", 5)), Node("a", 1))
     assert finder.nodes == (Node("a", 1), Node("b", 2), Node("x", 5), Node("replica", 105))

@@ -1,4 +1,4 @@
-"""A primary that is replaced by its replica, by sentinels and in a cluster: steps go on, and nothing stays unpublished."""
+"""A primary that is replaced by its replica, by sentinels and in a cluster: steps continue, and every fact is published."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,13 @@ async def world(doubled: Doubled) -> AsyncIterator[World]:
 
 
 async def tell_all(world: World) -> list[Answer]:
-    """What a relist does: all that there is, also what was published."""
+    """As after a relist: all facts, including the published ones."""
     published = await asyncio.gather(*(world.tell("running", "completed", uid=uid, key="a") for uid in JOBS))
     return [one.answer for one in published]
 
 
 async def stream(world: World) -> list[str]:
-    """The stream's ids, asked for until the bare client has found the new primary, too."""
+    """The stream's ids, once the bare client has found the new primary, too."""
     ids: list[str] = []
 
     async def is_read() -> bool:
@@ -70,7 +70,7 @@ async def test_steps_go_on_with_the_new_primary(world: World, doubled: Doubled, 
             published += 1
             await asyncio.sleep(0.01)
         await failing
-    # What the old one took while it was replaced may be lost. Hence "away", and hence a relist.
+    # Writes that the old primary accepted last may be lost, so everything is listed again.
     for number in range(published):
         await world.tell("completed", uid=f"meanwhile-{number}")
     assert world.ledger.trouble is None
@@ -80,7 +80,7 @@ async def test_steps_go_on_with_the_new_primary(world: World, doubled: Doubled, 
 
 
 @pytest.mark.must_survive(26)
-async def test_what_the_new_primary_lacks_is_told_again_with_the_same_ids(world: World, doubled: Doubled) -> None:
+async def test_what_the_new_primary_lacks_is_published_again_with_the_same_ids(world: World, doubled: Doubled) -> None:
     await world.tell("running", uid="before", key="a")
     await asyncio.to_thread(doubled.primary.ask, "WAIT", 1, 5000)
     async with lagging(doubled):
@@ -93,7 +93,7 @@ async def test_what_the_new_primary_lacks_is_told_again_with_the_same_ids(world:
         assert await stream(world) == lost
 
 
-async def test_a_sentinel_that_is_gone_and_one_that_is_mute_cost_a_second(watched: Watched) -> None:
+async def test_a_sentinel_that_is_down_and_one_that_is_mute_cost_a_second(watched: Watched) -> None:
     gone, mute, _ = watched.sentinels
     mute.freeze()
     try:
@@ -104,7 +104,7 @@ async def test_a_sentinel_that_is_gone_and_one_that_is_mute_cost_a_second(watche
         mute.thaw()
 
 
-async def test_a_service_that_no_sentinel_knows_is_waited_for_and_named(watched: Watched) -> None:
+async def test_steps_wait_for_a_service_that_no_sentinel_knows_and_the_error_names_it(watched: Watched) -> None:
     async with world_on(
         lambda: connect(watched.url.replace("/jobcast", "/evaluations")), bare=lambda: connect(watched.url)
     ) as world:
@@ -120,7 +120,7 @@ async def test_one_node_of_a_cluster_is_enough_to_find_the_others(cluster: Clust
             assert world.forgot == []
 
 
-async def test_a_link_that_was_told_another_prefix_learns_where_its_keys_are(cluster: Cluster) -> None:
+async def test_a_client_with_another_prefix_finds_the_node_of_its_keys(cluster: Cluster) -> None:
     async with world_on(
         lambda: connect(cluster.url), bare=lambda: connect(cluster.url, prefix=DOUBLED_PREFIX)
     ) as world:
@@ -128,7 +128,7 @@ async def test_a_link_that_was_told_another_prefix_learns_where_its_keys_are(clu
         assert await world.stream() == ["completed"]
 
 
-async def test_while_an_operator_moves_our_slot_steps_wait(cluster: Cluster) -> None:
+async def test_steps_wait_while_an_operator_moves_the_slot(cluster: Cluster) -> None:
     async with world_on(lambda: connect(cluster.url, prefix=DOUBLED_PREFIX)) as world:
         await world.tell("running", key="a")
         with cluster.slot_on_the_move():
@@ -139,7 +139,7 @@ async def test_while_an_operator_moves_our_slot_steps_wait(cluster: Cluster) -> 
         assert await world.stream() == ["running", "completed"]
 
 
-async def test_a_cluster_that_is_down_is_waited_for(cluster: Cluster) -> None:
+async def test_steps_wait_for_a_cluster_that_is_down(cluster: Cluster) -> None:
     async with world_on(lambda: connect(cluster.url, prefix=DOUBLED_PREFIX)) as world:
         await world.tell("running", key="a")
         ours = (cluster.primary, cluster.replica)

@@ -1,4 +1,4 @@
-"""Redis away, mute, forgetful: every step waits, goes through in the end, and is published once."""
+"""Redis is down, mute, or lost its data: every step waits, succeeds in the end, and is published once."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from tests.valkeys.nodes import SlowLoader
 
 
 @pytest.mark.must_survive(25)
-async def test_a_reply_lost_after_the_write_is_not_told_twice(valkey: ValkeyServer) -> None:
+async def test_a_step_whose_reply_was_lost_is_not_published_twice(valkey: ValkeyServer) -> None:
     async with (
         FaultProxy(valkey.port) as proxy,
         world_on(lambda: connect(f"redis://127.0.0.1:{proxy.port}/0")) as world,
@@ -26,7 +26,7 @@ async def test_a_reply_lost_after_the_write_is_not_told_twice(valkey: ValkeyServ
         proxy.lose_no_more()
         published = await asyncio.gather(*telling)
         assert Answer.ENDED in {one.answer for one in published}, (
-            "the first time it was published, and nobody heard of it"
+            "the first attempt was published, and its reply was lost"
         )
         assert len(await world.stream()) == 21
         assert len(set(await world.ids())) == 21
@@ -34,10 +34,10 @@ async def test_a_reply_lost_after_the_write_is_not_told_twice(valkey: ValkeyServ
 
 
 @pytest.mark.must_survive(25)
-async def test_while_replies_to_steps_alone_are_lost_nobody_lists_again_and_the_pause_grows(
+async def test_while_only_replies_to_steps_are_lost_nothing_is_listed_again_and_the_pause_grows(
     valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The probe gets through each time: that Redis is back it does not prove."""
+    """The probe succeeds each time, which does not prove that Redis has recovered."""
     pauses = pauses_of_the_link(monkeypatch)
     async with (
         FaultProxy(valkey.port) as proxy,
@@ -71,8 +71,8 @@ async def test_an_outage_after_an_outage_is_probed_as_soon_as_the_first_one(
     assert pauses.count(min(pauses)) == 2
 
 
-async def test_who_gave_up_while_redis_is_away_leaves_nothing_behind(own: World, own_valkey: ValkeyServer) -> None:
-    """Ten minutes without Redis are thousands of questions that nobody waits for any more."""
+async def test_calls_cancelled_while_redis_is_down_leave_nothing_behind(own: World, own_valkey: ValkeyServer) -> None:
+    """Ten minutes without Redis mean thousands of cancelled calls."""
     own_valkey.stop(kill=True)
     patient = tell_later(own, "completed")
     await eventually(lambda: own.ledger.is_down)
@@ -87,7 +87,7 @@ async def test_who_gave_up_while_redis_is_away_leaves_nothing_behind(own: World,
     assert (await patient).answer is Answer.PUBLISHED
 
 
-async def test_rows_without_number_are_kept_with_few_calls_waiting(own: World, own_valkey: ValkeyServer) -> None:
+async def test_a_question_about_many_rows_has_few_calls_waiting(own: World, own_valkey: ValkeyServer) -> None:
     uids = [f"job-{number}" for number in range(5_000)]
     own_valkey.stop(kill=True)
     asking = [asyncio.create_task(ask(uids)) for ask in (own.ledger.keep, own.ledger.published)]
@@ -98,16 +98,14 @@ async def test_rows_without_number_are_kept_with_few_calls_waiting(own: World, o
 
 
 @pytest.mark.must_survive(24)
-async def test_a_mistake_of_who_is_told_that_redis_is_back_does_not_end_the_link(
-    own: World, own_valkey: ValkeyServer
-) -> None:
+async def test_a_bug_in_a_callback_does_not_end_the_batcher(own: World, own_valkey: ValkeyServer) -> None:
     mistakes: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: mistakes.append(str(context["exception"])))
 
     def make_a_mistake() -> None:
         raise RuntimeError("ours")
 
-    own.ledger._batcher._on_recovered = make_a_mistake
+    own.ledger._batcher._health._on_recovered = make_a_mistake
     await own.tell("running", uid="first")
     for number in range(2):
         own_valkey.stop()
@@ -119,7 +117,7 @@ async def test_a_mistake_of_who_is_told_that_redis_is_back_does_not_end_the_link
 
 
 @pytest.mark.must_survive(24)
-async def test_steps_wait_while_redis_is_away_and_all_go_through_in_order(own: World, own_valkey: ValkeyServer) -> None:
+async def test_steps_wait_while_redis_is_down_and_all_are_taken_in_order(own: World, own_valkey: ValkeyServer) -> None:
     await own.tell("running", uid="before", key="a")
     own_valkey.stop(kill=True)
 
@@ -147,7 +145,9 @@ async def test_steps_wait_while_redis_is_away_and_all_go_through_in_order(own: W
 
 
 @pytest.mark.must_survive(26)
-async def test_a_redis_that_came_back_empty_is_told_the_same_again(own: World, own_valkey: ValkeyServer) -> None:
+async def test_after_a_restart_without_data_the_same_events_are_published_again(
+    own: World, own_valkey: ValkeyServer
+) -> None:
     await own.tell("running", "completed", key="a")
     ids = await own.ids()
     own_valkey.stop(kill=True)
@@ -158,7 +158,7 @@ async def test_a_redis_that_came_back_empty_is_told_the_same_again(own: World, o
 
 
 @pytest.mark.must_survive(27)
-async def test_a_redis_that_loads_its_data_is_waited_for(slow_loader: SlowLoader) -> None:
+async def test_steps_wait_while_redis_loads_its_data(slow_loader: SlowLoader) -> None:
     async with world_on(lambda: connect(slow_loader.url)) as world:
         await world.tell("running", key="a")
         await asyncio.to_thread(slow_loader.restart_slowly)
@@ -173,7 +173,7 @@ async def test_a_redis_that_loads_its_data_is_waited_for(slow_loader: SlowLoader
 
 
 @pytest.mark.must_survive(27)
-async def test_a_name_that_leads_to_another_primary_is_followed_though_the_old_one_still_answers(
+async def test_a_name_that_resolves_to_another_primary_is_followed_though_the_old_one_still_answers(
     own_valkey: ValkeyServer, valkey: ValkeyServer
 ) -> None:
     async with (

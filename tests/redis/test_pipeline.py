@@ -1,4 +1,4 @@
-"""One connection, many commands: what one of them gets never becomes another's."""
+"""One connection, many commands: no command gets the reply to another."""
 
 import asyncio
 import signal
@@ -36,7 +36,7 @@ async def pipe(make_client: Callable[[], Any]) -> AsyncIterator[Pipeline]:
 
 @asynccontextmanager
 async def server(answer: Callable[[bytes], bytes | None]) -> AsyncIterator[int]:
-    """Something on a port that takes whatever comes and answers what it likes; None hangs up."""
+    """A server that answers each read with `answer`; None closes the connection."""
     serving: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -95,7 +95,7 @@ async def test_a_cancelled_exchange_does_not_spoil_the_next(pipe: Pipeline, turn
 
 @pytest.mark.must_survive(2)
 async def test_a_server_that_is_mute_from_the_start_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whenever the limit falls: with a limit of redis-py's own it was passed over each time it met the end of a send."""
+    """At any moment: redis-py's own timeout was missed whenever it met the end of a send."""
     async with (
         server(lambda data: b"") as port,
         piped(connect(f"redis://127.0.0.1:{port}/0", answer_seconds=600)) as pipe,
@@ -116,14 +116,14 @@ async def test_a_server_that_hangs_up_is_an_error_and_the_next_exchange_connects
         assert await pipe.exchange([("GET", "a")]) == [b"1"]
 
 
-async def test_a_port_where_nobody_listens_is_an_error() -> None:
+async def test_a_closed_port_is_an_error() -> None:
     async with piped(connect(f"redis://127.0.0.1:{free_port()}/0")) as pipe, asyncio.timeout(60):
         for _ in range(2):
             with pytest.raises(ERRORS):
                 await pipe.exchange([("GET", "a")])
 
 
-async def test_what_is_no_redis_is_an_error() -> None:
+async def test_a_server_that_is_not_redis_is_an_error() -> None:
     def http(data: bytes) -> bytes | None:
         return b"HTTP/1.1 400 Bad Request\r\n\r\n"
 

@@ -1,4 +1,4 @@
-"""Redis answers, and refuses: every step waits, and an operator is published what to do."""
+"""Redis rejects commands: every step waits, and the error says what an operator can do."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ from tests.ledger.conftest import UID, World, command, pauses_of_the_link, tell_
 
 
 @pytest.mark.must_survive(27)
-async def test_while_only_scripts_are_refused_nobody_lists_again(
+async def test_while_only_scripts_are_rejected_nothing_is_listed_again(
     own: World, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses = pauses_of_the_link(monkeypatch)
@@ -51,7 +51,7 @@ async def opened(server: ValkeyServer) -> None:
 
 
 async def unsaved(server: ValkeyServer) -> None:
-    """Where its file belongs is a folder."""
+    """Redis cannot save: a folder is in the place of its file."""
     (server.folder / "dump.rdb").mkdir()
     await command(server, "CONFIG", "SET", "save", "3600 1000000")
     await command(server, "BGSAVE")
@@ -95,7 +95,7 @@ REFUSALS: dict[
 
 @pytest.mark.must_survive(27)
 @pytest.mark.parametrize("name", REFUSALS)
-async def test_a_redis_that_refuses_is_waited_for_and_says_what_to_do(
+async def test_steps_wait_for_a_redis_that_rejects_them_and_the_error_says_what_to_do(
     own: World, own_valkey: ValkeyServer, name: str
 ) -> None:
     refuse, relent, advice = REFUSALS[name]
@@ -113,7 +113,7 @@ async def test_a_redis_that_refuses_is_waited_for_and_says_what_to_do(
 
 
 @pytest.mark.must_survive(27)
-async def test_a_script_that_may_not_be_loaded_says_so(own: World, own_valkey: ValkeyServer) -> None:
+async def test_a_script_that_may_not_be_loaded_is_reported(own: World, own_valkey: ValkeyServer) -> None:
     await command(own_valkey, "ACL", "SETUSER", "default", "-script|load")
     telling = tell_later(own, "completed")
     await eventually(lambda: "lacks a permission" in str(own.ledger.trouble))
@@ -123,7 +123,7 @@ async def test_a_script_that_may_not_be_loaded_says_so(own: World, own_valkey: V
 
 
 @pytest.mark.must_survive(27)
-async def test_a_wrong_password_is_waited_for_and_never_repeated(own_valkey: ValkeyServer) -> None:
+async def test_steps_wait_for_the_right_password_and_the_wrong_one_is_never_shown(own_valkey: ValkeyServer) -> None:
     await closed(own_valkey)
     url = own_valkey.url.replace("redis://", "redis://default:hunter2@")
     async with world_on(lambda: connect(url)) as world:
@@ -136,7 +136,9 @@ async def test_a_wrong_password_is_waited_for_and_never_repeated(own_valkey: Val
 
 
 @pytest.mark.parametrize("key", ["job", "evaluation", "events", "open"])
-async def test_a_key_of_another_type_costs_its_own_job_alone_and_nothing_is_half_told(world: World, key: str) -> None:
+async def test_a_key_of_another_type_affects_its_own_job_only_and_nothing_is_half_published(
+    world: World, key: str
+) -> None:
     keys = world.keys
     await world.tell("running", uid="before", key="a", eval_id="before")
     name = {"job": keys.job(UID), "evaluation": keys.evaluation("42"), "events": keys.events, "open": keys.open}[key]

@@ -15,6 +15,7 @@ from jobcast.kube import Forbidden, KubeError, Throttled, Unreachable
 from jobcast.ledger.ledger import Ledger, Outgoing, Step
 from jobcast.logs.reader import LogReads
 from jobcast.reconcile.reconciler import DONE, OTHER_SECONDS, Reconciler
+from tests.logs.test_reader import FakeSource
 from tests.unit.objects import (
     ENDED,
     RESUMED,
@@ -27,7 +28,6 @@ from tests.unit.objects import (
     running_state,
     waiting_state,
 )
-from tests.unit.test_logs import FakeSource
 
 RUNNING = job(startTime=STARTED, ready=1)
 COMPLETE = job(startTime=STARTED, version=101, conditions=[condition("Complete")], succeeded=1)

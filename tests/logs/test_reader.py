@@ -22,13 +22,13 @@ Answer = bytes | list[bytes] | BaseException | asyncio.Event
 
 
 class FakeSource:
-    """The API server's logs: for each Pod the answers to one try after the other, the last of them for ever."""
+    """The API server's logs: for each Pod the answers to its attempts; the last one repeats."""
 
     def __init__(self, **answers: list[Answer]) -> None:
         self.answers = answers
         self.tries: list[str] = []
         self.asked: list[tuple[str, bool]] = []
-        """Container, and whether its former instance was meant."""
+        """Container, and whether its previous instance was requested."""
         self.open = 0
 
     @asynccontextmanager
@@ -58,7 +58,7 @@ class FakeSource:
 
 
 class Room:
-    """A LogReads and what it said."""
+    """A LogReads and the calls of its callbacks."""
 
     def __init__(self, source: FakeSource, reads: LogReads, done: list[str], seen: list[Log]) -> None:
         self.source, self.reads, self.done, self.seen = source, reads, done, seen
@@ -100,7 +100,7 @@ async def room(
 
 
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long it would have waited between its tries."""
+    """The pauses between attempts, without the waits."""
     asked: list[float] = []
     sleep = asyncio.sleep
 
@@ -151,7 +151,7 @@ async def test_a_dropped_read_is_read_again_when_it_is_wanted() -> None:
         assert one.source.tries == ["pod", "pod"]
 
 
-async def test_a_read_that_nobody_wants_any_more_is_given_up() -> None:
+async def test_a_read_that_is_not_wanted_any_more_is_cancelled() -> None:
     async with room(pod=[asyncio.Event()]) as one:
         one.want("pod")
         await eventually(lambda: one.source.open)
@@ -161,7 +161,7 @@ async def test_a_read_that_nobody_wants_any_more_is_given_up() -> None:
 
 
 @pytest.mark.must_survive(5)
-async def test_a_throttled_read_is_tried_again_when_the_server_said(waits: list[float]) -> None:
+async def test_a_throttled_read_is_retried_after_the_time_that_the_server_asks_for(waits: list[float]) -> None:
     async with room(pod=[Throttled("busy", code=429, retry_after=7.0), b"x"]) as one:
         assert (await one.read("pod")).output == "x"
         assert waits == [7.0]
@@ -171,7 +171,7 @@ async def test_a_throttled_read_is_tried_again_when_the_server_said(waits: list[
 @pytest.mark.parametrize(
     "error", [Throttled("x", code=503), Unreachable("x"), Throttled("x", code=429, retry_after=0.0)]
 )
-async def test_tries_are_apart_and_further_each_time(error: KubeError, waits: list[float]) -> None:
+async def test_pauses_between_attempts_grow(error: KubeError, waits: list[float]) -> None:
     async with room(pod=[*[error] * 8, b"x"]) as one:
         await one.read("pod")
     assert len(waits) == 8
@@ -180,14 +180,14 @@ async def test_tries_are_apart_and_further_each_time(error: KubeError, waits: li
     assert waits[-1] > waits[0]
 
 
-async def test_a_read_that_is_cut_starts_anew_and_counts_nothing_twice() -> None:
+async def test_a_read_that_is_cut_starts_again_and_counts_nothing_twice() -> None:
     async with room(pod=[[b"half", b"cut"], b"whole"]) as one:
         read = await one.read("pod")
         assert (read.output, read.log.bytes) == ("whole", 5)
 
 
 @pytest.mark.must_survive(6)
-async def test_a_token_that_expired_costs_one_more_try() -> None:
+async def test_an_expired_token_costs_one_more_attempt() -> None:
     async with room(pod=[Unauthorized("expired", code=401), b"x"]) as one:
         assert (await one.read("pod")).output == "x"
 
@@ -204,7 +204,7 @@ async def test_a_token_that_expired_costs_one_more_try() -> None:
         ([b"unable to retrieve ", b"container logs for containerd://abc"], "container-gone"),
     ],
 )
-async def test_a_log_that_cannot_be_had_says_why(answer: Answer, reason: str) -> None:
+async def test_an_unavailable_log_has_a_reason(answer: Answer, reason: str) -> None:
     async with room(pod=[answer]) as one:
         read = await one.read("pod")
         assert (read.log.state, read.log.reason, read.log.source, read.output) == (
@@ -217,12 +217,12 @@ async def test_a_log_that_cannot_be_had_says_why(answer: Answer, reason: str) ->
         assert one.done == ["job"]
 
 
-async def test_a_log_that_speaks_of_the_kubelet_in_its_middle_is_a_log() -> None:
+async def test_a_log_with_the_kubelets_error_in_its_middle_is_a_log() -> None:
     async with room(pod=[b"x\nunable to retrieve container logs for containerd://abc"], other=[b"y" * 600]) as one:
         assert (await one.read("pod")).log.state == "complete"
 
 
-async def test_credentials_that_stay_wrong_are_said() -> None:
+async def test_credentials_that_stay_wrong_are_reported() -> None:
     async with room(pod=[Unauthorized("no", code=401)]) as one:
         assert (await one.read("pod")).log.reason == "refused"
 
@@ -237,7 +237,7 @@ async def test_a_hanging_read_delays_its_own_job_only() -> None:
 
 
 @pytest.mark.must_survive(22)
-async def test_a_read_that_never_ends_is_given_up_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_that_never_ends_is_given_up_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "LONGEST_READ_SECONDS", 0.01)
     async with room(pod=[asyncio.Event()]) as one:
         read = await one.read("pod")
@@ -260,7 +260,7 @@ async def test_no_more_reads_at_a_time_than_allowed() -> None:
 
 
 @pytest.mark.must_survive(22)
-async def test_reads_that_all_hang_give_their_places_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reads_that_hang_give_their_slots_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read, "HANG_SECONDS", 0.01)
     let_go = asyncio.Event()
     async with room(concurrency=2, one=[let_go], two=[let_go], other=[b"x"]) as one:
@@ -269,11 +269,11 @@ async def test_reads_that_all_hang_give_their_places_to_others(monkeypatch: pyte
         assert (await one.read("other")).output == "x"
         let_go.set()
         assert [(await one.read(name)).output for name in ("one", "two")] == ["late", "late"]
-    assert one.reads._slots._value == 2, "a place was lost, or made up"
+    assert one.reads._slots._value == 2, "a slot was lost, or released twice"
 
 
 @pytest.mark.must_survive(34)
-async def test_what_is_kept_for_jobs_not_told_yet_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_excerpts_held_for_unpublished_jobs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "CACHED_BYTES", 1000)
     names = [f"pod{n}" for n in range(10)]
     async with room(concurrency=1, **{name: [b"x" * 300] for name in names}) as one:
@@ -286,14 +286,14 @@ async def test_what_is_kept_for_jobs_not_told_yet_is_bounded(monkeypatch: pytest
         assert one.reads._cached_bytes == 0
 
 
-class RedisIsAway:
-    """In place of a Rotation, which asks Redis for the first line that was seen."""
+class RedisIsDown:
+    """In place of a Rotation, which asks Redis for the recorded first line."""
 
     def __init__(self) -> None:
-        self.is_back = asyncio.Event()
+        self.is_up = asyncio.Event()
 
     async def is_rotated(self, *_: Any, **__: Any) -> bool:
-        await self.is_back.wait()
+        await self.is_up.wait()
         return False
 
     def drop(self, *_: Any) -> None:
@@ -308,20 +308,20 @@ async def test_logs_that_wait_for_redis_keep_others_from_being_read_into_memory(
     monkeypatch.setattr(read, "HANG_SECONDS", 0.001)
     names = [f"pod{n}" for n in range(10)]
     async with room(concurrency=2, **{name: [b"x"] for name in names}) as one:
-        one.reads.rotation = away = RedisIsAway()  # type: ignore[assignment]
+        one.reads.rotation = down = RedisIsDown()  # type: ignore[assignment]
         for name in names:
             one.want(name)
         await eventually(lambda: len(one.source.tries) == 2)
-        await asyncio.sleep(0.02)  # many times as long as a read that hangs keeps its place
+        await asyncio.sleep(0.02)  # many times as long as a read that hangs keeps its slot
         assert len(one.source.tries) == 2
-        away.is_back.set()
+        down.is_up.set()
         for name in names:
             assert (await one.read(name)).output == "x"
     assert one.reads._slots._value == 2
 
 
 @pytest.mark.must_survive(34)
-async def test_of_a_read_that_is_dropped_the_moment_it_ends_nothing_is_kept(tmp_path: Path) -> None:
+async def test_a_read_that_is_dropped_the_moment_it_ends_leaves_nothing_behind(tmp_path: Path) -> None:
     store = open_log_store(f"file://{tmp_path}", put=None, limit=0)  # type: ignore[arg-type]
     async with room(store=store, pod=[b"x"]) as one:
         one.want("pod")
@@ -337,14 +337,14 @@ async def test_of_a_read_that_is_dropped_the_moment_it_ends_nothing_is_kept(tmp_
         assert not one.reads._states
 
 
-async def test_one_log_larger_than_the_bound_is_kept_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_log_larger_than_the_bound_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "CACHED_BYTES", 10)
     async with room(pod=[b"x" * 300]) as one:
         assert len((await one.read("pod")).output) == 300
 
 
 @pytest.mark.must_survive(31)
-async def test_reads_under_way_end_with_the_room() -> None:
+async def test_reads_under_way_end_with_the_context() -> None:
     async with room(concurrency=1, hangs=[asyncio.Event()], waits=[b"x"]) as one:
         one.want("hangs")
         one.want("waits")

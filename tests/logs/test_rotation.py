@@ -15,23 +15,23 @@ PLACE = LogPlace("evals", "eval-42", "uid", "eval-42-x", "main")
 
 
 class Lines:
-    """The source and the book: what the first line is now, and what was noted of it."""
+    """The source and the index: the first line now, and the recorded one."""
 
     def __init__(self) -> None:
         self.first: str | Exception = ""
         self.asked = 0
-        self.noted: dict[str, str] = {}
+        self.recorded: dict[str, str] = {}
 
     async def first_line(self, *where: str, previous: bool = False) -> str | None:
         if len(where) == 2:
-            return self.noted.get(where[1])
+            return self.recorded.get(where[1])
         self.asked += 1
         if isinstance(self.first, Exception):
             raise self.first
         return self.first
 
     async def record_first_line(self, uid: str, instance: str, time: str) -> None:
-        self.noted.setdefault(instance, time)
+        self.recorded.setdefault(instance, time)
 
 
 class World:
@@ -59,7 +59,7 @@ async def world() -> AsyncIterator[World]:
         yield one
 
 
-async def test_a_container_that_ends_soon_is_not_looked_at(world: World) -> None:
+async def test_a_container_that_ends_soon_is_not_checked(world: World) -> None:
     left = await world.look()
     assert left is not None
     assert left >= CHECK_SECONDS[0]
@@ -72,43 +72,43 @@ async def test_a_container_that_ends_soon_is_not_looked_at(world: World) -> None
 async def test_a_log_that_begins_with_another_line_was_rotated(world: World) -> None:
     world.lines.first = "10:00"
     await world.until_looked(1)
-    await eventually(lambda: world.lines.noted)
+    await eventually(lambda: world.lines.recorded)
     assert not await world.rotation.is_rotated(KEY, PLACE)
     world.lines.first = "10:05"
     assert await world.rotation.is_rotated(KEY, PLACE)
 
 
-async def test_once_the_first_line_is_known_nobody_looks_again(world: World) -> None:
+async def test_once_the_first_line_is_known_there_are_no_more_checks(world: World) -> None:
     world.lines.first = "10:00"
     await world.until_looked(1)
-    await eventually(lambda: world.lines.noted)
+    await eventually(lambda: world.lines.recorded)
     world.now += 10_000
     assert await world.look() is None
     assert world.lines.asked == 1
 
 
-async def test_an_empty_log_is_looked_at_again_and_ever_more_seldom(world: World) -> None:
+async def test_an_empty_log_is_checked_again_with_growing_pauses(world: World) -> None:
     await world.until_looked(4)
     assert world.now < 120
     await world.until_looked(8)
     left = await world.look()
     assert left is not None
     assert left <= CHECK_SECONDS[1]
-    assert world.lines.noted == {}
+    assert world.lines.recorded == {}
 
 
-async def test_what_another_replica_saw_is_not_asked_for_again(world: World) -> None:
-    world.lines.noted["pod uid/main/0"] = "10:00"
+async def test_a_first_line_that_another_replica_recorded_is_not_requested_again(world: World) -> None:
+    world.lines.recorded["pod uid/main/0"] = "10:00"
     for _ in range(5):
         world.now += (await world.look()) or 0.0
     assert world.lines.asked == 0
 
 
 @pytest.mark.parametrize("first", [NotFound("gone", code=404), ""])
-async def test_a_log_that_nobody_saw_begin_is_taken_as_it_is(world: World, first: str | Exception) -> None:
+async def test_a_log_without_a_recorded_first_line_is_not_rotated(world: World, first: str | Exception) -> None:
     world.lines.first = first
     assert not await world.rotation.is_rotated(KEY, PLACE)
-    world.lines.noted["pod uid/main/0"] = "10:00"
+    world.lines.recorded["pod uid/main/0"] = "10:00"
     if isinstance(first, Exception):
         assert not await world.rotation.is_rotated(KEY, PLACE)
 

@@ -62,7 +62,7 @@ def test_a_long_log_is_cut_at_line_ends() -> None:
     assert len(tail) > 1024 * 3 // 8
 
 
-def test_what_is_left_out_and_what_is_shown_make_the_whole() -> None:
+def test_the_left_out_and_the_shown_bytes_make_the_whole() -> None:
     data = b"".join(b"%d\n" % n for n in range(5000))
     head, left_out, tail = parts(fed(512, data))
     assert len(head) + 1 + left_out + len(tail) == len(data)
@@ -78,7 +78,7 @@ def test_a_character_is_never_split(character: str, shift: int) -> None:
     assert set(tail) == {character}
 
 
-def test_bytes_that_are_not_utf8_are_shown_as_damage_and_counted_exactly() -> None:
+def test_bytes_that_are_not_utf8_are_replaced_and_counted_exactly() -> None:
     data = b"ok \xff\xfe\x80 \xc3\x28 end"
     excerpt = fed(256, data)
     assert excerpt.text().startswith("ok ���")
@@ -137,7 +137,7 @@ def test_head_and_tail_are_really_head_and_tail(data: bytes, sizes: list[int], l
     assert 0 <= len(data) - left_out - len(head.encode()) - len(tail.encode()) <= 7
 
 
-def test_a_log_that_cannot_be_had_says_why() -> None:
+def test_an_unavailable_log_has_a_reason() -> None:
     read = unavailable("pod-gone", "pod/main")
     assert (read.log.state, read.log.reason, read.log.source, read.log.ref) == (
         "unavailable",

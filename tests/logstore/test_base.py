@@ -1,4 +1,4 @@
-"""Where a log has its place."""
+"""The path of a log in a store."""
 
 from pathlib import PurePosixPath
 
