@@ -5,7 +5,12 @@ longer           first half, a line that says how many bytes are left out, last 
                  in the last quarter of the head, or in the first quarter of the tail
 """
 
+import codecs
 import hashlib
+
+_Decoder = codecs.getincrementaldecoder("utf-8")
+_INSIDE_CHARACTER = bytes(range(0b1000_0000, 0b1100_0000))
+"""The bytes that follow the first one of a character."""
 
 
 class Excerpt:
@@ -50,24 +55,7 @@ class Excerpt:
         if (start := tail.find(b"\n", 0, len(tail) // 4)) >= 0:
             tail = tail[start + 1 :]
         left_out = self.size - len(head) - len(tail)
-        # Without a line end a cut may split a character: its halves are dropped, not replaced.
-        return f"{_without_half_character(head)}\n[... {left_out} bytes left out ...]\n{_from_whole_character(tail)}"
-
-
-def _without_half_character(data: bytearray) -> str:
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0b1100_0000 == 0b1000_0000:
-            continue  # inside a character: look for its first byte
-        needed = 2 if byte >> 5 == 0b110 else 3 if byte >> 4 == 0b1110 else 4 if byte >> 3 == 0b11110 else 1
-        if needed > back:
-            data = data[:-back]
-        break
-    return data.decode(errors="replace").removesuffix("\n")
-
-
-def _from_whole_character(data: bytearray) -> str:
-    start = 0
-    while start < min(3, len(data)) and data[start] & 0b1100_0000 == 0b1000_0000:
-        start += 1
-    return data[start:].decode(errors="replace")
+        # Without a line end a cut may split a character. Its halves are dropped, not replaced: the decoder keeps the first one.
+        first = _Decoder("replace").decode(head).removesuffix("\n")
+        last = (tail[:3].lstrip(_INSIDE_CHARACTER) + tail[3:]).decode(errors="replace")
+        return f"{first}\n[... {left_out} bytes left out ...]\n{last}"

@@ -1,6 +1,7 @@
 """The attempts to read one log: the slot they need, and which attempt counts."""
 
 import asyncio
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -55,6 +56,15 @@ class ReadSlot:
         self._timer = self._loop.call_later(left if left > 0 else HANG_SECONDS, self._release_if_hung)
 
 
+class Attempt(NamedTuple):
+    excerpt: Excerpt
+    uploader: Uploader | None
+
+    async def abort(self) -> None:
+        if self.uploader is not None:
+            await self.uploader.abort()
+
+
 class LogAttempts:
     """The attempts to read one log. The longest counts: its excerpt, and what it uploaded."""
 
@@ -63,57 +73,51 @@ class LogAttempts:
         self._place = place
         self._excerpt_bytes = excerpt_bytes
         self._stall_seconds = stall_seconds
-        self.best = self._excerpt = Excerpt(excerpt_bytes)
-        self._best_uploader: Uploader | None = None
-        self._uploader: Uploader | None = None
+        self._best = self._current = Attempt(Excerpt(excerpt_bytes), None)
 
-    async def begin(self) -> tuple[Excerpt, Uploader | None]:
-        """A new attempt begins; the previous one ended too early."""
+    async def begin(self) -> Attempt:
+        """A new attempt; the previous one ended too early."""
         await self._settle()
-        self._excerpt = Excerpt(self._excerpt_bytes)
-        if self._store is not None:
-            self._uploader = Uploader(self._store, self._place, stall_seconds=self._stall_seconds)
-        return self._excerpt, self._uploader
+        uploader = Uploader(self._store, self._place, stall_seconds=self._stall_seconds) if self._store else None
+        self._current = Attempt(Excerpt(self._excerpt_bytes), uploader)
+        return self._current
 
     async def _settle(self) -> None:
         """Keep the longer attempt, abort the upload of the other."""
-        if self._excerpt is not self.best and self._excerpt.size >= self.best.size:
-            self.best = self._excerpt
-            self._best_uploader, self._uploader = self._uploader, self._best_uploader
-        self._excerpt = self.best
-        uploader, self._uploader = self._uploader, None
-        if uploader is not None:
-            await uploader.abort()
+        best, other = self._best, self._current
+        if other is best:
+            return
+        if other.excerpt.size >= best.excerpt.size:
+            best, other = other, best
+        self._best = self._current = best
+        await other.abort()
 
     async def discard(self) -> None:
         """The data of the last attempt was not a log."""
         await self.abort()
-        self.best = self._excerpt = Excerpt(self._excerpt_bytes)
+        self._best = self._current = Attempt(Excerpt(self._excerpt_bytes), None)
 
     async def abort(self) -> None:
-        for uploader in (self._uploader, self._best_uploader):
-            if uploader is not None:
-                await uploader.abort()
-        self._uploader = self._best_uploader = None
+        for attempt in {self._best, self._current}:
+            await attempt.abort()
+
+    async def end(self) -> Attempt:
+        """The attempt that counts; no other follows. It has no upload without a store, and for an empty log."""
+        await self._settle()
+        if not self._best.excerpt.size:
+            await self.discard()
+        return self._best
 
     def log(self, reason: str | None) -> Log:
         """What the event says about the log, before it is stored; after `end`."""
-        if reason is not None and not self.best.size:
-            return replace(unavailable(reason, self._place.source).log, instance=self._place.instance)
+        excerpt, source, instance = self._best.excerpt, self._place.source, self._place.instance
+        if reason is not None and not excerpt.size:
+            return replace(unavailable(reason, source).log, instance=instance)
         return Log(
             state="truncated" if reason else "complete",
             reason=reason,
-            bytes=self.best.size,
-            source=self._place.source,
-            sha256=self.best.sha256,
-            instance=self._place.instance,
+            bytes=excerpt.size,
+            source=source,
+            sha256=excerpt.sha256,
+            instance=instance,
         )
-
-    async def end(self) -> Uploader | None:
-        """No attempt follows. Returns the upload to finish; None without a store, and for an empty log."""
-        await self._settle()
-        uploader, self._best_uploader = self._best_uploader, None
-        if uploader is not None and not self.best.size:
-            await uploader.abort()
-            return None
-        return uploader

@@ -198,7 +198,8 @@ class LogReads:
     async def upload_pending(self, wanted: Wanted) -> LogStoreError | None:
         """Read a log again for the store, which did not accept it before. Returns why the store still does not accept it; None
         when it did, and when the log no longer exists. Raises LedgerError."""
-        state = self._states.get(wanted.key) or _LogState()
+        state = self._states.get(wanted.key, _LogState())
+        state.is_previous |= wanted.previous
         async with ReadSlot(self._slots) as slot:
             read, storing = await self._read_log(wanted, state, slot, PENDING_UPLOAD_SECONDS)
         if storing is None:
@@ -216,11 +217,13 @@ class LogReads:
             async with ReadSlot(self._slots) as slot:
                 read, storing = await self._read_log(wanted, state, slot)
                 state.is_storing = True
-                if storing is not None and await _is_done(storing, self._options.store_seconds):
-                    read, storing = await self._with_result(wanted, read, await storing), None
+                if storing is not None:
+                    await asyncio.wait([storing], timeout=self._options.store_seconds)
+                    if storing.done():
+                        read, storing = await self._with_result(wanted, read, await storing), None
             state.is_storing = False
             if not state.is_dropped:
-                self._hold_read(wanted.key, state, read if storing is None else _without_store(read))
+                self._hold_read(wanted.key, state, read if storing is None else _with_reason(read, UNAVAILABLE))
                 self._options.seen(read.log)
                 self._options.done(wanted.place.uid)
             if storing is not None:
@@ -248,11 +251,11 @@ class LogReads:
             raise
         # From here on this read may wait for Redis. While Redis is down the next log is better not read into memory.
         slot.hold()
-        uploader = await attempts.end()
+        excerpt, uploader = await attempts.end()
         log = attempts.log(reason)
-        if log.state == "complete" and await self._is_rotated(wanted, state):
+        if log.state == "complete" and not wanted.follow and await self._is_rotated(wanted, state):
             log = replace(log, state="truncated", reason="rotated")
-        read = LogRead(log, attempts.best.text(), attempts.best.is_cut)
+        read = LogRead(log, excerpt.text(), excerpt.is_cut)
         if uploader is None:
             return read, None
         limit = None if self._options.store_seconds is None else patience or FINISH_SECONDS
@@ -264,7 +267,7 @@ class LogReads:
         if self._index is not None:
             with suppress(LedgerError):
                 await self._index.add_pending_upload(wanted.place, wanted.eval_id, wanted.pod_uid)
-        return replace(read, log=replace(read.log, reason=read.log.reason or stored.reason))
+        return _with_reason(read, stored.reason)
 
     async def _wait_for_slow_store(self, storing: StoreTask) -> Stored | LogStoreError:
         """Each waiting upload holds a part of its log in memory, so the number is limited."""
@@ -278,9 +281,8 @@ class LogReads:
             self._slow_uploads -= 1
 
     async def _is_rotated(self, wanted: Wanted, state: _LogState) -> bool:
-        if self.rotation is None or wanted.follow:
-            return False
-        return await self.rotation.is_rotated(wanted.key, wanted.place, previous=wanted.previous or state.is_previous)
+        rotation = self.rotation
+        return rotation is not None and await rotation.is_rotated(wanted.key, wanted.place, previous=state.is_previous)
 
     async def _try_until_read(
         self, wanted: Wanted, state: _LogState, attempts: LogAttempts, slot: ReadSlot
@@ -305,10 +307,10 @@ class LogReads:
                 return "never-started" if error.code == 400 else "refused"
 
     async def _read_once(self, wanted: Wanted, state: _LogState, attempts: LogAttempts, slot: ReadSlot) -> str | None:
-        place, is_previous = wanted.place, wanted.previous or state.is_previous
+        place = wanted.place
         excerpt, uploader = await attempts.begin()
         async with self._source.log(
-            place.namespace, place.pod, place.container, previous=is_previous, follow=wanted.follow
+            place.namespace, place.pod, place.container, previous=state.is_previous, follow=wanted.follow
         ) as chunks:
             async for chunk in chunks:
                 await slot.resume()
@@ -321,11 +323,6 @@ class LogReads:
         return None
 
 
-async def _is_done(task: StoreTask, seconds: float | None) -> bool:
-    done, _ = await asyncio.wait([task], timeout=seconds)
-    return bool(done)
-
-
 def _with_stored(log: Log, stored: Stored) -> Log:
     if stored.bytes > log.bytes:  # an earlier read got more of it
         return replace(log, ref=stored.ref, bytes=stored.bytes, sha256=None)
@@ -334,5 +331,5 @@ def _with_stored(log: Log, stored: Stored) -> Log:
     return replace(log, ref=stored.ref)
 
 
-def _without_store(read: LogRead) -> LogRead:
-    return replace(read, log=replace(read.log, reason=read.log.reason or UNAVAILABLE))
+def _with_reason(read: LogRead, reason: str) -> LogRead:
+    return replace(read, log=replace(read.log, reason=read.log.reason or reason))

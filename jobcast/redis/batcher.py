@@ -36,7 +36,6 @@ NOT_READY = (
 _NOT_READY_ERRORS = (
     redis.exceptions.ConnectionError,
     redis.exceptions.TimeoutError,
-    redis.exceptions.ReadOnlyError,
     redis.exceptions.AskError,
     redis.exceptions.TryAgainError,
 )

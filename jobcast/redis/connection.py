@@ -35,6 +35,7 @@ from jobcast.redis.discovery import (
     SentinelFinder,
     SyncDiscoveringConnection,
     SyncDiscoveringSSLConnection,
+    with_code,
 )
 
 CONNECT_SECONDS = 2.0
@@ -181,38 +182,33 @@ def connect(
 
     `prefix` is that of the keys: it determines the node of a cluster. If the keys have another one, the first command fails.
     """
-    pool_options, is_tls = _pool_options(url, prefix, answer_seconds)
-    pool_options |= {
-        "retry": AsyncRetry(NoBackoff(), 0),
-        "connection_class": DiscoveringSSLConnection if is_tls else DiscoveringConnection,
-    }
-    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**{**options, **pool_options}))
+    kinds = (DiscoveringConnection, DiscoveringSSLConnection)
+    options |= _pool_options(url, prefix, answer_seconds, kinds) | {"retry": AsyncRetry(NoBackoff(), 0)}
+    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**options))
 
 
 def connect_plain(
     url: str, *, prefix: str = DEFAULT_PREFIX, answer_seconds: float = ANSWER_SECONDS, **options: Any
 ) -> "redis.Redis":
     """The same for threads."""
-    pool_options, is_tls = _pool_options(url, prefix, answer_seconds)
-    pool_options |= {
-        "retry": Retry(NoBackoff(), 0),
-        "connection_class": SyncDiscoveringSSLConnection if is_tls else SyncDiscoveringConnection,
-    }
-    return redis.Redis.from_pool(redis.ConnectionPool(**{**options, **pool_options}))
+    kinds = (SyncDiscoveringConnection, SyncDiscoveringSSLConnection)
+    options |= _pool_options(url, prefix, answer_seconds, kinds) | {"retry": Retry(NoBackoff(), 0)}
+    return redis.Redis.from_pool(redis.ConnectionPool(**options))
 
 
-def _pool_options(url: str, prefix: str, answer_seconds: float) -> tuple[dict[str, Any], bool]:
-    """The options of redis-py's pools, and whether the URL asks for TLS."""
+def _pool_options(url: str, prefix: str, answer_seconds: float, kinds: tuple[type, type]) -> dict[str, Any]:
+    """The options of redis-py's pools. `kinds` are the connections without and with TLS."""
     parsed = parse_url(check_url(url))
     given = _parsed(parsed.plain[0])
     is_tls = given.pop("connection_class", None) is not None
-    options = {
+    return {
         "socket_timeout": answer_seconds,
         "socket_connect_timeout": CONNECT_SECONDS,
         "max_connections": MOST_CONNECTIONS,
         "finder": _finder(url, parsed, prefix, given),
+        "connection_class": kinds[is_tls],
+        **given,
     }
-    return options | given, is_tls
 
 
 def _parsed(url: str) -> dict[str, Any]:
@@ -234,34 +230,13 @@ def _finder(url: str, parsed: ParsedUrl, prefix: str, given: Mapping[str, Any]) 
 
 def explain(error: BaseException) -> str:
     """One line for an operator: what Redis answered, and what it means where that needs an explanation."""
-    text = _with_code(error, str(error) or type(error).__name__)
+    text = with_code(error)
     for word, meaning in _MEANINGS.items():
         if word in text:
             return f"{text} ({meaning})"
     return text
 
 
-def _with_code(error: BaseException, text: str) -> str:
-    # redis-py removes Redis' code from errors that it has a class for; operators search for the code.
-    for kind, code in _CODES.items():
-        if isinstance(error, kind) and not text.startswith(code):
-            return f"{code} {text}"
-    if isinstance(error, redis.AuthenticationError):
-        return f"{'WRONGPASS' if 'invalid' in text else 'NOAUTH'} {text}"
-    return text
-
-
-_CODES: dict[type[Exception], str] = {
-    redis.exceptions.OutOfMemoryError: "OOM",
-    redis.exceptions.BusyLoadingError: "LOADING",
-    redis.exceptions.TryAgainError: "TRYAGAIN",
-    redis.exceptions.MovedError: "MOVED",
-    redis.exceptions.AskError: "ASK",
-    redis.exceptions.MasterDownError: "MASTERDOWN",
-    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
-    redis.exceptions.ReadOnlyError: "READONLY",
-    redis.exceptions.NoPermissionError: "NOPERM",
-}
 _MEANINGS = {
     "OOM": "Redis is full: raise maxmemory or lower the retention",
     "READONLY": "this is a replica: REDIS_URL must lead to the primary",

@@ -16,14 +16,20 @@ from redis.crc import key_slot
 
 ASK_SECONDS = 1.0
 """The longest wait for the answer of one sentinel or node: the next one may answer sooner."""
-_NOT_PRIMARY_CODES: dict[type[redis.ResponseError], str] = {
-    redis.exceptions.MovedError: "MOVED",
-    redis.exceptions.ReadOnlyError: "READONLY",
+_CODES: dict[type[Exception], str] = {
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.BusyLoadingError: "LOADING",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
+    redis.exceptions.MovedError: "MOVED",  # a subclass of the next one
+    redis.exceptions.AskError: "ASK",
     redis.exceptions.MasterDownError: "MASTERDOWN",  # a subclass of the next one
     redis.exceptions.ClusterDownError: "CLUSTERDOWN",
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.NoPermissionError: "NOPERM",
 }
-_NOT_PRIMARY_PREFIXES = ("UNBLOCKED force", "NOREPLICAS", *_NOT_PRIMARY_CODES.values())
-"""A primary that is demoted sends the first to a blocked reader."""
+_NOT_PRIMARY = ("UNBLOCKED force", "NOREPLICAS", "MOVED", "READONLY", "MASTERDOWN", "CLUSTERDOWN")
+"""Errors of a node that is not the primary, or that has lost its replicas or its cluster. A primary that is demoted sends the
+first to a blocked reader."""
 
 ConnectionT = TypeVar("ConnectionT", redis.Connection, redis.asyncio.Connection)
 
@@ -151,16 +157,25 @@ class ClusterFinder(Finder):
             self._slot = error.slot_id
 
 
-class DiscoveringConnection(redis.asyncio.Connection):
-    """A connection to the primary. When the node answers that it is not the primary, the connection is closed and raises
-    ConnectionError; the next one finds the primary again. Without a finder, the host of the URL is the primary."""
-
-    base: type[redis.asyncio.Connection] = redis.asyncio.Connection
+class _Discovering:
+    """What connections for tasks and for threads have in common."""
 
     def __init__(self, *, finder: Finder | None = None, **options: Any) -> None:
         super().__init__(**options)
         self._finder = finder
         self._found_by: Node | None = None
+
+    def _report(self, error: Exception) -> None:
+        if self._finder is not None and self._found_by is not None:
+            self._finder.note_redirect(error)
+            self._finder.report_failure(self._found_by)
+
+
+class DiscoveringConnection(_Discovering, redis.asyncio.Connection):
+    """A connection to the primary. When the node answers that it is not the primary, the connection is closed and raises
+    ConnectionError; the next one finds the primary again. Without a finder, the host of the URL is the primary."""
+
+    base: type[redis.asyncio.Connection] = redis.asyncio.Connection
 
     async def _connect(self) -> None:
         if self._finder is not None:
@@ -168,33 +183,28 @@ class DiscoveringConnection(redis.asyncio.Connection):
         try:
             await super()._connect()  # type: ignore[no-untyped-call]
         except Exception as error:
-            _report(self._finder, self._found_by, error)
+            self._report(error)
             raise
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
             return await super().read_response(*arguments, **options)
         except redis.ResponseError as error:
-            if (line := not_primary_error(error)) is None:
+            if not is_not_primary(error):
                 raise
-            _report(self._finder, self._found_by, error)
+            self._report(error)
             await self.disconnect(nowait=True)
-            raise redis.ConnectionError(line) from error
+            raise redis.ConnectionError(with_code(error)) from error
 
 
 class DiscoveringSSLConnection(DiscoveringConnection, redis.asyncio.SSLConnection):
     base = redis.asyncio.SSLConnection
 
 
-class SyncDiscoveringConnection(redis.Connection):
+class SyncDiscoveringConnection(_Discovering, redis.Connection):
     """The same for threads."""
 
     base: type[redis.Connection] = redis.Connection
-
-    def __init__(self, *, finder: Finder | None = None, **options: Any) -> None:
-        super().__init__(**options)  # type: ignore[no-untyped-call]
-        self._finder = finder
-        self._found_by: Node | None = None
 
     def _connect(self) -> Any:
         if self._finder is not None:
@@ -202,37 +212,35 @@ class SyncDiscoveringConnection(redis.Connection):
         try:
             return super()._connect()  # type: ignore[no-untyped-call]
         except Exception as error:
-            _report(self._finder, self._found_by, error)
+            self._report(error)
             raise
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
             return super().read_response(*arguments, **options)
         except redis.ResponseError as error:
-            if (line := not_primary_error(error)) is None:
+            if not is_not_primary(error):
                 raise
-            _report(self._finder, self._found_by, error)
+            self._report(error)
             self.disconnect()  # type: ignore[no-untyped-call]
-            raise redis.ConnectionError(line) from error
+            raise redis.ConnectionError(with_code(error)) from error
 
 
 class SyncDiscoveringSSLConnection(SyncDiscoveringConnection, redis.SSLConnection):
     base = redis.SSLConnection
 
 
-def not_primary_error(error: redis.ResponseError) -> str | None:
-    """The error of a node that is not the primary, or that has lost its replicas or its cluster, with its code; else None."""
-    text = str(error)
-    for kind, code in _NOT_PRIMARY_CODES.items():
-        if isinstance(error, kind):  # redis-py has removed the code
-            return text if text.startswith(code) else f"{code} {text}"
-    return text if text.startswith(_NOT_PRIMARY_PREFIXES) else None
+def is_not_primary(error: redis.ResponseError) -> bool:
+    return with_code(error).startswith(_NOT_PRIMARY)
 
 
-def _report(finder: Finder | None, found_by: Node | None, error: Exception) -> None:
-    if finder is not None and found_by is not None:
-        finder.note_redirect(error)
-        finder.report_failure(found_by)
+def with_code(error: BaseException) -> str:
+    """The error's text, with Redis' code: redis-py removes it from errors that it has a class for."""
+    text = str(error) or type(error).__name__
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), "")
+    if isinstance(error, redis.AuthenticationError):
+        code = "WRONGPASS" if "invalid" in text else "NOAUTH"
+    return text if text.startswith(code) else f"{code} {text}"
 
 
 def _text(value: Any) -> str:
