@@ -37,7 +37,7 @@ _ACCOUNT_HOST = re.compile(r"[a-z0-9-]{3,63}@[a-z0-9]{3,24}\.(dfs|blob)\.[a-z0-9
 _PREFIX_PART = re.compile(r"(?!\.+$)[A-Za-z0-9._=+,@-]+")
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|SAS")
 _EXPECTED = (
-    "it must be redis, none, or a URL: file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or"
+    "the value must be redis, none, or a URL: file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or"
     " abfs://container@account.dfs.core.windows.net/prefix"
 )
 
@@ -64,28 +64,27 @@ def parse(url: str) -> StoreUrl:
         raise ValueError(_EXPECTED)
     try:
         parts = urlsplit(url)
-        has_secret = ":" in parts.netloc or (parts.netloc.count("@") > 0 and not scheme.startswith("abfs"))
     except ValueError:
         raise ValueError(f"the URL does not parse; {_EXPECTED}") from None
-    if has_secret or "?" in url or "#" in url:
-        raise ValueError(f"credentials and options belong in the environment, not in the URL; {_EXPECTED}")
-    if scheme == "file":
-        if parts.netloc:
-            raise ValueError(f"a file URL has three slashes and an absolute path; {_EXPECTED}")
-    elif "@" in parts.netloc:
-        if not _ACCOUNT_HOST.fullmatch(parts.netloc):
-            raise ValueError(f"container@account.dfs.core.windows.net does not parse; {_EXPECTED}")
-    elif not _HOST.fullmatch(parts.netloc):
-        raise ValueError(f"the bucket's or container's name does not parse; {_EXPECTED}")
     path = parts.path.removeprefix("/").removesuffix("/")
-    for part in path.split("/") if path else ():
-        if not _PREFIX_PART.fullmatch(part):
-            raise ValueError(
-                f"a part of the path is empty or contains a character other than A-Z a-z 0-9 . _ = + , @ -; {_EXPECTED}"
-            )
-    if scheme == "file" and not path:
-        raise ValueError(f"the root of the file system cannot store logs; {_EXPECTED}")
+    if fault := _fault_of(url, scheme, parts.netloc, path):
+        raise ValueError(f"{fault}; {_EXPECTED}")
     return StoreUrl(f"{scheme}://{parts.netloc}", path)
+
+
+def _fault_of(url: str, scheme: str, place: str, path: str) -> str | None:
+    if ":" in place or ("@" in place and not scheme.startswith("abfs")) or "?" in url or "#" in url:
+        return "credentials and options belong in the environment, not in the URL"
+    if scheme == "file":
+        if place:
+            return "a file URL needs three slashes and an absolute path"
+        if not path:
+            return "the root of the file system cannot store logs"
+    elif not (_ACCOUNT_HOST if "@" in place else _HOST).fullmatch(place):
+        return "the name of the bucket, container or account is invalid"
+    if path and not all(map(_PREFIX_PART.fullmatch, path.split("/"))):
+        return "a part of the path is empty or contains a character other than A-Z a-z 0-9 . _ = + , @ -"
+    return None
 
 
 def open_store(url: StoreUrl, *, request_seconds: float = REQUEST_SECONDS) -> "ObjectStore":

@@ -47,9 +47,10 @@ MOST_CONNECTIONS = 2**31
 SENTINEL_PORT, REDIS_PORT = 26379, 6379
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _EXPECTED = (
-    "it must be redis://host:port/db, redis+sentinel://host:port,host:port/service/db or"
-    " redis+cluster://host:port,host:port (rediss for TLS), with / @ : # in a password written as %2F %40 %3A %23"
+    "the URL must be redis://host:port/db, redis+sentinel://host:port,host:port/service/db or"
+    " redis+cluster://host:port,host:port (rediss for TLS); in a password write / @ : # as %2F %40 %3A %23"
 )
+_INVALID_HOST = "the host or port is invalid"
 _HOST = re.compile(r"[\w.:%-]+")
 _OPTION = re.compile(
     r"username|password|db|client_name|health_check_interval|max_connections|socket_(connect_)?timeout|socket_keepalive"
@@ -63,41 +64,44 @@ ERRORS = (redis.RedisError, OSError, TimeoutError)
 
 def check_url(url: str) -> str:
     """The URL itself. Raises ValueError, which says what is wrong and never repeats a password."""
-    # No wrong part is repeated: it may belong to a password that contains an unquoted / or @.
     url = url.strip()  # a Secret made from a file ends with a newline
-    if not url.isprintable() or " " in url:
-        raise ValueError(f"the URL contains a space or a control character; {_EXPECTED}")
-    if "#" in url:
-        raise ValueError(f"the URL contains a #; {_EXPECTED}")
-    scheme = url.partition("://")[0]
-    if scheme not in SCHEMES:
-        is_scheme = "://" in url and re.fullmatch("[A-Za-z0-9+.-]*", scheme)
-        raise ValueError(
-            f"{f'the scheme {scheme!r} is unknown' if is_scheme else 'the scheme is missing'}; {_EXPECTED}"
-        )
-    parsed = parse_url(url)
-    for one in parsed.plain:
-        _check_one(one)
-    if parsed.kind == "sentinel" and not parsed.service:
-        raise ValueError(f"the name of the service that the sentinels watch is missing; {_EXPECTED}")
-    if parsed.kind == "cluster" and parsed.database not in ("", "0"):
-        raise ValueError(f"a cluster has only database 0; {_EXPECTED}")
+    if fault := _fault_of(url):
+        raise ValueError(f"{fault}; {_EXPECTED}")
     return url
 
 
-def _check_one(url: str) -> None:
+def _fault_of(url: str) -> str | None:
+    # No wrong part is repeated: it may belong to a password that contains an unquoted / or @.
+    if not url.isprintable() or " " in url:
+        return "the URL contains a space or a control character"
+    if "#" in url:
+        return "the URL contains a #"
+    scheme = url.partition("://")[0]
+    if scheme not in SCHEMES:
+        is_scheme = "://" in url and re.fullmatch("[A-Za-z0-9+.-]*", scheme)
+        return f"the scheme {scheme!r} is unknown" if is_scheme else "the scheme is missing"
+    parsed = parse_url(url)
+    if fault := next(filter(None, map(_fault_of_one, parsed.plain)), None):
+        return fault
+    if parsed.kind == "sentinel" and not parsed.service:
+        return "the name of the service that the sentinels watch is missing"
+    if parsed.kind == "cluster" and parsed.database not in ("", "0"):
+        return "a cluster has only database 0"
+    return None
+
+
+def _fault_of_one(url: str) -> str | None:
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise ValueError(f"the host or port is invalid; {_EXPECTED}") from None
+        return _INVALID_HOST
     if not parts.hostname:
-        raise ValueError(f"the host is missing; {_EXPECTED}")
+        return "the host is missing"
     if not _is_host(parts.hostname):
-        raise ValueError(f"the host is not a name or an address; {_EXPECTED}")
+        return "the host is not a name or an address"
     database = parts.path.strip("/")
-    if database and not re.fullmatch("[0-9]{1,9}", database):
-        raise ValueError(f"the database is not a number; {_EXPECTED}")
+    return None if re.fullmatch("[0-9]{0,9}", database) else "the database is not a number"
 
 
 class ParsedUrl(NamedTuple):
@@ -116,7 +120,7 @@ def parse_url(url: str) -> ParsedUrl:
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise ValueError(f"the host or port is invalid; {_EXPECTED}") from None
+        raise ValueError(f"{_INVALID_HOST}; {_EXPECTED}") from None
     base, _, kind = parts.scheme.partition("+")
     if not kind:
         return ParsedUrl("", (url,), "", parts.path.strip("/"))

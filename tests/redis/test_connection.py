@@ -25,7 +25,7 @@ SENTINELS = (
         ("redis+cluster://one:70000", "the host or port is invalid"),
         ("redis+cluster://hunter2@x@one:0x", "the host or port is invalid"),
         ("redis+proxy://user:hunter2@one", "the scheme 'redis\\+proxy'"),
-        ("redis+sentinel://u:hun/ter2@one/mymaster", "it must be redis://"),
+        ("redis+sentinel://u:hun/ter2@one/mymaster", "the URL must be redis://"),
     ],
 )
 def test_a_wrong_url_is_rejected_and_nothing_of_it_repeated(url: str, complaint: str) -> None:
