@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 from jobcast.kube.errors import KubeError
@@ -44,9 +45,8 @@ class Rotation:
         self._index = index
         self._clock = clock
         self._slots = asyncio.Semaphore(CONCURRENCY)
-        self._next: dict[Key, float] = {}
-        """When a running container is checked next; infinity once its first line is known."""
-        self._pauses: dict[Key, float] = {}
+        self._checks: dict[Key, tuple[float, float]] = {}
+        """When a running container is checked next, infinity once its first line is known; and the pause before that."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Rotation":
@@ -59,23 +59,21 @@ class Rotation:
 
     def watch(self, key: Key, place: LogPlace) -> float | None:
         """Check the log of a running container if a check is due. Returns the seconds until the next call; None for no more calls."""
-        now, first = self._clock(), CHECK_SECONDS[0]
-        if key not in self._next:
-            # Spread, so that the Jobs of a first list are not checked all at once.
-            self._next[key] = now + first * random.uniform(1, 1.5)  # noqa: S311
-        elif self._next[key] <= now:
-            pause = self._pauses[key] = min(CHECK_SECONDS[1], self._pauses.get(key, first) * 2)
-            self._next[key] = now + pause
+        now, (first, longest) = self._clock(), CHECK_SECONDS
+        # Spread, so that the Jobs of a first list are not checked all at once.
+        at, pause = self._checks.setdefault(key, (now + first * random.uniform(1, 1.5), first))  # noqa: S311
+        if at <= now:
+            pause = min(longest, pause * 2)
+            at = now + pause
+            self._checks[key] = (at, pause)
             task = asyncio.create_task(self._check(key, place), name=f"first line {place.source}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        left = self._next[key] - now
-        return left if left != float("inf") else None
+        return at - now if at < inf else None
 
     def drop(self, key: Key) -> None:
         """The container does not run any more."""
-        self._next.pop(key, None)
-        self._pauses.pop(key, None)
+        self._checks.pop(key, None)
 
     async def is_rotated(self, key: Key, place: LogPlace, *, previous: bool = False) -> bool:
         """Whether the log begins with another line than it did. False when that cannot be determined; raises nothing."""
@@ -98,8 +96,8 @@ class Rotation:
                     await self._index.record_first_line(place.uid, _instance(key), first)
             except (KubeError, LedgerError):
                 return
-        if key in self._next:
-            self._next[key] = float("inf")
+        if key in self._checks:
+            self._checks[key] = (inf, 0.0)
 
 
 def _instance(key: Key) -> str:

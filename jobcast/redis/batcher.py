@@ -157,7 +157,8 @@ class Batcher:
         else:
             self._is_busy = True
             try:
-                self._calls.extend(await self._send([call]))
+                again = await self._send([call])
+                self._calls.extend(again)
             finally:
                 self._is_busy = False
                 if self._is_closed:
@@ -187,11 +188,12 @@ class Batcher:
         if not batch:
             return
         try:
-            self._calls.extendleft(reversed(await self._send(batch)))
+            again = await self._send(batch)
         except BaseException:  # the batcher is closed
             for _, future in batch:
                 future.cancel()
             raise
+        self._calls.extendleft(reversed(again))
 
     async def _send(self, batch: list[_Call]) -> list[_Call]:
         """Send the batch and hand out the answers. Returns the calls to send again."""

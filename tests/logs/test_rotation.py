@@ -117,4 +117,4 @@ async def test_a_container_that_ended_is_forgotten(world: World) -> None:
     await world.look()
     world.rotation.drop(KEY)
     world.rotation.drop(KEY)
-    assert world.rotation._next == {}
+    assert world.rotation._checks == {}
