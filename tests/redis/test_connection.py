@@ -4,7 +4,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from jobcast.redis.connection import check_url, connect, connect_plain, masked, secrets_of
+from jobcast.redis.connection import check_url, connect, connect_plain, explain, masked, secrets_of
 from jobcast.redis.discovery import ClusterFinder, Node, SentinelFinder
 
 SENTINELS = (
@@ -66,6 +66,19 @@ def test_with_tls_sentinels_are_asked_over_tls_and_with_their_own_account(connec
     assert finder.command[-1] == "mymaster"
     asking = finder.connection(kind, Node("two", 26380))
     assert (asking.username, asking.password, asking.db, asking.host) == (None, "s3cret", 0, "two")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (redis.exceptions.MovedError("6918 10.0.0.1:6379"), "MOVED 6918 10.0.0.1:6379 (another node"),
+        (redis.exceptions.MasterDownError("MASTERDOWN Link is down"), "MASTERDOWN Link is down"),
+        (redis.exceptions.AuthenticationError("invalid password"), "WRONGPASS invalid password (the user name"),
+        (redis.exceptions.ConnectionError(), "ConnectionError"),
+    ],
+)
+def test_an_explanation_begins_with_the_code_of_redis_once(error: Exception, text: str) -> None:
+    assert explain(error).startswith(text)
 
 
 def cluster_finder(**options: object) -> ClusterFinder:
