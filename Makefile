@@ -1,30 +1,32 @@
-# The two commands to know: `make demo` and `make test`. All of them set up .venv from the lock by themselves.
+# Start with `make demo` and `make test`. Every target creates .venv from the lock file when needed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements.lock
-# Also where it is set: tests start hundreds of processes, and each would compile what it imports.
+# Unset it: tests start hundreds of processes, and without bytecode each would compile every import again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test check e2e observability bench chaos sabotages fuzz docs site dist image lock format clean
+.PHONY: setup demo demo-picture test check e2e observability bench chaos sabotages fuzz docs site dist image lock format clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    six evaluation Jobs, told live, on this machine alone"
-	@echo "make test    every test that needs no cluster; PROCESSES=6"
-	@echo "make check   format, lint, types, import contracts, documentation"
-	@echo "make site    the documentation, in site/"
-	@echo "make e2e     the end-to-end tests against the current kubeconfig context"
-	@echo "make bench   the benchmark table"
-	@echo "make observability: dashboard and alerts against a real Prometheus"
-	@echo "make fuzz    coverage-guided fuzzing of every decoder; SECONDS=600 altogether"
-	@echo "make chaos   the fault run against the current kubeconfig context; JOBS=500 FAULTS=40 SEED=1"
-	@echo "make sabotages: whether the fault run finds five mistakes that were made on purpose"
+	@echo "make demo           run six evaluation Jobs on this machine and show their events live"
+	@echo "make test           run every test that needs no cluster; PROCESSES=6"
+	@echo "make check          check format, lint, types, import contracts and documentation"
+	@echo "make docs           write the generated pages, schemas and alert rules"
+	@echo "make site           build the documentation site in site/"
+	@echo "make demo-picture   record the demo as docs/demo.svg"
+	@echo "make e2e            run the end-to-end tests on the cluster of the current kubeconfig context"
+	@echo "make bench          print the benchmark table"
+	@echo "make observability  test dashboard and alerts with a real Prometheus"
+	@echo "make fuzz           fuzz every decoder, guided by coverage; SECONDS=600 in total"
+	@echo "make chaos          run the fault run on the cluster of the current kubeconfig context; JOBS=500 FAULTS=40 SEED=1"
+	@echo "make sabotages      check that the fault run finds five deliberate bugs"
 
 setup: $(READY)
 
-# Hashes are checked: what runs here is what was locked. hatchling comes from the lock too, hence no build isolation.
+# pip checks the hashes in the lock. hatchling comes from the lock too, so no build isolation is needed.
 $(READY): $(LOCK) pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
@@ -35,10 +37,14 @@ $(READY): $(LOCK) pyproject.toml
 demo: setup
 	@$(BIN)/jobcast demo
 
-# What runs the tests; CI has one that tries what failed once more (.ci/twice).
+# docs/demo.svg, the picture in README.md, from the real output of `make demo`.
+demo-picture: setup
+	$(BIN)/python docs/generators/picture.py
+
+# CI replaces it by one that runs failed tests a second time (.ci/twice).
 PYTEST ?= $(BIN)/python -m pytest
 
-# More processes than most machines have cores: tests wait more than they compute.
+# More processes than cores: tests mostly wait.
 PROCESSES ?= 6
 test: setup
 	$(PYTEST) -n $(PROCESSES) --dist worksteal -m "not cluster and not chaos and not prometheus"
@@ -51,12 +57,12 @@ check: setup
 	$(BIN)/python docs/generate.py --check
 	@$(MAKE) --no-print-directory site
 
-# The image that is installed is jobcast:dev, or JOBCAST_IMAGE. What measures times has the machine to itself.
+# Installs the image jobcast:dev, or JOBCAST_IMAGE. Tests that measure times run first, without others beside them.
 e2e: setup
 	$(PYTEST) -m "cluster and alone" tests/e2e
 	$(PYTEST) -n 4 --dist worksteal -m "cluster and not alone"
 
-# Wants Debian's package `prometheus`, which brings promtool; a service of it need not run.
+# Needs Debian's package `prometheus`, which includes promtool. Its service need not run.
 observability: setup
 	@command -v promtool && command -v prometheus || { echo "Debian's package prometheus is needed"; exit 1; }
 	$(PYTEST) -m prometheus tests/observability
@@ -64,7 +70,7 @@ observability: setup
 bench: setup
 	@$(BIN)/python -m benchmarks
 
-# More in CHAOS, for example CHAOS="--devcluster", or the commands that only the owner of a cluster knows:
+# CHAOS takes more options, for example CHAOS="--devcluster", or a command that only the owner of the cluster knows:
 # CHAOS="--restart-apiserver 'systemctl restart kube-apiserver'".
 JOBS ?= 500
 FAULTS ?= 40
@@ -72,11 +78,11 @@ SEED ?= 1
 chaos: setup
 	@$(BIN)/python -m chaos --jobs $(JOBS) --faults $(FAULTS) --seed $(SEED) $(CHAOS)
 
-# Five mistakes, and none: whether the fault run finds what it is there for. A quarter of an hour.
+# Runs the fault run with each of five deliberate bugs, and once without. Takes a quarter of an hour.
 sabotages: setup
 	$(PYTEST) -m chaos tests/chaos
 
-# atheris has an environment of its own: it is no part of the lock, and has no wheel for every Python.
+# atheris has its own environment: it is not in the lock, and not every Python has a wheel of it.
 FUZZ := .venv-fuzz
 SECONDS ?= 600
 fuzz: $(FUZZ)/.ready
@@ -91,7 +97,7 @@ $(FUZZ)/.ready: $(LOCK)
 docs: setup
 	$(BIN)/python docs/generate.py
 
-# The documentation as a site, in site/. Not with --quiet: warnings that are not shown are not counted either. MkDocs and its theme have an environment of their own: nobody else needs them.
+# Not with --quiet: MkDocs does not count warnings that it does not print. MkDocs has its own environment: nothing else needs it.
 SITE := .venv-docs
 site: $(SITE)/.ready
 	@said=$$(NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict 2>&1) || { echo "$$said"; exit 1; }
@@ -101,13 +107,13 @@ $(SITE)/.ready: requirements-docs.lock
 	$(SITE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
 	@touch $@
 
-# Wheel, sdist and the image's bill of materials, for a release.
+# For a release: wheel, sdist and the image's bill of materials.
 dist: setup
 	rm -rf dist
 	$(BIN)/python -m hatchling build --directory dist
 	$(BIN)/python -m release.sbom > dist/jobcast.cdx.json
 
-# With the version and the commit on it. BUILD="podman build" for whoever has no docker.
+# Labels the image with version and commit. Without docker: BUILD="podman build".
 BUILD ?= docker build
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' jobcast/__init__.py)
 image:
@@ -117,7 +123,7 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# One lock for everything: celery, kombu and others pin each other. Universal, so that it serves every Python and platform.
+# One lock for everything: celery, kombu and others pin each other. It is universal: one file for every Python and platform.
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 \
 		--custom-compile-command "make lock" \

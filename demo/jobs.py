@@ -1,4 +1,4 @@
-"""Six evaluations, each with a fate of its own, as Kubernetes Jobs."""
+"""Six evaluations as Kubernetes Jobs. Each ends in another way."""
 
 import json
 import urllib.request
@@ -11,7 +11,7 @@ API = "/apis/batch/v1/namespaces/" + NAMESPACE + "/jobs"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is run, and what is to be told of it in the end."""
+    """What it runs, and the status that it ends with."""
 
     name: str
     command: str

@@ -1,4 +1,4 @@
-"""The play: start the parts, run the Jobs, show what is told, sum up, and leave nothing behind."""
+"""The play: start the parts, run the Jobs, show their events, sum up, and leave nothing behind."""
 
 import signal
 import sys
@@ -23,7 +23,7 @@ RETRY_AFTER_SECONDS = 2
 
 
 def main() -> int:
-    """The exit code: 0 when every evaluation was told as it should be."""
+    """The exit code: 0 when every evaluation ended as expected."""
     console = Console(highlight=False)
     # A kill is to clean up as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
@@ -79,14 +79,14 @@ def _sum_up(console: Console, ends: dict[str, Event], scores: dict[str, str], se
         console.print(f"  {name:10} {score}", markup=False)
     unscored = [e.name for e in EVALUATIONS if e.expected == "completed" and e.name not in scores]
     for evaluation in wrong:
-        told = ends[evaluation.name].status if evaluation.name in ends else "nothing"
-        console.print(f"wrong: {evaluation.name} should be {evaluation.expected}, told was {told}", style="red")
+        published = ends[evaluation.name].status if evaluation.name in ends else "no end"
+        console.print(f"wrong: {evaluation.name}: expected {evaluation.expected}, got {published}", style="red")
     for name in unscored:
         console.print(f"wrong: the handler did not run for {name}", style="red")
     good = len(EVALUATIONS) - len(wrong)
     console.print(
-        f"\n{good} of {len(EVALUATIONS)} evaluations told as they should be, {len(scores)} scored, in {seconds:.1f} s; "
-        "nothing is left running.",
+        f"\n{good} of {len(EVALUATIONS)} evaluations ended as expected, {len(scores)} scored, in {seconds:.1f} s; "
+        "no process is left running.",
         soft_wrap=True,
     )
     return 1 if wrong or unscored else 0

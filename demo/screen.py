@@ -37,13 +37,13 @@ class Screen:
             self._console.print(line(event), soft_wrap=True)
 
     def table(self) -> Table:
-        table = Table(title="evaluation Jobs, as subscribers hear of them", title_justify="left", expand=False)
-        for column in ("evaluation", "what it does", "told", "exit", "attempts", "reason", "output"):
+        table = Table(title="Evaluation Jobs, as a subscriber sees them", title_justify="left", expand=False)
+        for column in ("evaluation", "what it does", "events", "exit", "attempts", "reason", "output"):
             table.add_column(column, no_wrap=column != "output")
         for evaluation in EVALUATIONS:
             events = self._events[evaluation.name]
-            told = Text(" → ").join(Text(event.status.value, STYLES[event.status]) for event in events)
-            table.add_row(evaluation.name, evaluation.fate, told, *_facts(events[-1] if events else None))
+            statuses = Text(" → ").join(Text(event.status.value, STYLES[event.status]) for event in events)
+            table.add_row(evaluation.name, evaluation.fate, statuses, *_facts(events[-1] if events else None))
         return table
 
 
