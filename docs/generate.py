@@ -1,7 +1,7 @@
-"""Writes what is generated in docs and k8s: pages from settings, metrics, commands and tests, descriptions for machines from the types.
+"""Writes the generated files in docs and k8s: pages from settings, metrics, commands and tests, schemas from the types.
 
 python docs/generate.py            write them
-python docs/generate.py --check    fail when one of them is not current, or docs/guarantees.md names a test that there is not
+python docs/generate.py --check    fail if one of them is out of date, or docs/guarantees.md names a test that does not exist
 """
 
 import json
@@ -15,7 +15,7 @@ SCHEMAS = Path("reference/schemas")
 
 
 def files() -> dict[Path, str]:
-    """By the place as seen from docs, what is to stand there."""
+    """The content of each generated file, by its path relative to docs."""
     pages = {
         Path("settings.md"): settings.page(),
         Path("must-survive.md"): survival.page(),
@@ -36,14 +36,14 @@ def main() -> int:
     stale = [place for place, text in wanted.items() if not _is(DOCS / place, text)]
     left = [path.relative_to(DOCS) for path in (DOCS / SCHEMAS).glob("*") if path.relative_to(DOCS) not in wanted]
     if is_check and (stale or left):
-        return _fails(f"not current: {', '.join(map(str, [*stale, *left]))}; run make docs")
+        return _fails(f"out of date: {', '.join(map(str, [*stale, *left]))}; run make docs")
     for place in stale:
         (DOCS / place).parent.mkdir(parents=True, exist_ok=True)
         (DOCS / place).write_text(wanted[place])
     for place in left:
         (DOCS / place).unlink()
     if unknown := survival.unknown_proofs():
-        return _fails(f"docs/guarantees.md names tests that there are not: {'; '.join(unknown)}")
+        return _fails(f"docs/guarantees.md names tests that do not exist: {'; '.join(unknown)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The accounts of k8s/components/redis, from the table of processes. Their passwords are for trying out, and known to everybody."""
+"""The accounts of k8s/components/redis, from the table of processes. Their passwords are public, for testing."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The alerts for the Prometheus Operator: its object around the rules as Prometheus itself reads them."""
+"""The PrometheusRule for the Prometheus Operator, made from rules.yaml, which Prometheus itself can read."""
 
 from pathlib import Path
 

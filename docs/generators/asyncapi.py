@@ -1,4 +1,4 @@
-"""The AsyncAPI document: every channel and stream of Redis that strangers may read, and what comes over it."""
+"""The AsyncAPI document: every channel and stream of Redis that subscribers may read, and its messages."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ def document() -> str:
         "info": {
             "title": "Jobcast",
             "version": __version__,
-            "description": "What happens to evaluation Jobs on Kubernetes, as Jobcast tells it on Redis. Every field is in "
-            "events.md. Ignore fields, statuses and kinds that are new to you: they may be added.",
+            "description": "Reliable events for Kubernetes Jobs, published to Redis. events.md describes every field. "
+            "Ignore fields, statuses and kinds that you do not know: later versions may add some.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -48,25 +48,25 @@ def _parts() -> tuple[Part, Part, Part, Part]:
     types = (*schemas.EVENTS.values(), Progress)
     found = schemas.described(types, SCHEMAS)
     by_name = {name: one.__name__ for name, one in schemas.EVENTS.items()} | {"progress": "Progress"}
-    messages = {name: _message(name, f"What comes over the channel {name}", of) for name, of in by_name.items()}
+    messages = {name: _message(name, f"A message of the channel {name}", of) for name, of in by_name.items()}
     channels = {name: _channel(f"{{prefix}}:{name}", "channel", PREFIX, [name], _live(name)) for name in by_name}
 
     found["Entry"] = schemas.entry({"oneOf": [{"$ref": SCHEMAS.format(name=by_name[one])} for one in schemas.EVENTS]})
-    found["DeadLetter"] = schemas.letter()
+    found["DeadLetter"] = schemas.dead_letter()
     messages["entry"] = _message("entry", "The fields of an entry of the stream", "Entry")
     messages["dead-letter"] = _message("dead-letter", "The fields of an entry of the dead letters", "DeadLetter")
     channels["events"] = _channel("{tag}:events", "stream", TAG, ["entry"], "The durable stream: every event, in order")
-    channels["dead"] = _channel("{tag}:dead", "stream", TAG, ["dead-letter"], "What handlers gave up on")
+    channels["dead"] = _channel("{tag}:dead", "stream", TAG, ["dead-letter"], "Events that handlers gave up on")
 
-    operations = {f"tell-{name}": _sends(name) for name in channels}
+    operations = {f"publish-{name}": _sends(name) for name in channels}
     return channels, operations, messages, found
 
 
 def _live(name: str) -> str:
     return (
-        "Between the statuses of an open Job; live only"
+        "Progress of open Jobs; live only"
         if name == "progress"
-        else f"{Status(name).value}, as it is told; live only"
+        else f"Events with status {Status(name).value}; live only"
     )
 
 

@@ -14,9 +14,9 @@ def page() -> str:
     lines = [
         "# Metrics",
         "",
-        "At `/metrics` of the controller (port `HTTP_PORT`, 8080) and of each worker (`WORKER_HTTP_PORT`, 8081), in Prometheus'",
-        "format. No label ever names a Job or an evaluation, so there are only few series. Python's own `process_…` are there too.",
-        "What handlers count with `prometheus_client` is in the worker's. Generated from the code by `make docs`.",
+        "Controllers serve `/metrics` on port 8080 (`HTTP_PORT`), workers on 8081 (`WORKER_HTTP_PORT`), in Prometheus' format. No label",
+        "contains the name of a Job or an evaluation, so the number of series stays small. The pages also have Python's `process_…`",
+        "metrics, and the worker's has what handlers count with `prometheus_client`. `make docs` generates this page from the code.",
     ]
     for title, module in (("Controller", controller), ("Worker", worker)):
         lines += ["", f"## {title}", "", "| name | type | labels | what |", "| --- | --- | --- | --- |", *_rows(module)]
@@ -36,5 +36,5 @@ def _row(metric: MetricWrapperBase | worker.Lags) -> str:
 
 
 def _labels(metric: MetricWrapperBase | worker.Lags, family: Metric) -> tuple[str, ...]:
-    """A metric of the library's knows them itself; of a collector of ours, what it collects."""
+    """The library's metrics have them as an attribute; our own collectors only in what they collect."""
     return tuple(getattr(metric, "_labelnames", ()) or getattr(family, "_labelnames", ()))

@@ -1,7 +1,7 @@
-"""JSON Schemas of what Jobcast tells, from the types of jobcast/event.py; the fields' docstrings are the descriptions.
+"""JSON Schemas of everything that Jobcast publishes, from the types of jobcast/event.py. Docstrings of fields become descriptions.
 
-They say what this version writes: every field is there, whatever its default, and what else is there is nobody's business,
-because later versions may add to it.
+They describe what this version writes: every field is required, whatever its default. Further fields are allowed, because later
+versions may add some.
 """
 
 import ast
@@ -25,9 +25,9 @@ TIMES = re.compile(r"time|\w+_at")
 
 def files() -> dict[str, Schema]:
     """By the name of the file, without its ending."""
-    told = EVENTS | {"progress": event.Progress}
-    return {name: _alone(name, described((one,), "#/$defs/{name}"), one.__name__) for name, one in told.items()} | {
-        "dead-letter": _alone("dead-letter", {"DeadLetter": letter()}, "DeadLetter"),
+    published = EVENTS | {"progress": event.Progress}
+    return {name: _alone(name, described((one,), "#/$defs/{name}"), one.__name__) for name, one in published.items()} | {
+        "dead-letter": _alone("dead-letter", {"DeadLetter": dead_letter()}, "DeadLetter"),
         "record": _alone("record", described((event.Attempt, event.Log, between.Waiting, between.Indexes)), record()),
     }
 
@@ -38,17 +38,17 @@ def described(types: Iterable[type], template: str = "#/$defs/{name}") -> dict[s
     return {name: _described(name, schema) for name, schema in sorted(found.items())}
 
 
-def letter() -> Schema:
+def dead_letter() -> Schema:
     """An entry of the stream of dead letters. In Redis every field is a string."""
     return _fields(
-        "An entry of `{prefix}:dead`: what was given up on, and why.",
+        "An entry of `{prefix}:dead`: an event that a handler gave up on, and the reason.",
         {
-            "entry": "The entry of the stream of events, or `replay:` and one of the stream of replays",
-            "handler": "Who gave it up; empty: it was set aside as a whole",
-            "reason": "One readable line",
-            "traceback": "Its end, at most 8 KiB; empty where there is none",
-            "tries": "How often it was tried: a number, as text",
-            "event": "The event as it was told, or what stood in its place",
+            "entry": "The entry of the stream of events, or `replay:` and the entry of the stream of replays",
+            "handler": "The handler that gave up; empty: no worker can read the entry",
+            "reason": "The error, in one line",
+            "traceback": "The end of the traceback, at most 8 KiB; empty if there is none",
+            "tries": "Number of attempts, as text",
+            "event": "The event as published, or the content that is no event",
         },
     )
 
@@ -56,17 +56,17 @@ def letter() -> Schema:
 def record() -> Schema:
     """The hash of an evaluation. In Redis every field is a string."""
     schema = _fields(
-        "The hash `{prefix}:eval:<eval_id>`: what is known of an evaluation now. Lists that may be left out are.",
+        "The hash `{prefix}:eval:<eval_id>`: the current state of an evaluation. Optional fields are left out.",
         {
-            "status": "`pending`, or that of the latest event",
-            "uid": "Of the newest Job",
-            "namespace": "Its namespace",
-            "name": "Its name",
-            "created": "Unix seconds, as text: when the Job was made",
+            "status": "`pending`, or the status of the latest event",
+            "uid": "The newest Job's uid",
+            "namespace": "The newest Job's namespace",
+            "name": "The newest Job's name",
+            "created": "When the Job was created: Unix seconds, as text",
         },
     )
     schema["properties"] |= {
-        "event": _json("The latest event, byte for byte as it was told; see the schema of its status", {}),
+        "event": _json("The latest event, byte for byte as published; see the schema of its status", {}),
         "waiting": _json("Why a Pod cannot start", {"$ref": "#/$defs/Waiting"}),
         "started_at": {"type": "string", "format": "date-time", "description": "When a main container first ran"},
         "attempts": _json("While the Job is open", {"type": "array", "items": {"$ref": "#/$defs/Attempt"}}),
@@ -87,15 +87,15 @@ def entry(event_schema: Schema) -> Schema:
     """An entry of the stream of events. In Redis every field is a string."""
     schema = _fields(
         "An entry of `{prefix}:events`.",
-        {"id": "The event's", "status": "The event's", "eval_id": "The event's"},
+        {"id": "The event's id", "status": "The event's status", "eval_id": "The event's evaluation"},
     )
-    schema["properties"]["event"] = _json("The event, byte for byte as it was told", event_schema)
+    schema["properties"]["event"] = _json("The event, byte for byte as published", event_schema)
     schema["required"].append("event")
     return schema
 
 
 def _alone(name: str, parts: dict[str, Schema], main: Schema | str) -> Schema:
-    """A document of its own, what it stands on in `$defs`."""
+    """A document of its own, with the schemas that it uses in `$defs`."""
     others = dict(parts)
     schema = others.pop(main) if isinstance(main, str) else main
     head = {"$schema": DIALECT, "$id": f"urn:jobcast:{name}:v1"}
@@ -103,7 +103,7 @@ def _alone(name: str, parts: dict[str, Schema], main: Schema | str) -> Schema:
 
 
 def _described(name: str, schema: Schema) -> Schema:
-    """With the docstrings, with every field required, and without defaults: what is told leaves nothing out."""
+    """With the docstrings, with every field required, and without defaults: Jobcast leaves no field out."""
     words = _docstrings()
     properties = {}
     for field, kind in schema["properties"].items():

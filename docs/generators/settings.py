@@ -12,8 +12,8 @@ def page() -> str:
     lines = [
         "# Settings",
         "",
-        "Read from the environment when a part starts. A wrong one ends it with exit code 2 and one line that says what",
-        "would be right. Generated from the models by `make docs`.",
+        "Controller and worker read their settings from the environment when they start. If a value is wrong, the process exits with",
+        "code 2 and says what is allowed. `make docs` generates this page from the code.",
     ]
     core = CoreSettings.model_fields
     for title, model in (
@@ -25,13 +25,14 @@ def page() -> str:
         for name, field in model.model_fields.items():
             if model is not CoreSettings and name in core:
                 continue
-            default = field.default
-            shown = (
-                "none"
-                if default in (None, (), PydanticUndefined)
-                else ",".join(default)
-                if isinstance(default, tuple)
-                else str(default)
-            )
-            lines.append(f"| `{name.upper()}` | `{shown}` | {cell(field.description or '')} |")
+            lines.append(f"| `{name.upper()}` | {_shown(field.default)} | {cell(field.description or '')} |")
     return "\n".join(lines) + "\n"
+
+
+def _shown(default: object) -> str:
+    """As it would stand in the environment."""
+    if default in (None, (), PydanticUndefined):
+        return "not set"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return f"`{','.join(default) if isinstance(default, tuple) else default}`"

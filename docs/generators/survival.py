@@ -1,4 +1,4 @@
-"""The page of what must be survived, from the marks of the tests; and whether the tests that a page names are there."""
+"""The page of what must be survived, from the marks of the tests; and whether the tests that a page names exist."""
 
 import ast
 import re
@@ -15,8 +15,7 @@ def page() -> str:
     lines = [
         "# What a Job watcher must survive, and the test that proves it",
         "",
-        "Each row happened to somebody. Generated from the tests' `must_survive` markers by `make docs`; a row without a",
-        "test shows.",
+        "Every row has happened in production somewhere. `make docs` generates this page from the `must_survive` markers of the tests.",
         "",
         "| row | what | proved by |",
         "| --- | --- | --- |",
@@ -37,14 +36,14 @@ def _proofs() -> dict[int, set[str]]:
 
 
 def unknown_proofs() -> list[str]:
-    """Tests that docs/guarantees.md names and that there are not."""
+    """Tests that docs/guarantees.md names but that do not exist."""
     known = {name for name, _ in _tests()}
     named = re.findall(r"^- (`[\w/]+\.py` [\w ]+)$", (ROOT / "docs" / "guarantees.md").read_text(), re.MULTILINE)
     return [name for name in named if name not in known]
 
 
 def _tests() -> Iterator[tuple[str, set[int]]]:
-    """Each test as the pages name it, and the rows that it proves."""
+    """Each test as the pages name it, with the rows that it proves."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         tree = ast.parse(path.read_text())
         everywhere = [row for node in tree.body if isinstance(node, ast.Assign) for row in _rows([node.value])]

@@ -1,4 +1,4 @@
-"""Text in the cell of a table. A bar would end the cell, and no two renderers agree on how to escape it within `code`."""
+"""Text in a table cell. A bar would end the cell, and renderers disagree on how to escape it within `code`."""
 
 import html
 import re
