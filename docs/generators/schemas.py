@@ -26,7 +26,9 @@ TIMES = re.compile(r"time|\w+_at")
 def files() -> dict[str, Schema]:
     """By the name of the file, without its ending."""
     published = EVENTS | {"progress": event.Progress}
-    return {name: _alone(name, described((one,), "#/$defs/{name}"), one.__name__) for name, one in published.items()} | {
+    return {
+        name: _alone(name, described((one,), "#/$defs/{name}"), one.__name__) for name, one in published.items()
+    } | {
         "dead-letter": _alone("dead-letter", {"DeadLetter": dead_letter()}, "DeadLetter"),
         "record": _alone("record", described((event.Attempt, event.Log, between.Waiting, between.Indexes)), record()),
     }

@@ -1,4 +1,4 @@
-"""The Python in README.md and docs/events.md runs as it stands there. That of docs/worker.md has a test of its own."""
+"""The Python in README.md and docs/subscribing.md runs as it stands there. That of docs/worker.md has a test of its own."""
 
 import asyncio
 import os
@@ -28,9 +28,9 @@ def code(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "block", [*code("README.md"), *code("docs/events.md")], ids=lambda block: block.splitlines()[0]
+    "block", [*code("README.md"), *code("docs/subscribing.md")], ids=lambda block: block.splitlines()[0]
 )
-async def test_it_ends_well_or_shows_what_is_told(block: str, valkey: ValkeyServer, tmp_path: Path) -> None:
+async def test_it_ends_well_or_shows_what_is_published(block: str, valkey: ValkeyServer, tmp_path: Path) -> None:
     imports = "from jobcast.client import Client\n"  # which one of the pieces has from the one above it
     there = block.replace("localhost:6379", f"localhost:{valkey.port}")
     (tmp_path / "block.py").write_text(imports + there.replace("redis.Redis(", f"redis.Redis(port={valkey.port}, "))
