@@ -1,4 +1,4 @@
-"""An existing Celery app. It knows nothing of Jobcast: an event comes as a plain dict, to a task that a route names."""
+"""An existing Celery app. It imports nothing from Jobcast: a route names the task, whose argument is the event as a plain dict."""
 
 import os
 from typing import Any
@@ -11,7 +11,7 @@ app.conf.accept_content = ["json"]
 
 @app.task(bind=True, name="shop.invoice")
 def invoice(self: Task, event: dict[str, Any]) -> dict[str, Any]:
-    """The event may come more than once, always under the same task id; `jobcast_event_id` is what to tell it by."""
+    """May run more than once for an event, always with the same task id and the same `jobcast_event_id`."""
     return {
         "evaluation": event["eval_id"],
         "seconds": event["duration_seconds"],

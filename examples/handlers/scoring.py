@@ -1,4 +1,4 @@
-"""A handler. It may be called twice with one event, so what it does is bound to the event's id: the second time changes nothing."""
+"""A handler. It may run twice for one event, so it uses the event's id as the key: the second run changes nothing."""
 
 import os
 

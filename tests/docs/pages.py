@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [
-    ROOT / "README.md",
-    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if "adr" not in path.parts),
-]
+GUIDES = [path for path in sorted((ROOT / "docs").rglob("*.md")) if not {"adr", "reference"} & set(path.parts)]
+PAGES = [ROOT / "README.md", *GUIDES, *sorted((ROOT / "docs" / "reference").rglob("*.md"))]
+"""In the order in which their commands run: an example of the reference makes another Job of the guides' evaluation."""
 SHELL = ("sh", "bash", "shell", "console")
 WHOLE = {
     "docs/worker.md": "tests/worker/test_worker_page.py",
