@@ -40,7 +40,7 @@ RUN ldconfig && groupadd --gid 10001 jobcast && useradd --uid 10001 --gid 10001 
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="jobcast" \
-      org.opencontainers.image.description="Tells the world what happens to evaluation Jobs on Kubernetes" \
+      org.opencontainers.image.description="Reliable events for Kubernetes Jobs" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"

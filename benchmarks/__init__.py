@@ -1,1 +1,1 @@
-"""`make bench`: figures of this machine, as ratios to a reference in the same run where there is one. No test reads them."""
+"""`make bench`: figures of this machine, if possible as ratios to a reference in the same run. No test reads them."""

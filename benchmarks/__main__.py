@@ -1,4 +1,4 @@
-"""Runs the rows one after the other, and prints the table last. BENCH=churn,outage: these parts alone."""
+"""Runs the benchmarks one after the other, and prints the table at the end. BENCH=churn,outage runs only these."""
 
 import importlib
 import os

@@ -30,7 +30,7 @@ TRIES = 5
 AWAY_SECONDS = 3.0
 """Long enough for every backoff to have reached its longest pause."""
 MANY = 200
-"""Jobs that end while Redis is away: each of them waits for it."""
+"""Jobs that end while Redis is down: each of them waits for it."""
 LIMIT_SECONDS = 60
 EVENTS = "{evaluation}:events"
 _ENDED_AT = "2026-11-21T08:10:00Z"
@@ -45,7 +45,7 @@ async def main():
                 await r.xadd("plain", {"name": sys.argv[2]})
 asyncio.run(main())
 """
-"""What people write instead, started at the same moment: list, and tell what has ended."""
+"""What people write instead, started at the same moment: list, and publish what has ended."""
 
 
 class World:
@@ -145,7 +145,7 @@ def rows() -> list[tuple[str, str, str]]:
             controller.process.terminate()
             controller.process.wait(60)
     return [
-        ("API server back: from its first write to the message", _figure(api), f"max {max(api):.2f} s"),
+        ("API server up again: from its first write to the message", _figure(api), f"max {max(api):.2f} s"),
         (
             "Redis back: from its first write to the first message",
             _figure([first for first, _ in back]),

@@ -1,4 +1,4 @@
-"""Redis is away while Jobs go on ending: what that costs in memory, and how soon all is published once it is back.
+"""Redis is down while Jobs end: how much memory that costs, and how soon all ends are published afterwards.
 
 SECONDS=600 for the real thing.
 """
@@ -56,13 +56,13 @@ def rows() -> list[tuple[str, str, str]]:
     ended = jobs - BEFORE
     return [
         (
-            f"memory while Redis is away for {seconds:.0f} s and {RATE} Jobs/s end",
+            f"memory while Redis is down for {seconds:.0f} s and {RATE} Jobs/s end",
             f"{during / 1e6:.1f} MB",
             f"{before / 1e6:.1f} MB before: {(during - before) / ended:,.0f} B a Job; most {most / 1e6:.1f} MB,"
             f" {after / 1e6:.1f} MB afterwards",
         ),
         (
-            f"until {ended:,} ends are published once it is back",
+            f"until {ended:,} ends are published after Redis works again",
             f"{until_published:.1f} s",
             f"{order}; meanwhile {probes}",
         ),

@@ -112,7 +112,7 @@ async def _polled(stage: "Stage", door: Door) -> Traffic:
 
 
 class Stage:
-    """A namespace with Jobs that run, and that nobody runs: no Pods, no controller."""
+    """A namespace with running Jobs that no controller manages, and no Pods."""
 
     def __init__(self, session: aiohttp.ClientSession, host: str) -> None:
         self.namespace = f"jobcast-bench-{uuid.uuid4().hex[:8]}"

@@ -1,11 +1,11 @@
-"""The fault run: Jobs are driven through their lives on a real API server while everything around Jobcast fails, and what
-was published is compared with what was. Same seed, same faults and same fates.
+"""The fault run: Jobs run through their lives on a real API server while everything around Jobcast fails. Then the run compares
+the published events with what happened. The same seed gives the same faults and fates.
 
     plan · fates · truth · verdict · report                    pure: from a seed to a schedule, from what was published to figures
-    access · pods · jobs                                        the API server: Jobs are written, and what was written is kept
-    parts · valkey · redisproxy · apiproxy · reader · handlers  what runs, and what stands between
-    faults                                                      what goes wrong: each has a begin and an end
-    world · run                                                 all of it, started in order and ended in reverse
+    access · pods · jobs                                        writes Jobs to the API server and remembers what it wrote
+    parts · valkey · redisproxy · apiproxy · reader · handlers  the processes, and the proxies between them
+    faults                                                      each fault has a begin and an end
+    world · run                                                 everything, started in order and stopped in reverse
 
-The law of this room: nothing of what is tried is asked what the truth is. Never in the image.
+The rule of this room: the truth never comes from Jobcast itself. Never in the image.
 """

@@ -1,5 +1,5 @@
-"""`python -m chaos`: the fault run against the current kubeconfig's cluster, or devcluster. Exit code 0: nothing lost, nothing
-published twice; 1: something was; 2: it makes no sense."""
+"""`python -m chaos`: the fault run on the cluster of the current kubeconfig, or on devcluster. Exit code 0: no event was lost or
+published twice; 1: some were; 2: wrong options."""
 
 import argparse
 import asyncio
@@ -18,7 +18,7 @@ def main() -> int:
     means = Means(asked.restart_apiserver, asked.compact, _faketime())
     kinds = set(asked.only.split(",")) if asked.only else set(KINDS)
     if unknown := kinds - set(KINDS):
-        print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}", file=sys.stderr)
+        print(f"unknown fault: {', '.join(sorted(unknown))}; known: {', '.join(KINDS)}", file=sys.stderr)
         return 2
     missing = {"server-restarted": means.restart_server, "compacted": means.compact, "clock": means.faketime}
     left_out = {kind for kind, mean in missing.items() if mean is None}
@@ -27,7 +27,7 @@ def main() -> int:
         print("\n".join(map(str, planned.faults)))
         return 0
     if left_out & kinds:
-        print(f"left out, for there are no means: {', '.join(sorted(left_out & kinds))}", flush=True)
+        print(f"left out, because the command or library is missing: {', '.join(sorted(left_out & kinds))}", flush=True)
     try:
         return asyncio.run(_run(planned, means, asked))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -59,15 +59,31 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=500)
     parser.add_argument("--faults", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=25.0, help="the most Jobs that arrive in a second")
-    parser.add_argument("--devcluster", action="store_true", help="instead of the current kubeconfig's cluster")
-    parser.add_argument("--restart-apiserver", metavar="CMD", help="restarts the API server, returns when it is back")
-    parser.add_argument("--compact", metavar="CMD", help="has etcd forget the history of all watches")
-    parser.add_argument("--patience", type=float, default=180.0, help="seconds that what is due may take in the end")
-    parser.add_argument("--env", metavar="NAME=VALUE", action="append", default=[], help="a setting of the parts")
-    parser.add_argument("--only", metavar="KINDS", help=f"comma list of {', '.join(KINDS)}")
-    parser.add_argument("--plan", action="store_true", help="print the faults of this seed and do nothing")
-    parser.add_argument("--keep", action="store_true", help="keep the logs of the parts, also when all is well")
+    parser.add_argument("--rate", type=float, default=25.0, help="highest number of new Jobs per second")
+    parser.add_argument(
+        "--devcluster", action="store_true", help="use devcluster instead of the cluster of the current kubeconfig"
+    )
+    parser.add_argument(
+        "--restart-apiserver",
+        metavar="CMD",
+        help="command that restarts the API server and returns when it answers again",
+    )
+    parser.add_argument(
+        "--compact", metavar="CMD", help="command that compacts etcd, so that every watch history is lost"
+    )
+    parser.add_argument(
+        "--patience", type=float, default=180.0, help="longest wait for missing events at the end, in seconds"
+    )
+    parser.add_argument(
+        "--env",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a setting for controllers and workers; may be repeated",
+    )
+    parser.add_argument("--only", metavar="KINDS", help=f"run only these faults, a comma list of {', '.join(KINDS)}")
+    parser.add_argument("--plan", action="store_true", help="print the faults of this seed and exit")
+    parser.add_argument("--keep", action="store_true", help="keep the logs of all processes, also after success")
     return parser.parse_args()
 
 

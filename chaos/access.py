@@ -14,7 +14,7 @@ Obj = dict[str, Any]
 MERGE = "application/merge-patch+json"
 PATIENCE_SECONDS = 600.0
 """A restarted API server may take minutes to be ready where everything else takes the CPU from it; a write that is given up
-before would leave nobody knowing what is true."""
+before would leave the truth unknown."""
 
 
 class Refused(Exception):

@@ -84,7 +84,7 @@ class Door:
             stream.flowing.set()
 
     def expire(self) -> None:
-        """Tell the open watches, each in its next line, that their resourceVersion is too old."""
+        """Send each open watch, as its next line, that its resourceVersion is too old."""
         for stream in self.streams:
             stream.published = b'{"type":"ERROR","object":' + refusal(410) + b"}\n"
 

@@ -49,7 +49,7 @@ class Killed(Fault):
 
 
 class AllKilled(Fault):
-    """Nobody looks for a while."""
+    """No controller runs for a while."""
 
     kinds = ("all-killed",)
 
@@ -134,7 +134,7 @@ class WatchExpired(Fault):
 
 
 class WatchLost(Fault):
-    """All who watch are away for longer than the API server remembers: what went meanwhile is in no watch."""
+    """Every watch is cut for longer than the API server keeps history: no watch shows what was deleted meanwhile."""
 
     kinds = ("watch-lost",)
 
@@ -152,7 +152,7 @@ class WatchLost(Fault):
 
 
 class Answered(Fault):
-    """The open watches are cut, and whoever comes is answered so."""
+    """The open watches are cut, and new ones get this answer."""
 
     kinds = (*("answer-410", "answer-429", "answer-500", "answer-503", "answer-empty", "answer-401", "answer-403"),)
 
@@ -305,7 +305,7 @@ class ConnectionReset(Fault):
 
 
 class LinkAway(Fault):
-    """One part cannot reach Redis, and the others can: what it has to tell is old when it can again."""
+    """One process cannot reach Redis, the others can: its events are outdated when it can again."""
 
     kinds = ("link-away",)
 

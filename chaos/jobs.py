@@ -101,7 +101,7 @@ class Life:
             case "ready":
                 await self._run()
             case "cannot-start":
-                assert self._pods is not None, "without Pods nobody can say so"
+                assert self._pods is not None, "only Pods show that"
                 await self._pods.create(self._truth.uid)
                 await self._pods.wait("ImagePullBackOff")
             case "retry":
@@ -188,7 +188,7 @@ class Life:
         self._end("failed")
 
     def _end(self, status: str) -> None:
-        """Told with its last start, if that was not published before."""
+        """Published with its last start, if that was not published before."""
         truth = self._truth
         # Without Pods, a Job that had started is taken to have run.
         if self._has_run or self._pods is None:

@@ -1,4 +1,4 @@
-"""The logs of Pods that nobody runs, answered as the API server does that asks a kubelet for them."""
+"""Answers requests for logs of Pods that no kubelet runs, as the API server would."""
 
 import hashlib
 import re

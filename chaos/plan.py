@@ -144,7 +144,7 @@ def _faults(seed: int, count: int, seconds: float, kinds: Collection[str]) -> tu
 
 def _deal(rng: Random, count: int, kinds: Collection[str]) -> list[str]:
     """Each kind once as far as there is room, then as often as it weighs; those that make Redis forget are counted off, and the first
-    of them is the last of all: a part that starts afterwards would tell everything anyway, and hide that nobody noticed."""
+    of them is the last of all: a process that starts afterwards would publish everything anyway, and hide that none noticed."""
     names = [name for name in KINDS if name in kinds]
     forgetting = [name for name in names if KINDS[name].forgets]
     others = [name for name in names if not KINDS[name].forgets]

@@ -1,4 +1,4 @@
-"""Pods that nobody runs: their status is written by the harness, as a kubelet would."""
+"""Pods without a kubelet: the harness writes their status."""
 
 from chaos.access import MERGE, Cluster, Obj
 from chaos.kubelet import Kubelet

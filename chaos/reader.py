@@ -13,7 +13,7 @@ import msgspec
 import redis
 import redis.asyncio
 
-from chaos.verdict import Recorded, Told
+from chaos.verdict import PublishedEvent, Recorded
 from jobcast.client import AsyncClient
 from jobcast.event import Event
 from jobcast.keys import Keys
@@ -84,9 +84,9 @@ class Reader:
         self.by_job.setdefault(event.job.uid, set()).add(event.status.value)
 
 
-async def life(client: Any) -> list[Told]:
+async def life(client: Any) -> list[PublishedEvent]:
     """Every entry of the stream, in order."""
-    found: list[Told] = []
+    found: list[PublishedEvent] = []
     after = "-"
     # What this machine's clocks differ by: the entries' names have the one, all else here goes by the other.
     ahead = time.time() - time.monotonic()
@@ -99,7 +99,7 @@ async def life(client: Any) -> list[Told]:
             code = event.exit_code
             name = entry.decode()
             at = int(name.partition("-")[0]) / 1000 - ahead
-            found.append(Told(name, event.id, event.status, event.job.uid, code, whole, log.reason or "", at))
+            found.append(PublishedEvent(name, event.id, event.status, event.job.uid, code, whole, log.reason or "", at))
         if not page:
             return found
         after = f"({page[-1][0].decode()}"

@@ -30,7 +30,7 @@ class RedisProxy:
         await self._stack.aclose()
 
     async def lead_to(self, port: int | None) -> None:
-        """From now on; nobody stays where they were."""
+        """From now on; every open connection is cut."""
         self.target = port
         for door in self.doors.values():
             door.lead_to(port)

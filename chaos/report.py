@@ -1,4 +1,4 @@
-"""The figures, and of each Job that was published wrongly all that is known. Pure."""
+"""The figures, and the details of each Job with wrong events. Pure."""
 
 from collections.abc import Iterator
 
@@ -6,17 +6,17 @@ from chaos.run import Result
 from chaos.verdict import FIGURES
 
 SHOWN = 20
-"""Wrong Jobs that are shown at length."""
+"""How many wrong Jobs are shown in detail."""
 
 
 def lines(result: Result, folder: str) -> Iterator[str]:
-    """What is printed, the figures last."""
+    """The lines to print, the figures last."""
     verdict = result.verdict
     if not verdict.is_green:
         yield from _wrong(result)
         yield ""
     if not result.is_green:
-        yield f"note: the logs of the parts are kept in {folder}"
+        yield f"note: the logs of all processes are in {folder}"
     for note in result.notes:
         yield f"note: {note}"
     for name, codes in result.deaths.items():
@@ -28,14 +28,14 @@ def lines(result: Result, folder: str) -> Iterator[str]:
     rows = {
         "Jobs": len(plan.jobs),
         "faults": sum(result.faults.values()),
-        "faults that made Redis forget": len(result.observed.forgettings),
+        "faults with data loss in Redis": len(result.observed.forgettings),
         "writes to the API server": result.writes,
         "replies of Redis that were lost": result.replies_lost,
         "unique events published": verdict.published,
-        "entries the consumer got": result.entries,
+        "entries that the consumer received": result.entries,
         "ends published without the exit code": verdict.unknown_codes,
         **{f"ends published without the log: {reason}": count for reason, count in sorted(verdict.without_log.items())},
-        "ends that Redis forgot, of Jobs that are gone": verdict.forgotten,
+        "ends lost by Redis, of Jobs that are deleted": verdict.forgotten,
     }
     for name, number in rows.items():
         yield f"{name:48}{number:8}"
@@ -44,8 +44,8 @@ def lines(result: Result, folder: str) -> Iterator[str]:
     yield f"{'at rest after the last fault (s)':48}{result.rest_seconds:8.1f}"
     for figure, name in FIGURES.items():
         yield f"{name:48}{verdict.counts[figure]:8}"
-    yield f"{'parts that ended by themselves':48}{sum(map(len, result.deaths.values())):8}"
-    yield f"{'what else went wrong (see the notes)':48}{len(result.notes):8}"
+    yield f"{'processes that ended by themselves':48}{sum(map(len, result.deaths.values())):8}"
+    yield f"{'other errors (see the notes)':48}{len(result.notes):8}"
 
 
 def _slowest(result: Result) -> Iterator[str]:
@@ -53,7 +53,7 @@ def _slowest(result: Result) -> Iterator[str]:
         for fact in truth.facts:
             if fact.id == result.verdict.slowest:
                 at = fact.at - result.begun
-                yield f"{'slowest':24}{fact.status} of {truth.name} ({truth.fate}), which was so at {at:.1f} s"
+                yield f"{'slowest':24}{fact.status} of {truth.name} ({truth.fate}), which happened at {at:.1f} s"
 
 
 def _wrong(result: Result) -> Iterator[str]:

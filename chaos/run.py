@@ -1,4 +1,4 @@
-"""One run: the plan is carried out, everything is healed, what is published comes to rest, and is compared."""
+"""One run: carry out the plan, heal everything, wait until no more events come, compare."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from chaos.world import World
 TTL_SECONDS = 120.0
 """After its end was published a Job is kept so long, as its ttlSecondsAfterFinished would: in a long run the cluster does not fill."""
 QUIET_SECONDS = 12.0
-"""Nothing more is published for so long: longer than a sweep is away, so that what a sweep tells too often is published by then."""
+"""At rest means no event for this long. It is longer than the time between two sweeps, so that a sweep's repetitions are seen."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Result:
     entries: int
     redelivered: int
     replies_lost: int
-    """Replies of Redis that were kept from whoever had asked."""
+    """Replies of Redis that did not reach the caller."""
     deaths: dict[str, list[int]]
     """Of the parts that ended by themselves, the exit codes."""
     notes: list[str]
@@ -117,7 +117,7 @@ class Run:
         if life.is_over:
             await life.act("published")
             await asyncio.sleep(TTL_SECONDS)
-            # Not broken off with its removal: the API server may have deleted the Job already, and nobody would know.
+            # Not broken off with its removal: the API server may have deleted the Job already, unnoticed.
             deletion = asyncio.create_task(life.act("delete"), name=life.name)
             self._deletions.add(deletion)
             await asyncio.shield(deletion)
@@ -137,7 +137,7 @@ class Run:
                 self._world.notes.append(f"fault {plan.number} ({plan.kind}): {type(error).__name__}: {error}")
 
     async def _heal_and_judge(self) -> tuple[float, Observed, Verdict]:
-        """Since when all is well, what was heard of Jobcast when it came to rest, and what is wrong with it."""
+        """When everything works again, what was published by the time it came to rest, and what is wrong with it."""
         await heal(self._world)
         healed = time.monotonic()
         observed = await self._rest()

@@ -44,7 +44,7 @@ class Truth:
     log_sha256: str | None = None
     """Of the same container."""
     known_at: float | None = None
-    """From then on at the latest the ledger had it; None where nobody looked, or it had it not."""
+    """From then on at the latest the ledger had it; None if that was not checked, or it did not have it."""
 
     def note(self, status: str, at: float, version: str, key: str = "") -> Fact:
         """Once each: a fact that is written again is no new one."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from chaos.truth import TERMINAL, Truth
 
 BEFORE_SECONDS, AFTER_SECONDS = 60.0, 30.0
-"""A Job that went so shortly before Redis forgot, or after, may have had its end in nothing but Redis: nobody can tell it
+"""A Job that went so shortly before Redis forgot, or after, may have had its end in nothing but Redis: no process can publish it
 again. Before: the longest that several faults at once keep an end from being published, or an entry from being read. After: until it
 was looked at again."""
 LAG_SECONDS = 2.0
@@ -23,7 +23,7 @@ and a hundredth of the codes. And so few of them say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PublishedEvent:
     """An entry of the stream."""
 
     entry: str
@@ -59,15 +59,15 @@ class Recorded:
 
 @dataclass(slots=True)
 class Observed:
-    """All that was heard of Jobcast."""
+    """Everything that Jobcast published, as subscribers saw it."""
 
-    lives: Sequence[Sequence[Told]]
+    lives: Sequence[Sequence[PublishedEvent]]
     forgettings: Sequence[Forgetting] = ()
     """With which each life but the last one ended."""
     received: Mapping[str, float] = field(default_factory=dict)
     """By the event's id, when the durable consumer first had it."""
     handled: frozenset[str] | None = None
-    """Ids that workers handled; None: nobody looked."""
+    """Ids that workers handled; None: not checked."""
     records: Mapping[str, Recorded] = field(default_factory=dict)
     """By the evaluation's id."""
     open: Collection[str] = ()
@@ -83,13 +83,13 @@ class Verdict:
     published: int = 0
     """Unique ids, over all lives."""
     forgotten: int = 0
-    """Ends that nobody can tell any more: the Job is gone, and Redis was made to forget."""
+    """Ends that no process can publish any more: the Job is deleted, and Redis lost its data."""
     unknown_codes: int = 0
-    """Ends published without the exit code that the Pod had shown: nobody had seen it in time, which is said and no mistake."""
+    """Ends published without the exit code that the Pod had shown: no process saw it in time. The event says so; this is no bug."""
     with_code: int = 0
     """Ends published whose Pod had shown an exit code, and a log."""
     without_log: Counter[str] = field(default_factory=Counter)
-    """Ends published without the log that there was, by the reason: it could not be read in time, which is said and no mistake."""
+    """Ends published without the log that there was, by the reason: it could not be read in time. The event says so; this is no bug."""
     longest_delay: float = 0.0
     slowest: str = ""
     """The id of the event that took it."""
@@ -150,14 +150,16 @@ def judge(truths: Iterable[Truth], observed: Observed) -> Verdict:
     return verdict
 
 
-def _to_be_read(observed: Observed) -> Iterator[Told]:
+def _to_be_read(observed: Observed) -> Iterator[PublishedEvent]:
     """Every entry but those that Redis forgot before anybody had to have read them."""
     for life, forgetting in zip(observed.lives, observed.forgettings, strict=False):
         yield from (published for published in life if published.at < forgetting.at - BEFORE_SECONDS)
     yield from observed.lives[-1]
 
 
-def _judge_life(life: Sequence[Told], by_uid: Mapping[str, Truth], observed: Observed, verdict: Verdict) -> None:
+def _judge_life(
+    life: Sequence[PublishedEvent], by_uid: Mapping[str, Truth], observed: Observed, verdict: Verdict
+) -> None:
     seen: set[str] = set()
     highest: dict[str, int] = {}
     ended: set[str] = set()
@@ -182,7 +184,7 @@ def _judge_life(life: Sequence[Told], by_uid: Mapping[str, Truth], observed: Obs
         highest[published.uid] = max(rank, highest.get(published.uid, -1))
 
 
-def _judge_end(published: Told, truth: Truth | None, verdict: Verdict) -> None:
+def _judge_end(published: PublishedEvent, truth: Truth | None, verdict: Verdict) -> None:
     if truth is None or published.status not in ("completed", "failed"):
         return
     verdict.with_code += truth.exit_code is not None
@@ -198,7 +200,7 @@ def _judge_end(published: Told, truth: Truth | None, verdict: Verdict) -> None:
 
 
 def _judge_silence(verdict: Verdict) -> None:
-    """One end without its exit code is nobody's mistake; all of them are."""
+    """A few ends without an exit code are no bug; all of them are."""
     explained = max(EXPLAINED, int(verdict.with_code * EXPLAINED_SHARE))
     for figure, missing in (("uncoded", verdict.unknown_codes), ("unlogged", verdict.without_log.total())):
         if missing > explained:
@@ -208,7 +210,7 @@ def _judge_silence(verdict: Verdict) -> None:
 def _judge_lost(truth: Truth, published: set[str], observed: Observed, verdict: Verdict) -> None:
     if truth.ends or truth.gone is not None:
         has_end = not truth.ends or bool(truth.ends & published)
-    else:  # it waits for the ledger to hear of it, and waits still: what the ledger holds open is counted as that
+    else:  # it waits until the ledger has it: what the ledger holds open is counted as such
         has_end = truth.uid in observed.open
     if has_end and truth.due <= published:
         return
@@ -218,7 +220,7 @@ def _judge_lost(truth: Truth, published: set[str], observed: Observed, verdict: 
         verdict.add("lost", truth.uid)
 
 
-def _is_all_that_is_known(published: Told, truth: Truth) -> bool:
+def _is_all_that_is_known(published: PublishedEvent, truth: Truth) -> bool:
     """Of a Job that went: that it was open, when Redis forgot its end; or that it failed, when it forgot that after the Job's Pods
     had gone, which alone could say that it never ran."""
     if published.status == "running":
@@ -237,7 +239,7 @@ def _went_about(forgetting: Forgetting, truth: Truth) -> bool:
 
 
 def _has_forgotten(forgetting: Forgetting, truth: Truth) -> bool:
-    """Whether nobody may be able to tell of it any more."""
+    """Whether possibly no process can publish it any more."""
     still_knows = truth.known_at is not None and truth.known_at < forgetting.at - LAG_SECONDS
     return _went_about(forgetting, truth) and (forgetting.all_of_it or not still_knows)
 

@@ -23,7 +23,7 @@ from chaos.plan import PARTS
 from chaos.reader import Reader, until
 from chaos.redisproxy import RedisProxy
 from chaos.valkey import Valkey
-from chaos.verdict import Forgetting, Told
+from chaos.verdict import Forgetting, PublishedEvent
 from jobcast.kube.access import Access
 
 READER = "reader"
@@ -41,7 +41,7 @@ class Means:
     """What this machine and cluster can do beyond the API."""
 
     restart_server: str | None = None
-    """A command that restarts the API server and returns when it is back."""
+    """A command that restarts the API server and returns when it answers again."""
     compact: str | None = None
     """A command that has etcd forget the history of all watches."""
     faketime: str | None = None
@@ -57,7 +57,7 @@ class World:
 
     async def __aenter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="jobcast-chaos-"))
-        self.lives: list[list[Told]] = []
+        self.lives: list[list[PublishedEvent]] = []
         """What the stream held each time Redis was made to forget."""
         self.forgettings: list[Forgetting] = []
         self.notes: list[str] = []
@@ -119,7 +119,7 @@ class World:
         before.empty()
 
     async def remember(self) -> None:
-        """Keep what the stream holds, before Redis is made to forget it. Nobody may write meanwhile."""
+        """Keep what the stream holds, before Redis is made to forget it. Nothing may write meanwhile."""
         self.lives.append(await looks.life(self.redis.client))
 
     def forgot(self, since: float, *, all_of_it: bool) -> None:

@@ -121,13 +121,13 @@ class DevCluster:
         self.url = f"http://{self._host}:{self._port}"
 
     async def go_down(self) -> None:
-        """The API server is away: connections are dropped, new ones refused. Jobs run on, and nothing is forgotten."""
+        """The API server is down: connections are dropped, new ones refused. Jobs continue, and no data is lost."""
         await self._runner.cleanup()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.go_down()  # first the door, so that nobody starts what the next lines stop
+        await self.go_down()  # first the server, so that no request starts what the next lines stop
         if self._jobs:
             self._jobs.stop()
         self._garbage.stop()
@@ -136,7 +136,7 @@ class DevCluster:
         shutil.rmtree(self.data, ignore_errors=True)
 
     def create(self, obj: Obj, namespace: str = "default") -> Obj:
-        """Create a Job or a Pod without HTTP. A Pod with a foreign `spec.nodeName` is run by nobody: it is yours."""
+        """Create a Job or a Pod without HTTP. No kubelet runs a Pod with a foreign `spec.nodeName`: it is yours."""
         resource = {"Job": JOBS, "Pod": PODS}[obj["kind"]]
         return self.registry.create(resource, namespace, clone(obj))
 
@@ -147,7 +147,7 @@ class DevCluster:
         return self.registry.patch(resource, *key_of(obj), kind, {"status": change}, "status")
 
     def write_log(self, pod: Obj, container: str, data: bytes) -> None:
-        """The log of a container that nobody runs; a second call makes the first one's the `previous` log."""
+        """The log of a container that no kubelet runs; a second call makes the first one's the `previous` log."""
         self._written += 1
         log = LogFile(self.data / "written" / f"{self._written}.log")
         self.logs.add(pod["metadata"]["uid"], container, log)
@@ -176,12 +176,12 @@ class DevCluster:
         target = Path(path)
         partial = target.with_name(f".{target.name}.{os.getpid()}")
         partial.write_text(json.dumps(config, indent=1) + "\n")
-        partial.replace(target)  # whoever waits for the file to appear finds all of it
+        partial.replace(target)  # a process that waits for the file sees it complete
 
 
 async def serve(cluster: DevCluster, kubeconfig: Path, stop: asyncio.Event) -> None:
     """Run until `stop`, and say when requests are welcome."""
     async with cluster:
         cluster.write_kubeconfig(kubeconfig)
-        print(f"devcluster ready url={cluster.url} kubeconfig={kubeconfig}", flush=True)  # noqa: T201 - the promise to whoever starts us
+        print(f"devcluster ready url={cluster.url} kubeconfig={kubeconfig}", flush=True)  # noqa: T201 - callers wait for this line
         await stop.wait()

@@ -1,6 +1,6 @@
 """What can go wrong between a client and an API server, on demand.
 
-A fault waits for requests it matches and spoils as many as it was told to (`add`), or falls on the streams that are
+A fault waits for requests it matches and fails as many as `add` says, or falls on the streams that are
 open right now (`strike`). Other processes post the same JSON to `/devcluster/faults`.
 """
 
@@ -87,7 +87,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
             401: "Unauthorized",
             410: "The resourceVersion for the provided list is too old.",
             429: TOO_MANY,
-            500: "Internal error occurred: devcluster was told to fail",
+            500: "Internal error occurred: devcluster fails on request",
             503: "the server is currently unable to handle the request",
         }.get(self.code, REASONS.get(self.code, "Unknown"))
         return ApiError(self.code, message, retry_after=self.retry_after)

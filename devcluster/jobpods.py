@@ -1,4 +1,4 @@
-"""The Pods of a Job: telling them apart, and making new ones. Pure, but for the random end of a name."""
+"""The Pods of a Job: matching them, and making new ones. Pure, but for the random end of a name."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def failure_count(pod: Obj) -> int:
 
 
 def finished_at(pod: Obj) -> float:
-    """Unix time of its last container's end; of its deletion when none tells."""
+    """Unix time of its last container's end; of its deletion if no container has one."""
     ends = [
         parse(ended["finishedAt"])
         for status in pod["status"].get("containerStatuses") or []

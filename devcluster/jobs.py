@@ -96,7 +96,7 @@ class JobController:
                 self._reconcile(job)
 
     def _release_orphan(self, pod: Obj, reference: Obj) -> None:
-        """A Pod whose Job is gone is held by nobody any more."""
+        """Nothing holds a Pod whose Job is gone."""
         owner = self._store.get(JOBS, pod["metadata"]["namespace"], reference["name"])
         if pods_.is_tracked(pod) and (owner is None or owner["metadata"]["uid"] != reference["uid"]):
             self._loop.call_soon(self._release, pod)

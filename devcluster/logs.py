@@ -103,7 +103,7 @@ class Logs:
                 "ImagePullBackOff": "trying and failing to pull image",
             }.get(reason, reason)
             raise bad_request(f'container "{container}" in pod "{name}" is waiting to start: {why}')
-        # The one that the status tells of, which may have been followed by another already.
+        # The one in the status, which may have been followed by another already.
         wanted = last if "waiting" in state else (status or {}).get("containerID", "")
         return files.get(wanted, list(files.values())[-1]) if files else None
 

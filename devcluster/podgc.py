@@ -15,7 +15,7 @@ LOST_SECONDS = 0.3
 
 
 class PodCollector:
-    """Acts when a Node is deleted. Pods on a node that never was are nobody's business here: tests write their status."""
+    """Acts when a Node is deleted. It ignores Pods on a node that never existed: tests write their status."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry

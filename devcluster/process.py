@@ -18,7 +18,7 @@ PIPE_SIZE = 1 << 20
 """Bytes between a chatty process and us, so that it need not wait for the event loop."""
 
 POLL_SECONDS = 0.01
-"""Between looks at a process where the system cannot tell us of its end."""
+"""Between looks at a process where the system cannot report its end."""
 
 # Reads process groups from its stdin; when that ends, because we ended or were killed, it kills those that are left and
 # removes our folder. A process of its own: nothing inside a process survives that process's SIGKILL.
@@ -61,14 +61,14 @@ class Warden:
         self._tell(f"+{process.pid}\n")
 
     def reaped(self, process: Process) -> None:
-        """Its number may from now on be a stranger's."""
+        """From now on another process may have its number."""
         self._tell(f"-{process.pid}\n")
 
     def forget(self, process: Process) -> None:
         self._kept.discard(process)
 
     async def stop(self) -> None:
-        """Kills what is left, whoever forgot it, and removes the folder."""
+        """Kills what is left, and removes the folder."""
         for process in list(self._kept):
             process.signal(signal.SIGKILL)
             await process.wait()
@@ -135,7 +135,7 @@ class Process:
 
     async def _wait(self) -> int:
         await self._ended()
-        # The zombie still holds the number of the group, so this cannot hit a stranger. A container's other processes
+        # The zombie still holds the number of the group, so this cannot hit another process. A container's other processes
         # end with its first one.
         self.signal(signal.SIGKILL)
         code = self._popen.wait()

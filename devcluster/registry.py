@@ -1,6 +1,6 @@
 """Writes: create, update, patch and delete, with the rules that make them safe on a real server.
 
-Everything here is synchronous: a write happens between two awaits, so nobody ever sees half of one.
+Everything here is synchronous: a write happens between two awaits, so no reader sees half of one.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Registry:
         """Store, or let go when this was the last finalizer of something that is being deleted."""
         meta = obj["metadata"]
         if meta.get("deletionTimestamp") and not meta.get("finalizers") and not self._holds(resource, obj):
-            self.store.remove(resource, key_of(obj))  # watchers see it as it was, whoever wrote as it would have been
+            self.store.remove(resource, key_of(obj))  # watchers see it as it was, the writer as it would have been
             return obj
         return self.store.put(resource, obj)
 
@@ -256,7 +256,7 @@ class Registry:
             policy = "Orphan" if options["orphanDependents"] else "Background"
         if policy is None:
             already = [n for n in obj["metadata"].get("finalizers") or [] if n in (FOREGROUND, ORPHAN)]
-            # Jobs alone orphan their Pods when nobody says otherwise: a promise of batch/v1 from before it was v1.
+            # Jobs alone orphan their Pods by default: a promise of batch/v1 from before it was v1.
             return finalizers + (already or ([ORPHAN] if resource is JOBS else []))
         return finalizers + {"Foreground": [FOREGROUND], "Orphan": [ORPHAN]}.get(policy, [])
 

@@ -55,7 +55,7 @@ class Server:
         except ApiError as error:
             return _refusal(error)
         except Severed:
-            return web.Response()  # nobody is there to read it
+            return web.Response()  # the client is gone
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         path = unquote(request.path)

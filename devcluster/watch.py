@@ -114,7 +114,7 @@ class Watch:
         return lines
 
     def _lines(self, event: Event) -> Iterator[bytes]:
-        """An event as this watcher should hear of it: objects enter and leave its selection."""
+        """An event as this watcher should receive it: objects enter and leave its selection."""
         if self._namespace not in ("", event.new["metadata"].get("namespace", "")):
             return
         if self._matches is None:

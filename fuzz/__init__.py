@@ -1,10 +1,10 @@
 """Coverage-guided fuzzing of every decoder, by atheris: `make fuzz SECONDS=600`, outside the tests and the lock.
 
-What it finds becomes a test in tests/property first, and is mended then.
+Turn what it finds into a test in tests/property first, then fix it.
 
-    python -m fuzz 600              every target in turn, so many seconds altogether
+    python -m fuzz 600              every target in turn, 600 seconds in total
     python -m fuzz.one watch ...    one target, with libFuzzer's options; a file among them is tried alone
 
     targets    what is fuzzed, and what must hold
-    one        a target in a process of its own, with its seeds
+    one        a target in its own process, with its seeds
 """

@@ -31,7 +31,7 @@ def seeds(target: str) -> list[bytes]:
 def main() -> None:
     target = sys.argv.pop(1)
     if not any(Path(argument).is_file() for argument in sys.argv[1:]):
-        folder = tempfile.mkdtemp(prefix="jobcast-fuzz-")  # libFuzzer ends the process: whoever started us cleans up
+        folder = tempfile.mkdtemp(prefix="jobcast-fuzz-")  # libFuzzer ends the process: the parent cleans up
         for number, seed in enumerate(seeds(target)):
             (Path(folder) / f"seed-{number}").write_bytes(seed)
         sys.argv.append(folder)

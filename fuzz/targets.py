@@ -31,7 +31,7 @@ from worker.settings import WorkerSettings
 
 Target = Callable[[bytes], None]
 READING = Reading()
-SECRET = "hunter2"  # noqa: S105 - of nobody
+SECRET = "hunter2"  # noqa: S105 - not a real one
 JOB = job_json(conditions=[condition("Complete")], annotations={"timeout": "5s"})
 POD = pod_json(ended_state(), annotations={"batch.kubernetes.io/job-completion-index": "3"})
 EVENTS: list[object] = [
@@ -122,7 +122,7 @@ def event(data: bytes) -> None:
 
 
 def record(data: bytes) -> None:
-    """A record that a stranger wrote: fields between NULs, names and values in turn."""
+    """A record that another client wrote: fields between NULs, names and values in turn."""
     parts = data.split(b"\x00")
     fields = dict(zip(parts[::2], parts[1::2], strict=False))
     found = _answered(read_record(Keys("evaluation"), "42"), fields)

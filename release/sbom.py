@@ -3,7 +3,7 @@
 python -m release.sbom > jobcast.cdx.json
 
 The same lock gives the same bytes: no time is in it, and its serial number is a hash of what it lists. Not in it: what the base
-image brings, Python itself and Debian's packages; nor who needs whom, which the lock does not say.
+image brings, Python itself and Debian's packages; nor which package needs which, because the lock does not say it.
 """
 
 import json

@@ -10,7 +10,7 @@ class FaultProxy:
     """`async with FaultProxy(port) as proxy:` passes what comes to `proxy.port` on to that port of this machine."""
 
     def __init__(self, target: int | None) -> None:
-        """None: whoever comes is turned away."""
+        """None: new connections are refused."""
         self.port = 0
         self.is_shut = False
         """The same, without forgetting the target."""

@@ -1,4 +1,4 @@
-"""A port that nobody has, on loopback."""
+"""A free port, on loopback."""
 
 import contextlib
 import secrets

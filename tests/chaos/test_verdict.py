@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chaos.truth import Truth
-from chaos.verdict import Forgetting, Observed, Recorded, Told, Verdict, judge
+from chaos.verdict import Forgetting, Observed, PublishedEvent, Recorded, Verdict, judge
 
 
 def a_truth(*statuses: str, gone: float | None = None, promised: bool = True) -> Truth:
@@ -23,14 +23,14 @@ def a_truth(*statuses: str, gone: float | None = None, promised: bool = True) ->
     return truth
 
 
-def stream(truth: Truth, *ranks: int) -> list[Told]:
+def stream(truth: Truth, *ranks: int) -> list[PublishedEvent]:
     return [
-        Told(f"{place}-0", truth.facts[rank].id, truth.facts[rank].status, truth.uid)
+        PublishedEvent(f"{place}-0", truth.facts[rank].id, truth.facts[rank].status, truth.uid)
         for place, rank in enumerate(ranks)
     ]
 
 
-def verdict(truth: Truth, *lives: list[Told], **more: Any) -> Verdict:
+def verdict(truth: Truth, *lives: list[PublishedEvent], **more: Any) -> Verdict:
     """Everything published was received, handled and recorded, unless `more` says otherwise."""
     published = [entry for life in lives for entry in life]
     last = lives[-1][-1] if lives[-1] else None
@@ -84,7 +84,7 @@ def test_what_follows_an_end_is_counted():
 
 def test_what_was_never_true_is_counted():
     truth = a_truth("running", "completed")
-    stranger = Told("9-0", "another", "running", "u")
+    stranger = PublishedEvent("9-0", "another", "running", "u")
     assert verdict(truth, [stranger, *stream(truth, 0, 1)]).counts == {"invented": 1}
 
 
@@ -136,9 +136,9 @@ def test_an_end_that_redis_forgot_with_its_job_is_said_and_not_counted_as_lost()
 def test_a_failed_job_whose_pods_went_while_redis_forgot_may_be_taken_to_have_run_and_no_other():
     truth = a_truth("failed", gone=16.0)
     end = stream(truth, 0)
-    running = Told("8-0", "of nobody", "running", truth.uid, at=16.5)
+    running = PublishedEvent("8-0", "of nobody", "running", truth.uid, at=16.5)
 
-    def found(running: Told, *forgettings: Forgetting) -> dict[str, int]:
+    def found(running: PublishedEvent, *forgettings: Forgetting) -> dict[str, int]:
         again = [running, replace(end[0], entry="9-0", at=16.5)]
         return dict(verdict(truth, end, again, forgettings=list(forgettings)).counts)
 
@@ -202,7 +202,7 @@ def test_many_ends_without_their_exit_code_or_log_are_counted_and_a_few_said():
             truth.ends = {truth.note("completed", 10.0, "1").id}
             truths.append(truth)
         life = [
-            Told(
+            PublishedEvent(
                 "1-0",
                 fact.id,
                 "completed",
