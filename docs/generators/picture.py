@@ -73,6 +73,8 @@ def picture(lines: list[str]) -> None:
     svg = console.export_svg(title="make demo", unique_id="demo")
     # Without the fonts, which a browser would fetch from elsewhere.
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    # Some renderers drop spaces at the beginning of a text, also those that do not break.
+    svg = svg.replace("<svg ", '<svg xml:space="preserve" ', 1)
     PICTURE.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
 
 

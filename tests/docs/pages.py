@@ -18,7 +18,7 @@ ON_A_CLUSTER = {"README.md", "docs/operations/uninstall.md"}
 BUILD = "docker build -t jobcast:dev ."
 """CI builds the image with another tool, before the end-to-end tests."""
 LAST = ROOT / "docs" / "operations" / "uninstall.md"
-"""It empties Redis."""
+"""Runs last: it empties Redis."""
 HELD = {
     "apiVersion": "batch/v1",
     "kind": "Job",
@@ -28,7 +28,7 @@ HELD = {
         "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}},
     },
 }
-"""A Job with a finalizer of ours, which uninstall.md lets go."""
+"""A Job with our finalizer, which uninstall.md removes."""
 
 
 def left_over() -> list[str]:

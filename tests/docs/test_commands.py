@@ -1,7 +1,7 @@
-"""Every command in README.md and the pages is run: here, as a reader would, unless a test of its page does that.
+"""Runs every command in README.md and on the pages as a reader would, unless the page has its own test.
 
-Here there is a Redis with an evaluation that was told, eval-42, a cluster with a controller and a Job, my-job, and `redis-cli` is a few
-lines of Python. A command that is new is run as well, and fails if it does not work here.
+The reader has a Redis with the ended evaluation eval-42, a cluster with a controller and a Job, my-job, and a `redis-cli` of a few lines
+of Python. New commands are run as well, and fail if they do not work here.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from tests.fates.stage import devcluster
 from tests.parts import Parts
 
 ENDLESS = ("redis-cli SUBSCRIBE", "redis-cli PSUBSCRIBE", "jobcast watch")
-"""They end with whoever looks on: enough that they show what is told."""
+"""They run until they are stopped. The test waits until they show an event."""
 LONGEST_SECONDS = 100.0
 PLAIN = """
 import json, shlex, sys
@@ -41,7 +41,7 @@ for line in json.load(sys.stdin):
     if done.exit_code:
         sys.exit(f"{line}\\nended with {done.exit_code}:\\n{done.output}{done.exception}")
 """
-"""Runs one `jobcast …` after the other: what a start of Python each would cost is saved."""
+"""Runs one `jobcast …` after the other in one process, which saves many starts of Python."""
 REDIS_CLI = """#!{python}
 import os, sys
 import redis
@@ -62,7 +62,7 @@ else:
 
 @pytest.fixture
 async def reader(own_valkey: ValkeyServer, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
-    """The environment that he has by the time he types one of them."""
+    """The environment in which a reader types them."""
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "redis-cli").write_text(REDIS_CLI.format(python=sys.executable))
@@ -79,7 +79,7 @@ async def reader(own_valkey: ValkeyServer, tmp_path: Path) -> AsyncIterator[dict
 
 
 async def tell_of_eval_42(teller: Teller) -> None:
-    """Tried by two Jobs, the second of which had two attempts."""
+    """Two Jobs, the second with two attempts."""
     for created, (job, pods) in enumerate((("eval-42-first-try", "a"), ("eval-42", "ab"))):
         of = JobRef("default", job, f"uid-of-{job}")
         await teller.tell(event("running", "eval-42", job=of), created=created)
@@ -96,7 +96,7 @@ def leave_work_of_a_handler(valkey: ValkeyServer) -> None:
     """A dead letter, and something to replay."""
     with redis.Redis(port=valkey.port, decode_responses=True) as client:
         stage = Stage(client, "evaluation")
-        stage.announce("mine.score", age=-3600)  # nobody says so again while the commands run
+        stage.announce("mine.score", age=-3600)  # no worker announces it again while the commands run
         stage.bury(at="1795168800000-0")
         stage.tell(event("failed", "eval-43"), entry=ago(1))
 
@@ -121,13 +121,13 @@ async def test_every_command_does_what_a_reader_expects(
 
 
 def is_plain(line: str) -> bool:
-    """A call of `jobcast` that no shell has to understand."""
+    """Whether it is a call of `jobcast` that needs no shell."""
     words = shlex.split(line, comments=True)
     return words[0] == "jobcast" and not line.startswith(ENDLESS) and not {">", "|", "&&", "||"} & set(words)
 
 
 async def run(line: str, environment: dict[str, str], folder: Path, teller: Teller) -> None:
-    """To its end, or until it shows what is told meanwhile. Fails with what it said."""
+    """To its end, or until it shows an event. Fails with its output."""
     said = folder / "said"
     with said.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
