@@ -162,5 +162,5 @@ def test_pages_that_have_a_test_of_their_own_are_named_in_it() -> None:
 
 
 def test_a_command_that_does_not_work_is_found() -> None:
-    page = "Text:\n\n    jobcast get nobody   # why\n\n```yaml\nnot: me\n```\n```sh\na \\\n  b\n# no\n```\n- item\n\n    not me\n"
-    assert commands(page) == ["jobcast get nobody   # why", "a b"]
+    page = "Text:\n\n    jobcast get eval-7   # why\n\n```yaml\nnot: me\n```\n```sh\na \\\n  b\n# no\n```\n- item\n\n    not me\n"
+    assert commands(page) == ["jobcast get eval-7   # why", "a b"]

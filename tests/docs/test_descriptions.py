@@ -27,19 +27,25 @@ def golden(path: Path) -> dict[str, Any]:
     return found
 
 
-def places(told: Any, *before: str | int) -> Iterator[tuple[str | int, ...]]:
+def places(published: Any, *before: str | int) -> Iterator[tuple[str | int, ...]]:
     """The way to each field of each object in it."""
-    for key, value in told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ():
-        if isinstance(told, dict):
+    for key, value in (
+        published.items()
+        if isinstance(published, dict)
+        else enumerate(published)
+        if isinstance(published, list)
+        else ()
+    ):
+        if isinstance(published, dict):
             yield (*before, key)
         if key not in FREE:
             yield from places(value, *before, key)
 
 
-def at(told: Any, way: tuple[str | int, ...]) -> Any:
+def at(published: Any, way: tuple[str | int, ...]) -> Any:
     for key in way:
-        told = told[key]
-    return told
+        published = published[key]
+    return published
 
 
 @pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.json")), ids=lambda path: path.stem)
@@ -48,34 +54,34 @@ def test_every_schema_is_one(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_what_is_told_is_as_its_schema_says(path: Path) -> None:
+def test_what_is_published_is_as_its_schema_says(path: Path) -> None:
     assert complaints(golden(path)) == []
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_a_field_that_is_missing_or_of_another_type_is_found(path: Path) -> None:
-    told = golden(path)
-    ways = list(places(told))
+    published = golden(path)
+    ways = list(places(published))
     assert len(ways) > 10
     for way in ways:
         if way in (("kind",), ("status",)):
             continue  # by which the schema is chosen
-        missing = copy.deepcopy(told)
+        missing = copy.deepcopy(published)
         del at(missing, way[:-1])[way[-1]]
         assert complaints(missing), f"{way} may be missing"
-        other = copy.deepcopy(told)
-        at(other, way[:-1])[way[-1]] = [0] if isinstance(at(told, way), dict) else {"x": 0}
+        other = copy.deepcopy(published)
+        at(other, way[:-1])[way[-1]] = [0] if isinstance(at(published, way), dict) else {"x": 0}
         assert complaints(other), f"{way} may be anything"
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_a_field_that_a_later_version_adds_is_welcome(path: Path) -> None:
-    told = golden(path)
-    for way in [(), *places(told)]:
-        of = at(told, way)
+    published = golden(path)
+    for way in [(), *places(published)]:
+        of = at(published, way)
         if isinstance(of, dict) and way[-1:] != FREE:
             of["new"] = [None]
-    assert complaints(told) == []
+    assert complaints(published) == []
 
 
 def test_a_record_is_looked_into() -> None:
