@@ -1,4 +1,4 @@
-"""An API server that plays one scene: Jobs that run, and end when it is published to. A process of its own.
+"""An API server that plays one scene: Jobs that run, and end on request. It runs in its own process.
 
 Its list shows every Job running with its Pod. Each ends twice: its Pod's container, and `lead` seconds later its condition.
 Logs are served as fast as they are taken. Times are the machine's monotonic clock, which all its processes share.

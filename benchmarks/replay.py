@@ -1,4 +1,4 @@
-"""An API server that replays a recorded life, Job after Job, as fast as it is published to. A process of its own.
+"""An API server that replays a recorded life, Job after Job, at the rate that it is asked for. It runs in its own process.
 
     Job n is running from the time it has started until it has ended, is ended until it has gone, and is then no more
 

@@ -1,4 +1,4 @@
-"""The API server as the harness talks to it: past every fault, again and again, until it has its answer."""
+"""The harness' own access to the API server: it bypasses the faults and retries until it has an answer."""
 
 import asyncio
 import time
@@ -18,11 +18,11 @@ before would leave the truth unknown."""
 
 
 class Refused(Exception):
-    """The API server does not want this, and will not want it next time: a mistake of the harness's own."""
+    """The API server rejects this, and a retry would not help: a bug in the harness."""
 
 
 class Cluster:
-    """One namespace of its own, which goes at the end. Every write bears being repeated: its answer may have been lost."""
+    """One namespace, deleted at the end. Every write can be repeated, because its answer may have been lost."""
 
     def __init__(self, access: Access, namespace: str) -> None:
         self.access = access

@@ -1,4 +1,4 @@
-"""Between each part and the API server: one door a part, plain HTTP on our side, TLS and credentials on the other."""
+"""A proxy between each process and the API server: plain HTTP on our side, TLS and credentials on the other."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ def refusal(code: int) -> bytes:
 
 
 class Severed(Exception):
-    """This answer goes no further: the client sees its connection reset."""
+    """The answer stops here: the client sees its connection reset."""
 
 
 @dataclass(eq=False)
@@ -43,7 +43,7 @@ class Stream:
     request: web.Request
     flowing: asyncio.Event = field(default_factory=asyncio.Event)
     published: bytes = b""
-    """What it is to be published next, and last."""
+    """The next and last line that it sends."""
 
     def cut(self) -> None:
         if self.request.transport is not None:
@@ -51,7 +51,7 @@ class Stream:
 
 
 class Door:
-    """One part's way to the API server."""
+    """One process' connection to the API server."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -59,7 +59,7 @@ class Door:
         self.code: int | None = None
         """What every list and watch is answered with; 200 is an answer without a byte."""
         self.expiring = 0
-        """How many of the coming watches are published that their resourceVersion is too old."""
+        """How many of the next watches get the error that their resourceVersion is too old."""
         self.is_shut = False
         """Every connection is reset."""
         self.streams: set[Stream] = set()
@@ -199,7 +199,7 @@ class ApiProxy:
 
 
 def _is_meant(code: int, *, is_watch: bool, is_log: bool) -> bool:
-    """410 is for those who come with a resourceVersion: a list would be published to go on for ever. And an empty log is a log."""
+    """410 is for those who come with a resourceVersion: a list would continue for ever. And an empty log is a log."""
     return is_watch if code == 410 else not is_log if code == 200 else True
 
 

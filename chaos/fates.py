@@ -1,4 +1,4 @@
-"""What becomes of a Job: its steps and the pauses before them. Pure.
+"""The fate of a Job: its steps and the pauses before them. Pure.
 
 Each step is one write to the API server, but for `known` and `published`, which wait: a Job that goes before anybody has seen
 it, or before its end was published, is promised nothing without the finalizer.

@@ -1,4 +1,4 @@
-"""What goes wrong. Each fault has a begin and an end; after its end nothing of it is left."""
+"""The faults. Each has a begin and an end; after its end everything works again."""
 
 import asyncio
 import shlex
@@ -15,13 +15,13 @@ from chaos.valkey import Valkey
 from chaos.world import World
 
 CLOCKS = ("+5h", "-7h", "+400d")
-"""By which a process' clock is wrong."""
+"""Seconds by which a process' clock is wrong."""
 WATCHES = 4
 """Of one controller: Jobs and Pods in two namespaces."""
 
 
 class Fault:
-    """`kinds` are the names in the plan that it stands for."""
+    """`kinds` are its names in the plan."""
 
     kinds: ClassVar[tuple[str, ...]] = ()
 
@@ -201,7 +201,7 @@ class ServerCommand(Fault):
 
 
 class RedisKilled(Fault):
-    """And started again with all it had acknowledged."""
+    """Killed, and started again with everything that it had acknowledged."""
 
     kinds = ("redis-killed",)
 
@@ -233,7 +233,7 @@ class RedisFull(Fault):
 
 
 class RedisReadOnly(Fault):
-    """It takes itself for the replica of a primary that is not there."""
+    """Redis becomes the replica of a primary that does not exist."""
 
     kinds = ("redis-readonly",)
 
@@ -264,7 +264,7 @@ class RedisEmptied(Fault):
 
 
 class RedisFailover(Fault):
-    """To a replica that lacks what was acknowledged since it was cut off."""
+    """Failover to a replica that lacks what was acknowledged since it was cut off."""
 
     kinds = ("redis-failover",)
 
@@ -319,7 +319,7 @@ class LinkAway(Fault):
 
 
 class ReaderCrash(Fault):
-    """Between its work and the word that it is done."""
+    """The reader dies between its work and its acknowledgement."""
 
     kinds = ("reader-crash",)
 
@@ -334,7 +334,7 @@ FAULTS: dict[str, type[Fault]] = {kind: fault for fault in Fault.__subclasses__(
 
 
 async def heal(world: World) -> None:
-    """Whatever is still wrong, also after a fault that itself failed."""
+    """Ends every fault that is still active, also one that itself failed."""
     for door in world.api.doors.values():
         door.code, door.is_shut = None, False
         door.flow()

@@ -1,4 +1,4 @@
-"""What the workers do with an event: write down its id. A file a process, so that a kill costs at most a line."""
+"""What the workers do with an event: write down its id. One file per process, so that a kill loses at most one line."""
 
 import os
 import time

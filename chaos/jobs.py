@@ -1,4 +1,4 @@
-"""Jobs driven through their lives by their status, as the platform does that `spec.managedBy` names; and what was written."""
+"""Drives Jobs through their lives by writing their status, as the manager in `spec.managedBy` does, and remembers what it wrote."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ def template(name: str) -> Obj:
 
 
 class Driver:
-    """Lives all lives of a plan. `truths` is what happened, as far as it has."""
+    """Drives all Jobs of a plan. `truths` is what has happened so far."""
 
     def __init__(
         self, bare: Cluster, with_pods: Cluster, kubelet: Kubelet, *, on_node: bool, known: Waits, published: Waits
@@ -52,7 +52,7 @@ class Driver:
         self._published = published
 
     async def live(self, plan: JobPlan) -> "Life":
-        """One life. Raises what the API server refuses: then the harness is wrong."""
+        """One Job. Raises if the API server rejects a write: then the harness is wrong."""
         name = f"job-{plan.number:05}"
         truth = self.truths[name] = Truth(name, plan.fate.name)
         cluster = self._with_pods if plan.fate.has_pods else self._bare
@@ -89,7 +89,7 @@ class Life:
 
     @property
     def is_over(self) -> bool:
-        """It has its end, and the API server shows it."""
+        """The Job has its end, and the API server shows it."""
         return bool(self._truth.ends) and self._truth.gone is None
 
     async def act(self, action: str) -> None:
@@ -153,7 +153,7 @@ class Life:
         await self._write(startTime=self._started, active=1, ready=0)
 
     async def _run(self) -> None:
-        """A Pod says it first, where there is one."""
+        """If there is a Pod, it shows the change first."""
         if self._pods is not None:
             await self._pods.create(self._truth.uid)
             self._version = await self._pods.run(self._moment())

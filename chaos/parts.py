@@ -1,4 +1,4 @@
-"""Controllers and workers as the processes that operators run. One that ends by itself is started again, and counted."""
+"""Controllers and workers as real processes. One that ends by itself is counted and restarted."""
 
 import asyncio
 import os
@@ -73,7 +73,7 @@ class Part:
             await asyncio.to_thread(self.process.wait)
 
     async def terminate(self) -> bool:
-        """SIGTERM; False when it had to be killed in the end."""
+        """SIGTERM; False if it had to be killed."""
         self._count_death()
         self.is_down = True
         if self.process is None:
@@ -95,7 +95,7 @@ class Part:
                 self.start()
 
     def _count_death(self) -> bool:
-        """Whether it has ended by itself, once each: also where a fault or its end comes before anybody looked."""
+        """Whether it has ended by itself, once each: also if a fault begins or ends before that is checked."""
         code = None if self.is_down or self.process is None else self.process.poll()
         if code is None:
             return False

@@ -1,4 +1,4 @@
-"""From a seed to what happens when: the Jobs and their fates, the faults and their times. Pure.
+"""Makes a plan from a seed: the Jobs and their fates, the faults and their times. Pure.
 
 Jobs and faults are drawn apart, so the same seed gives the same faults to however many Jobs.
 """
@@ -13,21 +13,21 @@ CONTROLLERS = ("controller-0", "controller-1", "controller-2")
 WORKERS = ("worker-0", "worker-1")
 PARTS = (*CONTROLLERS, *WORKERS)
 FAULT_SECONDS = 2.0
-"""On average between two faults. A process takes 2 s of a busy machine's time to start again."""
+"""Average seconds between two faults. On a busy machine a process takes 2 s to start."""
 TRIES = 8
-"""Targets that are looked at before a fault is put off."""
+"""How many targets are tried before a fault is postponed."""
 REST_SECONDS = 1.0
-"""Between two faults of the same thing, so that the second finds it working."""
+"""Seconds between two faults of the same target, so that the second one finds it working."""
 LONGEST_STOP_SECONDS = 30.0
 ALL_SHARE = 0.3
-"""Of the faults between a part and the API server, those that fall on all parts: as in front of a load balancer."""
+"""The share of faults between a process and the API server that hit all processes, as behind one load balancer."""
 FORGETTING_SHARE = 40
-"""One in so many faults, and one of each kind, makes Redis forget: all that the API server shows is published again each time."""
+"""One in so many faults, and one of each kind, loses Redis' data: Jobcast then publishes everything that the API server has again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of fault: what it falls upon, and for how long."""
+    """A kind of fault: its target, and for how long."""
 
     lane: str
     """`part`: one process; `controllers`: all of them; `api`: the way of one part, or of all, to the API server; `watch`: the same, of
@@ -37,7 +37,7 @@ class Kind:
     longest: float
     weight: int = 4
     forgets: bool = False
-    """Redis loses what it had acknowledged."""
+    """Whether Redis loses what it had acknowledged."""
 
 
 KINDS: dict[str, Kind] = {
@@ -87,7 +87,7 @@ class FaultPlan:
     at: float
     kind: str
     targets: tuple[str, ...]
-    """Parts; empty for what is there only once."""
+    """Process names; empty for a target of which there is one."""
     seconds: float
 
     def __str__(self) -> str:
@@ -99,7 +99,7 @@ class FaultPlan:
 class Plan:
     seed: int
     seconds: float
-    """In which Jobs come and faults begin."""
+    """Seconds in which Jobs are created and faults begin."""
     jobs: tuple[JobPlan, ...]
     faults: tuple[FaultPlan, ...]
 
@@ -111,7 +111,7 @@ class Plan:
 
 
 def plan(seed: int, jobs: int, faults: int, rate: float, kinds: Collection[str] = tuple(KINDS)) -> Plan:
-    """`rate` is the most Jobs in a second: with many faults they take longer to arrive."""
+    """`rate` is the highest number of new Jobs per second; with many faults there are fewer."""
     seconds = max(jobs / rate, faults * FAULT_SECONDS)
     rng = Random(f"jobs {seed}")
     arrivals = sorted(rng.uniform(0, seconds) for _ in range(jobs))
@@ -173,7 +173,7 @@ def _targets(rng: Random, lane: str) -> tuple[str, ...]:
 
 
 def lanes_of(kind: str, targets: tuple[str, ...]) -> list[str]:
-    """What has to be free for it, and is taken by it; in a fixed order."""
+    """The targets that it needs and occupies, in a fixed order."""
     lane = KINDS[kind].lane
     if lane in ("api", "watch", "watches", "link"):
         return [f"{'link' if lane == 'link' else 'api'} {target}" for target in targets]

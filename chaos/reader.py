@@ -1,4 +1,4 @@
-"""A durable consumer, as a user writes one; and what the ledger holds, asked of Redis without a detour.
+"""A durable consumer, as a user writes one; and the ledger's content, read directly from Redis.
 
 `client` is Any where redis-py's types allow for replies that it never gives.
 """
@@ -43,7 +43,7 @@ class _Job(msgspec.Struct):
 
 
 class Reader:
-    """Reads the stream with a group of its own, and notes each id once its work is done."""
+    """Reads the stream with its own group, and records each id when its work is done."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -1,4 +1,4 @@
-"""Between each part and Redis: one door a part, so that a fault may fall on one of them."""
+"""A proxy between each process and Redis, so that a fault can hit one of them."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ WRITES = (b"EVALSHA", b"XACK", b"XREADGROUP")
 
 
 class RedisProxy:
-    """All doors lead to one Redis; while there is none they are shut."""
+    """All proxies lead to one Redis; while there is none, they refuse connections."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.doors = {name: FaultProxy(None) for name in names}

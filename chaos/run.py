@@ -17,7 +17,7 @@ from chaos.verdict import Observed, Verdict, judge
 from chaos.world import World
 
 TTL_SECONDS = 120.0
-"""After its end was published a Job is kept so long, as its ttlSecondsAfterFinished would: in a long run the cluster does not fill."""
+"""Seconds that an ended Job is kept, like ttlSecondsAfterFinished, so that a long run does not fill the cluster."""
 QUIET_SECONDS = 12.0
 """At rest means no event for this long. It is longer than the time between two sweeps, so that a sweep's repetitions are seen."""
 
@@ -34,16 +34,16 @@ class Result:
     """On this machine's monotonic clock."""
     seconds: float
     rest_seconds: float
-    """From the last fault's end until all was published."""
+    """Seconds from the last fault's end until everything was published."""
     writes: int
     entries: int
     redelivered: int
     replies_lost: int
     """Replies of Redis that did not reach the caller."""
     deaths: dict[str, list[int]]
-    """Of the parts that ended by themselves, the exit codes."""
+    """Exit codes of the processes that ended by themselves."""
     notes: list[str]
-    """What went wrong in a way that no figure counts: a life that was not lived to its end, a fault that failed."""
+    """Errors that no figure counts: a Job whose life stopped early, a fault that failed."""
 
     @property
     def is_green(self) -> bool:
@@ -52,7 +52,7 @@ class Result:
 
 class Run:
     def __init__(self, plan: Plan, world: World, patience: float) -> None:
-        """`patience`: the longest (s) that is waited for what is still to be published when everything is well again."""
+        """`patience`: the longest wait, in seconds, for missing events when everything works again."""
         self._patience = patience
         self._plan = plan
         self._world = world
@@ -144,7 +144,7 @@ class Run:
         return healed, observed, judge(self._driver.truths.values(), observed)
 
     async def _rest(self) -> Observed:
-        """When nothing is left to be published; or what there is by then."""
+        """Waits until every event is published; returns what there is when it gives up."""
         deadline = time.monotonic() + self._patience
         await until(self._is_done, self._patience, every=1.0)
         length, since = -1, time.monotonic()

@@ -1,4 +1,4 @@
-"""What really happened to a Job, by the API server's own answers to those who wrote it. Pure."""
+"""What really happened to a Job, from the API server's answers to the writes. Pure."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ TERMINAL = frozenset({"completed", "failed", "cancelled"})
 
 
 def fact_id(uid: str, status: str, key: str = "") -> str:
-    """As docs/events.md states it; worked out anew, because what is tried must not be asked."""
+    """As docs/events.md states it; computed separately, because the truth must not come from Jobcast."""
     return str(uuid.uuid5(EVENT_NAMESPACE, f"{uid}/{status}/{key}"))
 
 
@@ -18,7 +18,7 @@ class Fact:
     id: str
     status: str
     at: float
-    """When the API server had taken it, on this machine's monotonic clock."""
+    """When the API server had accepted it, on this machine's monotonic clock."""
     version: str
     """The resourceVersion of that answer; empty for a Job that went."""
 

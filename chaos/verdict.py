@@ -1,4 +1,4 @@
-"""What was published against what was. Pure.
+"""Compares what was published with what happened. Pure.
 
 Redis may have had several lives: each time it is made to forget, what it held until then is kept as a life, and the last
 one is what it holds at the end. In each of them, everything is published once and in order, and came to those who consume it. A Job
@@ -16,7 +16,7 @@ BEFORE_SECONDS, AFTER_SECONDS = 60.0, 30.0
 again. Before: the longest that several faults at once keep an end from being published, or an entry from being read. After: until it
 was looked at again."""
 LAG_SECONDS = 2.0
-"""By which a replica may have been behind already when it was cut off."""
+"""Seconds by which a replica may have been behind when it was cut off."""
 EXPLAINED_SHARE, EXPLAINED = 0.25, 10
 """Of the ends of Jobs with Pods, those whose exit code or log faults may have kept from us: the worst run had a tenth of the logs
 and a hundredth of the codes. And so few of them say nothing."""
@@ -118,7 +118,7 @@ FIGURES = {
     "record": "records that do not say so",
     "open": "left open in the ledger",
 }
-"""All that has to be zero."""
+"""The figures that must be zero."""
 
 
 def judge(truths: Iterable[Truth], observed: Observed) -> Verdict:
@@ -151,7 +151,7 @@ def judge(truths: Iterable[Truth], observed: Observed) -> Verdict:
 
 
 def _to_be_read(observed: Observed) -> Iterator[PublishedEvent]:
-    """Every entry but those that Redis forgot before anybody had to have read them."""
+    """Every entry except those that Redis lost before a reader had to have read them."""
     for life, forgetting in zip(observed.lives, observed.forgettings, strict=False):
         yield from (published for published in life if published.at < forgetting.at - BEFORE_SECONDS)
     yield from observed.lives[-1]

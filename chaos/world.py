@@ -1,4 +1,4 @@
-"""Everything that runs: started in order, ended in reverse, whatever happens."""
+"""Everything that runs: started in order, always stopped in reverse."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ SETTINGS = {
     "HANDLERS": "chaos.handlers",
     "LOG_FORMAT": "json",
 }
-"""Of the parts; what is not here is as operators have it. Takeover and sweep come sooner, so that a run can end sooner."""
+"""Settings of the processes; others keep their defaults. Takeover and sweep come sooner, so that a run ends sooner."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Means:
     restart_server: str | None = None
     """A command that restarts the API server and returns when it answers again."""
     compact: str | None = None
-    """A command that has etcd forget the history of all watches."""
+    """A command that compacts etcd, so that every watch history is lost."""
     faketime: str | None = None
-    """Where its library is."""
+    """The path of libfaketime."""
 
 
 @dataclass
@@ -53,18 +53,18 @@ class World:
     means: Means
     devcluster: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
-    """More of the parts' settings."""
+    """More settings of the processes."""
 
     async def __aenter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="jobcast-chaos-"))
         self.lives: list[list[PublishedEvent]] = []
-        """What the stream held each time Redis was made to forget."""
+        """The stream's content before each data loss in Redis."""
         self.forgettings: list[Forgetting] = []
         self.notes: list[str] = []
-        """What went wrong in a way that no figure counts."""
+        """Errors that no figure counts."""
         self.keep_logs = False
         self.turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        """One fault at a time, of those that share a lane: one may take longer than was planned."""
+        """Faults with the same lock run one at a time: one may take longer than planned."""
         self._stack = contextlib.AsyncExitStack()
         try:
             await self._start()
@@ -112,14 +112,14 @@ class World:
         await self._stack.aclose()
 
     async def replace_redis(self, server: Valkey) -> None:
-        """That one takes over; the one before is gone."""
+        """`server` takes over, and the one before stops."""
         before, self.redis = self.redis, server
         await self.doors.lead_to(server.port)
         await before.close()
         before.empty()
 
     async def remember(self) -> None:
-        """Keep what the stream holds, before Redis is made to forget it. Nothing may write meanwhile."""
+        """Keep the stream's content before Redis loses it. Nothing may write meanwhile."""
         self.lives.append(await looks.life(self.redis.client))
 
     def forgot(self, since: float, *, all_of_it: bool) -> None:

@@ -1,4 +1,4 @@
-"""What stands between the parts and Redis or the API server lets everything through, and spoils what it is published to."""
+"""The proxies between the processes and Redis or the API server pass everything on, and fail what they are asked to fail."""
 
 import asyncio
 import hashlib
