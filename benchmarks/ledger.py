@@ -10,6 +10,7 @@ from controller.workers import WORKERS
 from jobcast.jobs.decode import Reading, WireJob
 from jobcast.jobs.facts import EventBuilder, EventContext, facts_due
 from jobcast.jobs.model import Job
+from jobcast.jobs.observation import Observation
 from jobcast.jobs.status import derive_status
 from jobcast.keys import Keys
 from jobcast.ledger.ledger import Ledger, Outgoing, Step
@@ -27,8 +28,9 @@ def _steps() -> list[Step]:
     steps = []
     for number in range(JOBS):
         found: Job = reading.job(msgspec.convert(job(number), WireJob))
-        (fact,) = facts_due(found, derive_status(found, ()))
-        event = EventBuilder(found, (), EventContext(), now=lambda: "").event(fact)
+        seen = Observation(found)
+        (fact,) = facts_due(found, derive_status(seen))
+        event = EventBuilder(seen, EventContext(), now=lambda: "").event(fact)
         telling = Outgoing(fact.id, fact.status, encode(event))
         steps.append(
             Step(

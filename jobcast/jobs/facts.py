@@ -1,10 +1,9 @@
-"""The events that a Job's standing calls for. Pure.
+"""The events that a Job's status calls for. Pure.
 
-What is due is named first, by id and status alone, which costs nothing and mostly says that there is nothing to do; the
-events themselves are made only when they are to be published.
+Facts come first: an id and a status, cheap to compare with what was published. Events are built only for new facts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -23,18 +22,18 @@ from jobcast.event import (
     Suspended,
     event_id,
 )
-from jobcast.jobs.model import Job, Pod, unix
-from jobcast.jobs.observation import LogsOf, attempts, deciding_outcome
+from jobcast.jobs.model import Job, unix
+from jobcast.jobs.observation import LogsOf, Observation, attempts
 from jobcast.jobs.status import JobStatus, first_start
 from jobcast.wire import UNREADABLE
 
 TERMINATION_MESSAGE = "termination-message"
-"""`log_source` of an output that is the container's last word, for want of its log."""
+"""`log_source` of an output that is the container's termination message, because its log is not available."""
 _artifacts = msgspec.json.Decoder(list[Artifact])
 
 
 class LogRead(msgspec.Struct, frozen=True, gc=False):
-    """A finished read: what the event says of the log, and the text it shows."""
+    """A log that was read: what the event says of it, and the excerpt."""
 
     log: Log
     output: str
@@ -42,56 +41,55 @@ class LogRead(msgspec.Struct, frozen=True, gc=False):
 
 
 def unavailable(reason: str, source: str | None = None) -> LogRead:
-    """No log, and why; see docs/events.md for the reasons."""
+    """No log, and the reason (docs/events.md lists them)."""
     return LogRead(Log(state="unavailable", reason=reason, source=source), "", False)
 
 
 class Fact(msgspec.Struct, frozen=True, gc=False):
-    """A fact that is to be published, if it was not."""
+    """What is to be published, once."""
 
     id: str
     status: Status
 
 
-def facts_due(job: Job, standing: JobStatus) -> tuple[Fact, ...]:
-    """What is to be published about a Job that stands so, in order; the last is the target. Empty for a pending one."""
-    if standing.status not in Status.__members__.values():
+def facts_due(job: Job, now: JobStatus) -> tuple[Fact, ...]:
+    """What is to be published of a Job with this status, in order; the last is the target. Empty for a pending one."""
+    if now.status == PENDING:
         return ()
-    target = Status(standing.status)
+    target = Status(now.status)
     if target is Status.RUNNING:
         return (Fact(event_id(job.uid, target, job.started or ""), target),)
     key = ""
     if target is Status.SUSPENDED and job.suspended is not None:
         key = job.suspended.last_transition_time or ""
-    facts: tuple[Fact, ...] = (Fact(event_id(job.uid, target, key), target),)
-    # Without startTime (Kubernetes 1.35 clears it on suspension, while the Pods still terminate) its running has no id:
-    # an empty key would make another one of the running that was published.
-    # Of a Job that goes while it is suspended its running is history, and comes before a suspended that may have been published.
+    fact = Fact(event_id(job.uid, target, key), target)
+    # Without startTime (Kubernetes 1.35 clears it on suspension, while the Pods still terminate) running has no id: an empty
+    # key would make a second one. And when a Job is cancelled while it is suspended, its running is history: it comes before
+    # a suspended that may have been published.
     is_past = target is Status.CANCELLED and job.suspended is not None
-    if standing.has_run and job.started and not is_past:
-        facts = (Fact(event_id(job.uid, Status.RUNNING, job.started or ""), Status.RUNNING), *facts)
-    return facts
+    if now.has_run and job.started and not is_past:
+        return (Fact(event_id(job.uid, Status.RUNNING, job.started), Status.RUNNING), fact)
+    return (fact,)
 
 
 class EventContext(msgspec.Struct, frozen=True, gc=False):
     """What an event says beyond the Job and its Pods."""
 
     read: LogRead | None = None
-    """The log of the attempt that decided, of completed and failed Jobs."""
-    is_gone: bool = False
+    """The log of the deciding attempt; needed for completed and failed."""
     last_status: str = PENDING
-    """What was published last, of cancelled Jobs."""
-    is_concluded: bool = False
-    """Its condition never came: the end is what had been reached when it was deleted."""
+    """What was published last; for cancelled."""
+    is_inferred: bool = False
+    """The end is from `infer_end`: the Job's condition never came."""
     logs: LogsOf = lambda pod, container: []
 
 
 class EventBuilder:
-    """Makes the events of one Job as it is seen now. `now` publishes the cluster's time, RFC 3339."""
+    """Builds the events of one Job. `now` returns the cluster's time, RFC 3339."""
 
-    def __init__(self, job: Job, pods: Sequence[Pod], context: EventContext, *, now: Callable[[], str]) -> None:
-        self._job = job
-        self._pods = pods
+    def __init__(self, seen: Observation, context: EventContext, *, now: Callable[[], str]) -> None:
+        self._seen = seen
+        self._job = seen.job
         self._context = context
         self._now = now
 
@@ -106,16 +104,16 @@ class EventBuilder:
 
     def _running(self, fact: Fact) -> Running:
         job = self._job
-        started = first_start(job, self._pods)
+        started = first_start(self._seen)
         timestamp, time = moment(started or job.created)
         return Running(
             id=fact.id,
             eval_id=job.eval_id,
             timestamp=timestamp,
             time=time,
-            job=ref(job),
+            job=job_ref(job),
             metadata=metadata(job),
-            warnings=warnings(job, self._pods),
+            warnings=warnings(self._seen),
             started_at=started,
             timeout=job.timeout,
             executor_id=job.name,
@@ -130,9 +128,9 @@ class EventBuilder:
             eval_id=job.eval_id,
             timestamp=timestamp,
             time=time,
-            job=ref(job),
+            job=job_ref(job),
             metadata=metadata(job),
-            warnings=warnings(job, self._pods),
+            warnings=warnings(self._seen),
             reason=condition.reason if condition else None,
         )
 
@@ -144,14 +142,14 @@ class EventBuilder:
             eval_id=job.eval_id,
             timestamp=timestamp,
             time=time,
-            job=ref(job),
+            job=job_ref(job),
             metadata=metadata(job),
-            warnings=warnings(job, self._pods),
-            reason="JobDeleted" if self._context.is_gone else "JobBeingDeleted",
+            warnings=warnings(self._seen),
+            reason="JobDeleted" if self._seen.is_gone else "JobBeingDeleted",
             cancelled_at=time,
             job_name=job.name,
             last_status=self._context.last_status,
-            attempts=attempts(job, self._pods, self._context.logs),
+            attempts=attempts(self._seen, self._context.logs),
         )
 
     def _ended(self, fact: Fact) -> Completed | Failed:
@@ -159,17 +157,17 @@ class EventBuilder:
         assert condition is not None, "only a condition ends a Job"
         assert read is not None, "an end comes with what is known of its log"
         timestamp, time = moment(condition.last_transition_time, job.completed, job.created)
-        decider = deciding_outcome(job, self._pods)
+        decider = self._seen.decider
         ended = decider.ended if decider else None
         output, source = read.output, read.log.source or "none"
-        # Of a container without an exit code the message is the kubelet's own, about not having found it.
+        # Without an exit code the message is the kubelet's, not the container's: the kubelet did not find the container.
         if read.log.state == "unavailable" and ended is not None and ended.exit_code is not None and ended.message:
             output, source = ended.message, TERMINATION_MESSAGE
-        doubts = [*warnings(job, self._pods)]
-        if self._context.is_concluded:
-            doubts.append("the Job was deleted before its end; this is what it, or its Pods, had said by then")
-        error = _line(condition.reason, condition.message)
-        if error is None and self._context.is_concluded:
+        found = warnings(self._seen)
+        if self._context.is_inferred:
+            found.append("the Job was deleted before its end; this is what it, or its Pods, had said by then")
+        error = _one_line(condition.reason, condition.message)
+        if error is None and self._context.is_inferred:
             error = "the Job was deleted after it had failed"
         kind, stamp, error = (
             (Completed, "completed_at", None) if fact.status is Status.COMPLETED else (Failed, "failed_at", error)
@@ -179,16 +177,16 @@ class EventBuilder:
             eval_id=job.eval_id,
             timestamp=timestamp,
             time=time,
-            job=ref(job),
+            job=job_ref(job),
             metadata=metadata(job) | {stamp: time, "log_source": source},
-            warnings=doubts,
+            warnings=found,
             exit_code=ended.exit_code if ended else None,
             output=output,
             output_truncated=read.is_cut,
             error=error,
-            duration_seconds=_between(job.started, job.completed or time),
+            duration_seconds=_seconds_between(job.started, job.completed or time),
             reason=condition.reason,
-            attempts=attempts(job, self._pods, self._context.logs),
+            attempts=attempts(self._seen, self._context.logs),
             log=read.log,
             container=decider.container.name if decider else None,
             role=decider.role if decider else "main",
@@ -196,14 +194,14 @@ class EventBuilder:
         )
 
 
-def warnings(job: Job, pods: Sequence[Pod]) -> list[str]:
-    """What is wrong with the Job's annotations: they are users' text, and never cost the event."""
-    found = []
+def warnings(seen: Observation) -> list[str]:
+    """What is wrong with the Job's annotations. They are users' text: a wrong one never prevents the event."""
+    job, found = seen.job, []
     if job.container is not None:
-        names = {container.name for pod in pods for container in pod.containers}
+        names = {container.name for pod in seen.pods for container in pod.containers}
         if names and job.container not in names:
             found.append(
-                f"annotation jobcast/container: no container is named {_short(job.container)}; {_those(names)}"
+                f"annotation jobcast/container: no container is named {_short(job.container)}; {_list_names(names)}"
             )
     if job.bad_timeout is not None:
         found.append(f"annotation timeout: {_short(job.bad_timeout)} is no number of seconds")
@@ -215,7 +213,7 @@ def warnings(job: Job, pods: Sequence[Pod]) -> list[str]:
 
 
 def artifacts(job: Job) -> list[Artifact] | None:
-    """What the annotation lists; None for one that does not parse."""
+    """What the annotation lists; None if it cannot be parsed."""
     if not job.artifacts:
         return []
     try:
@@ -224,7 +222,7 @@ def artifacts(job: Job) -> list[Artifact] | None:
         return None
 
 
-def ref(job: Job) -> JobRef:
+def job_ref(job: Job) -> JobRef:
     return JobRef(job.namespace, job.name, job.uid)
 
 
@@ -232,13 +230,13 @@ def metadata(job: Job) -> dict[str, str]:
     return {"job_name": job.name, **(job.labels or {})}
 
 
-def _line(*parts: str | None) -> str | None:
-    """One readable line, whatever line ends are in the parts; None for nothing."""
+def _one_line(*parts: str | None) -> str | None:
+    """The parts as one line; None if all are empty."""
     return ": ".join(" ".join(part.split()) for part in parts if part) or None
 
 
 def moment(*times: str | None) -> tuple[float, str]:
-    """The first of these times that can be read, as Unix seconds and RFC 3339."""
+    """The first of these times that can be parsed, as Unix seconds and RFC 3339; else the epoch."""
     for time in times:
         if time:
             try:
@@ -252,13 +250,12 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
-def _those(names: set[str]) -> str:
+def _list_names(names: set[str]) -> str:
     shown = sorted(names)[:5]
     return f"there {'is' if len(names) == 1 else 'are'} {', '.join(shown)}{', …' if len(names) > 5 else ''}"
 
 
-def _between(start: str | None, end: str | None) -> float | None:
-    """Seconds between two times of the cluster."""
+def _seconds_between(start: str | None, end: str | None) -> float | None:
     if not start or not end:
         return None
     try:

@@ -172,8 +172,10 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def main_container(job: Job, pod: Pod) -> Container | None:
     """The container that decides: the one of the annotation, else `evaluation`, else the first of the spec."""
-    by_name = {container.name: container for container in pod.containers}
-    for name in (job.container, DEFAULT_CONTAINER, pod.first):
-        if name and name in by_name:
-            return by_name[name]
-    return pod.containers[0] if pod.containers else None
+    containers = pod.containers
+    if len(containers) > 1:
+        by_name = {container.name: container for container in containers}
+        for name in (job.container, DEFAULT_CONTAINER, pod.first):
+            if name and name in by_name:
+                return by_name[name]
+    return containers[0] if containers else None

@@ -1,12 +1,12 @@
 """What is known of a Job between its statuses: why it waits, how its attempts go, which indexes are done. Pure.
 
-Some of it is published as progress, once each (`notes`); all of it is in the record of the evaluation (`life`).
+Some of it is published as progress, each note once (`notes`); all of it is in the record of the evaluation (`record_fields`).
 
 | kind | when |
 | --- | --- |
 | attempt-ended | it failed, and another follows: the Job controller has counted it and goes on, or the next one runs |
 | index-finished | the Pod of an index succeeded, or the index has failed for good |
-| main-ended | the Job is open for a sidecar's sake alone, or is about to fail with this, the last of several attempts |
+| main-ended | only a sidecar keeps the Job open; or this was the last of several attempts, and the Job is about to fail |
 """
 
 from collections.abc import Sequence
@@ -14,28 +14,19 @@ from typing import Literal
 
 import msgspec
 
-from jobcast.event import Attempt, Progress, event_id
-from jobcast.jobs.facts import metadata, moment, ref, warnings
-from jobcast.jobs.model import Container, Job, Pod
-from jobcast.jobs.observation import (
-    LogsOf,
-    PodOutcome,
-    attempt,
-    attempts,
-    former,
-    in_intervals,
-    is_of_a_former_start,
-    is_replaced,
-    pod_outcome,
-)
+from jobcast.event import Progress, event_id
+from jobcast.jobs.facts import job_ref, metadata, moment, warnings
+from jobcast.jobs.model import Job, Pod
+from jobcast.jobs.observation import LogsOf, Observation, PodOutcome, attempt, attempts, former_attempt
 from jobcast.jobs.status import JobStatus, first_start
 
 Kind = Literal["attempt-ended", "index-finished", "main-ended"]
 ROUTINE = frozenset({"ContainerCreating", "PodInitializing", None})
 """Reasons to wait that every Pod has for a moment."""
 MOST_AT_THE_END = 16
-"""Attempts that nobody had published about and that are published with the Job's end, the latest: more would be history, not progress."""
-NOTHING = (None, 0, "", "")
+"""Unpublished notes that are published together with the Job's end, the latest ones: more would be history, not progress."""
+Summary = tuple[str | None, int, str, str]
+NOTHING: Summary = (None, 0, "", "")
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,86 +46,88 @@ class Indexes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Note(msgspec.Struct, frozen=True, gc=False):
-    """A fact that is to be published as progress, if it was not."""
+    """Progress that is to be published, once."""
 
     id: str
     kind: Kind
-    of: PodOutcome
+    outcome: PodOutcome
     is_former: bool = False
-    """It is the instance before the last restart that ended."""
+    """It is about the instance before the last restart."""
 
 
-def notes(job: Job, pods: Sequence[Pod]) -> list[Note]:
-    """The progress that these Pods show, in the order in which it happened."""
-    if not pods:
+def notes(seen: Observation) -> list[Note]:
+    """The progress that the Pods show, in the order in which it happened."""
+    current = seen.current
+    if not current or (len(current) == 1 and _is_plain(current[0])):
         return []
-    words = [found for pod in pods if not is_of_a_former_start(job, pod, (found := pod_outcome(job, pod)).container)]
-    if len(words) == 1 and _is_plain(words[0]):
-        return []
-    failed = sorted((found for found in words if found.has_failed and found.pod.is_over), key=_finished_at)
-    found_notes = []
-    for of in sorted(words, key=_finished_at):
-        if of.container.previous is not None and of.container.state != "waiting":
-            found_notes.append(Note(_id(job, of, of.container.restarts - 1), "attempt-ended", of, True))
-        kind = _kind(job, of, words, failed)
-        if kind == "main-ended" and of.pod.is_over and len(words) == 1 and not of.container.restarts:
-            continue  # tried once, and no more: the Job's end says all of it, at once
+    failed = sorted((one for one in current if one.has_failed and one.pod.is_over), key=_finished)
+    found = []
+    for one in sorted(current, key=_finished):
+        restarts = one.container.restarts
+        if one.container.previous is not None and one.container.state != "waiting":
+            found.append(Note(_note_id(seen.job, one, restarts - 1), "attempt-ended", one, True))
+        kind = _kind_of(seen, one, failed)
+        if kind == "main-ended" and one.pod.is_over and len(current) == 1 and not restarts:
+            continue  # a single attempt without a restart: the Job's end follows at once and says all of it
         if kind is not None:
-            key = f"index/{of.pod.index}" if kind == "index-finished" and not of.has_failed else None
-            found_notes.append(Note(_id(job, of, of.container.restarts, key), kind, of))
-    return found_notes if job.end is None else found_notes[-MOST_AT_THE_END:]
+            key = f"index/{one.pod.index}" if kind == "index-finished" and not one.has_failed else None
+            found.append(Note(_note_id(seen.job, one, restarts, key), kind, one))
+    return found if seen.job.end is None else found[-MOST_AT_THE_END:]
 
 
-def progress(job: Job, pods: Sequence[Pod], note: Note, status: str, logs: LogsOf) -> Progress:
+def progress(seen: Observation, note: Note, status: str, logs: LogsOf) -> Progress:
     """The message. `status` is the Job's current one."""
-    published: Attempt | None = former(note.of, logs) if note.is_former else attempt(note.of, logs)
-    assert published is not None, "a former instance is noted only where there is one"
-    timestamp, time = moment(published.finished_at, job.started, job.created)
+    job = seen.job
+    ended = former_attempt(note.outcome, logs) if note.is_former else attempt(note.outcome, logs)
+    assert ended is not None, "a former instance is noted only where there is one"
+    timestamp, time = moment(ended.finished_at, job.started, job.created)
     return Progress(
         id=note.id,
         status=status,
         eval_id=job.eval_id,
         timestamp=timestamp,
         time=time,
-        job=ref(job),
+        job=job_ref(job),
         metadata=metadata(job),
-        warnings=warnings(job, pods),
+        warnings=warnings(seen),
         kind=note.kind,
-        attempt=published,
+        attempt=ended,
     )
 
 
-def waiting(job: Job, pods: Sequence[Pod]) -> Waiting | None:
+def waiting(pods: Sequence[Pod]) -> Waiting | None:
     """Why the first Pod that waits for something unusual does; None when none does."""
     for pod in pods:
         if pod.is_over or pod.deleted:
             continue
         if pod.reason == "Unschedulable":
             return Waiting(reason=pod.reason, message=pod.message, pod=pod.name)
-        for container in (*pod.init, *pod.sidecars, *pod.containers):
-            if container.state == "waiting" and container.reason not in ROUTINE:
-                return Waiting(reason=container.reason or "", message=container.message, pod=pod.name)
+        for containers in (pod.init, pod.sidecars, pod.containers):
+            for container in containers:
+                if container.state == "waiting" and container.reason not in ROUTINE:
+                    return Waiting(reason=container.reason or "", message=container.message, pod=pod.name)
     return None
 
 
-def summary(job: Job, pods: Sequence[Pod]) -> tuple[str | None, int, str, str]:
-    """What of the life is worth a step of its own when it changes; NOTHING for a Job that goes its usual way."""
+def summary(seen: Observation) -> Summary:
+    """The part of the record that is worth a ledger step of its own when it changes; NOTHING for a Job without incidents."""
+    job, pods = seen.job, seen.pods
     if not pods and not job.is_indexed:
         return NOTHING
-    wait = waiting(job, pods)
-    ended = sum(1 for pod in pods if pod.phase == "Failed") + sum(c.restarts for pod in pods for c in pod.containers)
+    wait = waiting(pods)
+    ended = sum(pod.phase == "Failed" for pod in pods) + sum(c.restarts for pod in pods for c in pod.containers)
     return wait.reason if wait else None, ended, job.completed_indexes, job.failed_indexes
 
 
-def life(job: Job, pods: Sequence[Pod], standing: JobStatus, logs: LogsOf) -> dict[str, bytes]:
-    """The fields of the record that are no event; an empty one is to be taken out. The ledger takes them out itself as far as
-    they end with a status."""
-    found: dict[str, bytes] = {}
-    if pods and not standing.is_terminal:
-        wait = waiting(job, pods)
+def record_fields(seen: Observation, now: JobStatus, logs: LogsOf) -> dict[str, bytes]:
+    """The fields of the record besides the event; an empty value removes one. The ledger itself removes those that a status
+    ends."""
+    job, found = seen.job, dict[str, bytes]()
+    if seen.pods and not now.is_terminal:
+        wait = waiting(seen.pods)
         found["waiting"] = msgspec.json.encode(wait) if wait is not None else b""
-        found["attempts"] = msgspec.json.encode(attempts(job, pods, logs))
-    if standing.has_run and (started := first_start(job, pods)) is not None:
+        found["attempts"] = msgspec.json.encode(attempts(seen, logs))
+    if now.has_run and (started := first_start(seen)) is not None:
         found["started_at"] = started.encode()
     if job.is_indexed:
         found["indexes"] = msgspec.json.encode(
@@ -143,46 +136,66 @@ def life(job: Job, pods: Sequence[Pod], standing: JobStatus, logs: LogsOf) -> di
     return found
 
 
-def _is_plain(of: PodOutcome) -> bool:
-    """One Pod that runs, or did well: most Jobs are no more than this, and have no progress to publish."""
-    pod, container = of.pod, of.container
-    if of.role == "init" or container.previous is not None or pod.phase == "Failed" or pod.index is not None:
+def in_intervals(index: int, intervals: str) -> bool:
+    """Whether an index is in Kubernetes' notation for many: `0-2,5`."""
+    for interval in intervals.split(","):
+        first, _, last = interval.partition("-")
+        if _is_index(first) and (not last or _is_index(last)) and int(first) <= index <= int(last or first):
+            return True
+    return False
+
+
+def _is_index(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 10  # an int32; int() refuses text that is far too long
+
+
+def _is_plain(outcome: PodOutcome) -> bool:
+    """One Pod that runs, or succeeded. Most Jobs are no more than this, and have no progress to publish."""
+    pod, container = outcome.pod, outcome.container
+    if outcome.role == "init" or container.previous is not None or pod.phase == "Failed" or pod.index is not None:
         return False
     return container.state != "terminated" or pod.is_over
 
 
-def _kind(job: Job, of: PodOutcome, words: Sequence[PodOutcome], failed: Sequence[PodOutcome]) -> Kind | None:
-    pod, ended = of.pod, of.ended
+def _kind_of(seen: Observation, outcome: PodOutcome, failed: Sequence[PodOutcome]) -> Kind | None:
+    job, pod = seen.job, outcome.pod
     verdict = job.end or job.target
     is_failing = verdict is not None and verdict.type in ("Failed", "FailureTarget")
-    if ended is not None and of.container.state == "waiting":
+    if outcome.ended is not None and outcome.container.state == "waiting":
         return "main-ended" if is_failing else "attempt-ended"  # it waits to be restarted
     if pod.phase == "Succeeded":
         return "index-finished" if pod.index is not None and job.is_indexed else None
     if not pod.is_over:
-        return "main-ended" if ended is not None and of.role == "main" and _is_held_open(of) else None
-    if not of.has_failed:
+        is_main = outcome.ended is not None and outcome.role == "main"
+        return "main-ended" if is_main and _is_held_open(outcome) else None
+    if not outcome.has_failed:
         return None
     if pod.index is not None and in_intervals(pod.index, job.failed_indexes):
         return "index-finished"
-    if is_replaced(of, words):
+    if _is_replaced(outcome, seen.current):
         return "attempt-ended"
     if is_failing:
         return "main-ended"
-    is_counted = job.end is None and job.target is None and failed.index(of) < job.failed
+    is_counted = verdict is None and failed.index(outcome) < job.failed
     return "attempt-ended" if is_counted else None
 
 
-def _is_held_open(of: PodOutcome) -> bool:
-    def runs(container: Container) -> bool:
-        return container.name != of.container.name and container.state == "running"
-
-    return any(map(runs, of.pod.containers))
+def _is_held_open(outcome: PodOutcome) -> bool:
+    return any(one.name != outcome.container.name and one.state == "running" for one in outcome.pod.containers)
 
 
-def _finished_at(of: PodOutcome) -> tuple[str, str]:
-    return (of.ended.finished_at or "" if of.ended else "~", of.pod.name)
+def _is_replaced(outcome: PodOutcome, current: Sequence[PodOutcome]) -> bool:
+    """Whether another attempt at the same has started since this one ended."""
+    pod, finished = outcome.pod, outcome.finished_at or ""
+    return finished != "" and any(
+        other.pod.uid != pod.uid and other.pod.index == pod.index and (other.started_at or "") >= finished
+        for other in current
+    )
 
 
-def _id(job: Job, of: PodOutcome, instance: int, key: str | None = None) -> str:
-    return event_id(job.uid, "progress", key or f"{of.pod.uid}/{of.container.name}/{instance}")
+def _finished(outcome: PodOutcome) -> tuple[str, str]:
+    return (outcome.finished_at or "" if outcome.ended else "~", outcome.pod.name)
+
+
+def _note_id(job: Job, outcome: PodOutcome, instance: int, key: str | None = None) -> str:
+    return event_id(job.uid, "progress", key or f"{outcome.pod.uid}/{outcome.container.name}/{instance}")

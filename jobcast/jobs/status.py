@@ -1,117 +1,100 @@
-"""What a Job's status is, derived from what the cluster says of it and its Pods. Pure.
+"""The status of a Job, derived from what the cluster says of it and its Pods. Pure.
 
-| standing | because |
+| status | because |
 | --- | --- |
-| completed, failed | the condition Complete or Failed is True; nothing else ends a Job that is there |
-| completed, failed | it is going or gone, and had reached its end by what it, or its Pods, said before (`concluded`) |
-| cancelled | it is going (deletionTimestamp) or gone otherwise |
+| completed, failed | the condition Complete or Failed is True; nothing else ends a Job that exists |
+| completed, failed | it was deleted after it, or its Pods, had shown this end (`infer_end`) |
+| cancelled | it was deleted, or has a deletionTimestamp, before any end |
 | suspended | the condition Suspended is True |
-| running | a main container runs or has run since the last start |
+| running | a main container runs, or has run since the last start |
 | pending | none of these |
 
-Counters never decide: they flicker during retries. `status.ready` is the one hint taken, for running only: a Pod that is
-ready has its main container running, and the Job controller says so where the Pod itself was not seen.
+Counters never decide: they flicker during retries. `status.ready` is the one exception, for running only: a ready Pod has its
+main container running, and the Job controller reports it even where we did not see the Pod.
 """
-
-from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from jobcast.event import PENDING, Status
-from jobcast.jobs.model import Condition, Container, Job, Pod, main_container
-from jobcast.jobs.observation import is_of_a_former_start, of_this_start, pod_outcome
+from jobcast.event import PENDING, TERMINAL, Status
+from jobcast.jobs.model import Condition
+from jobcast.jobs.observation import Observation
 
 
 class JobStatus(msgspec.Struct, frozen=True, gc=False):
-    """Where a Job stands now."""
-
     status: str
     """A Status, or PENDING."""
     has_run: bool
-    """So `running` is due before an end that comes without one."""
+    """`running` is due before an end, even if it was never published."""
 
     @property
     def is_terminal(self) -> bool:
-        return self.status in _ENDS
+        return self.status in TERMINAL
 
 
-_ENDS = frozenset({Status.COMPLETED.value, Status.FAILED.value, Status.CANCELLED.value})
-
-
-def derive_status(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> JobStatus:
-    """Where this Job stands. `gone`: the API server has it no more, and `job` is how it was seen last."""
-    running = _runs(job, pods)
+def derive_status(seen: Observation) -> JobStatus:
+    job = seen.job
+    running = job.ready > 0 or any(one.container.has_run for one in seen.current if one.role == "main")
     if job.end is not None:
         completed = job.end.type == "Complete"
-        return JobStatus(
-            Status.COMPLETED if completed else Status.FAILED, running or _must_have_run(job, pods, completed)
-        )
-    if gone or job.deleted is not None:
+        return JobStatus(Status.COMPLETED if completed else Status.FAILED, running or _must_have_run(seen, completed))
+    if seen.is_gone or job.deleted is not None:
         return JobStatus(Status.CANCELLED, running)
     if job.suspended is not None:
         # What its Pods did before is history: the Job runs again when it is resumed.
         return JobStatus(Status.SUSPENDED, running)
     if running and job.started is not None:
         return JobStatus(Status.RUNNING, True)
-    # A Pod that runs under a Job without startTime: our view of the Job is the older one, and a newer one is on its way.
+    # A Pod that runs under a Job without startTime: this Job is outdated, and the watch will bring a newer one.
     return JobStatus(PENDING, False)
 
 
-def infer_end(job: Job, pods: Sequence[Pod], *, gone: bool = False) -> Job:
-    """The Job, with the end it had reached when it was deleted, if that much is known; else the very same Job.
+def infer_end(seen: Observation) -> Observation:
+    """The same, with the end that the Job had reached when it was deleted; the very same where none is known.
 
-    The Job controller does nothing more for a Job that is being deleted, so its condition never comes. What it had decided
-    (SuccessCriteriaMet, FailureTarget), or what its Pods had shown by then, is its end all the same. A Pod that ended since
-    it was asked to go shows nothing: it was killed, whatever its exit code.
+    The Job controller stops working on a Job that is being deleted, so its condition never comes. What it had decided
+    (SuccessCriteriaMet, FailureTarget), or what its Pods had shown by then, is its end all the same. A Pod that ended after
+    its deletion was requested shows nothing: it was killed, whatever its exit code.
     """
-    if job.end is not None or (job.deleted is None and not gone):
-        return job
+    job = seen.job
+    if job.end is not None or (job.deleted is None and not seen.is_gone):
+        return seen
     if job.target is not None:
         kind = "Complete" if job.target.type == "SuccessCriteriaMet" else "Failed"
-        return replace(job, end=replace(job.target, type=kind))
-    words = [found for pod in pods if (found := pod_outcome(job, pod)).ended_by_itself]
-    good = [found for found in words if found.ended and found.ended.exit_code == 0]
-    count = len({found.pod.index for found in good}) if job.is_indexed else len(good)
-    bad = [found for found in words if found.pod.phase == "Failed" or (found.has_failed and not found.pod.restarts)]
+        return _with_end(seen, replace(job.target, type=kind))
+    ended = [one for one in seen.outcomes if one.ended_by_itself]
+    good = [one for one in ended if one.exit_code == 0]
+    count = len({one.pod.index for one in good}) if job.is_indexed else len(good)
+    bad = [one for one in ended if one.pod.phase == "Failed" or (one.has_failed and not one.pod.restarts)]
     if job.completions and count >= job.completions:
         kind, deciders = "Complete", good
     elif job.retries is not None and len(bad) > job.retries:
         kind, deciders = "Failed", bad
     else:
-        return job
-    at = max((found.ended.finished_at or "" for found in deciders if found.ended), default="")
-    return replace(job, end=Condition(type=kind, status="True", last_transition_time=at or None))
+        return seen
+    at = max((one.finished_at or "" for one in deciders), default="")
+    return _with_end(seen, Condition(type=kind, status="True", last_transition_time=at or None))
 
 
-def main_containers(job: Job, pods: Iterable[Pod]) -> list[tuple[Pod, Container]]:
-    """Each Pod of the Job's last start with its main container, where the kubelet has reported one."""
-    found = []
-    for pod in pods:
-        container = main_container(job, pod)
-        if container is not None and not is_of_a_former_start(job, pod, container):
-            found.append((pod, container))
-    return found
-
-
-def first_start(job: Job, pods: Iterable[Pod]) -> str | None:
+def first_start(seen: Observation) -> str | None:
     """When a main container first ran since the last start, else when the Job started; the cluster's own words."""
-    starts = [container.started_at for _, container in main_containers(job, pods) if container.started_at]
-    return min(starts, default=job.started)
+    starts = [one.container.started_at for one in seen.current if one.role == "main" and one.container.started_at]
+    return min(starts, default=seen.job.started)
 
 
-def _runs(job: Job, pods: Sequence[Pod]) -> bool:
-    return job.ready > 0 or any(container.has_run for _, container in main_containers(job, pods))
+def _with_end(seen: Observation, end: Condition) -> Observation:
+    return Observation(replace(seen.job, end=end), seen.pods, is_gone=seen.is_gone)
 
 
-def _must_have_run(job: Job, pods: Sequence[Pod], completed: bool) -> bool:
+def _must_have_run(seen: Observation, completed: bool) -> bool:
     """Whether a Job that ended ran, although nothing was seen to run.
 
-    Only Pods can show that it did not: all of them are here, and no container of any started. A Job whose Pods are gone
-    is taken to have run, once it had started.
+    Only its Pods can show that it did not run: all of them are here, and no container of any started. A Job whose Pods are
+    gone counts as having run, if it had started.
     """
+    job = seen.job
     if job.started is None or (completed and job.is_empty):
         return False
     if completed:
         return True
-    return not of_this_start(job, pods) or len(pods) < job.ended_pods
+    return not seen.current or len(seen.pods) < job.ended_pods

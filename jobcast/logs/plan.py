@@ -1,20 +1,20 @@
-"""Which logs of a Job are to be read, and what is known of those that were.
+"""Which logs of a Job are to be read, and what is known of those that were read.
 
     main container     every instance, as it ends
     init containers,   those of an attempt that failed; of every attempt where the setting says so
     sidecars, others
 
-A container that is being killed is followed to its end: the kubelet drops the log of a Pod that is being deleted as soon as
-its containers have ended.
+The log of a container that is being killed is followed to its end: the kubelet drops the logs of a deleted Pod as soon as its
+containers have ended.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 from jobcast.event import Log
 from jobcast.jobs.facts import LogRead
-from jobcast.jobs.model import Container, Job, Pod, main_container
-from jobcast.jobs.observation import PodOutcome, is_of_a_former_start, pod_outcome
+from jobcast.jobs.model import Container, Job, Pod
+from jobcast.jobs.observation import Observation, PodOutcome, is_from_former_start
 from jobcast.kube import Api
 from jobcast.ledger.ledger import Ledger
 from jobcast.logs.index import LogIndex
@@ -34,7 +34,7 @@ async def open_reads(
     done: Callable[[str], None],
     seen: Callable[[Log], None] = lambda log: None,
 ) -> LogReads:
-    """The reads as an installation is set up, closed with the stack."""
+    """The reads as the settings say; the stack closes them."""
     index = LogIndex(ledger, settings.retention_seconds)
     store = open_log_store(settings.log_store, put=index.put, limit=settings.log_store_limit_bytes)
     if store is not None:
@@ -48,7 +48,7 @@ async def open_reads(
         store=store,
         index=index,
         rotation=rotation,
-        # While Redis is away no event leaves either, so a log that goes there is waited for.
+        # While Redis is unreachable no event can be published either, so a log that goes to Redis is waited for.
         store_seconds=None if settings.log_store == "redis" else STORE_SECONDS,
         seen=seen,
     )
@@ -56,82 +56,83 @@ async def open_reads(
 
 
 class LogPlan:
-    """The logs of Jobs, as reconcile asks for them."""
+    """Which logs of a Job to read, as reconcile asks."""
 
     def __init__(self, reads: LogReads, *, all_logs: bool = False, looks: bool = True) -> None:
+        """`looks`: the caller reconciles again after `next_look`, so rotations are watched."""
         self._reads = reads
         self._all_logs = all_logs
         self._looks = looks
-        """Whoever drives us comes back for containers that run."""
 
-    def want(self, job: Job, of: PodOutcome) -> LogRead | None:
-        """The log of the attempt that decided; None while it is being read."""
-        container = of.container
+    def want(self, job: Job, outcome: PodOutcome) -> LogRead | None:
+        """The log of the deciding attempt; None while it is being read."""
+        container = outcome.container
         return self._reads.want(
-            _wanted(job, of.pod, container, container.restarts, follow=container.state == "running")
+            _wanted(job, outcome.pod, container, container.restarts, follow=container.state == "running")
         )
 
-    def is_storing(self, of: PodOutcome) -> bool:
-        """Its log was read, and waits for Redis to take it."""
-        return self._reads.is_storing((of.pod.uid, of.container.name, of.container.restarts))
+    def is_storing(self, outcome: PodOutcome) -> bool:
+        """Its log was read, and Redis has not taken it yet."""
+        return self._reads.is_storing((outcome.pod.uid, outcome.container.name, outcome.container.restarts))
 
     @property
     def under_way(self) -> int:
-        """Reads that have not ended, those that wait for the store among them."""
+        """Reads that have not ended, including those that wait for the store."""
         return self._reads.under_way
 
     def start(self, wanted: Wanted) -> None:
         """Read this, unless it was read or is being read."""
         self._reads.want(wanted)
 
-    def due(self, job: Job, pods: Iterable[Pod]) -> list[Wanted]:
+    def due(self, seen: Observation) -> list[Wanted]:
         """What can be read now and was not."""
+        job = seen.job
         found: list[Wanted] = []
-        for pod in pods:
+        for outcome in seen.outcomes:
+            pod, main = outcome.pod, outcome.main
             if pod.gone:
                 continue
-            main = main_container(job, pod)
-            if main is not None and not is_of_a_former_start(job, pod, main):
+            if main is not None and not is_from_former_start(job, pod, main):
                 found += _ended_instances(job, pod, main)
                 if main.state == "running" and pod.deleted:
                     found.append(_wanted(job, pod, main, main.restarts, follow=True))
-            if self._all_logs or pod_outcome(job, pod).has_failed:
+            if self._all_logs or outcome.has_failed:
                 for other in (*pod.init, *pod.sidecars, *pod.containers):
                     if other is not main:
                         found += _ended_instances(job, pod, other)
         return [wanted for wanted in found if self._reads.get(wanted.key) is None]
 
-    def of(self, pod: Pod, container: Container) -> list[Log]:
-        """The logs read of a Pod; those of `container` first, its latest instance before the others."""
-        others = (container, *(other for other in _all(pod) if other.name != container.name))
+    def logs_of(self, pod: Pod, container: Container) -> list[Log]:
+        """The logs that were read of a Pod: those of `container` first, its latest instance before the others."""
+        others = (container, *(other for other in _containers(pod) if other.name != container.name))
         keys = ((pod.uid, other.name, i) for other in others for i in range(other.restarts, -1, -1))
         return [read.log for key in keys if (read := self._reads.get(key)) is not None]
 
-    def next_look(self, job: Job, pods: Iterable[Pod]) -> float | None:
-        """In how many seconds a container that runs is to be looked at, so that a rotation of its log is noticed."""
+    def next_look(self, seen: Observation) -> float | None:
+        """In how many seconds to look at a running container again, so that a rotation of its log is noticed."""
         rotation = self._reads.rotation
         if rotation is None or not self._looks:
             return None
         soonest: float | None = None
-        for pod in pods:
-            main = main_container(job, pod)
+        for outcome in seen.outcomes:
+            pod, main = outcome.pod, outcome.main
             if main is not None and main.state == "running" and not pod.deleted:
                 key: Key = (pod.uid, main.name, main.restarts)
-                left = rotation.watch(key, _place(job, pod, main, main.restarts))
+                left = rotation.watch(key, _place(seen.job, pod, main, main.restarts))
                 if left is not None and (soonest is None or left < soonest):
                     soonest = left
         return soonest
 
-    def finish(self, job: Job, pods: Sequence[Pod]) -> None:
-        """We published the Job's end: what can still be read of it is, for the store's sake."""
+    def read_rest(self, seen: Observation) -> None:
+        """The Job's end is published: read what can still be read, for the log store only."""
         if self._reads.has_store:
-            for wanted in self.due(job, pods):
+            for wanted in self.due(seen):
                 self._reads.want(wanted)
 
     def drop(self, pods: Sequence[Pod]) -> None:
         """The Job's end is published: forget what was read of it."""
         for pod in pods:
-            for container in _all(pod):
+            for container in _containers(pod):
                 for instance in range(container.restarts + 1):
                     key = (pod.uid, container.name, instance)
                     self._reads.drop(key)
@@ -139,12 +140,12 @@ class LogPlan:
                         self._reads.rotation.drop(key)
 
 
-def _all(pod: Pod) -> tuple[Container, ...]:
+def _containers(pod: Pod) -> tuple[Container, ...]:
     return (*pod.containers, *pod.init, *pod.sidecars)
 
 
 def _ended_instances(job: Job, pod: Pod, container: Container) -> list[Wanted]:
-    """The instances that have ended and of which the kubelet still has the log: the last one, and the one before."""
+    """The ended instances whose log the kubelet still has: the last one, and the one before."""
     found = []
     if container.previous is not None and container.state != "waiting":
         found.append(_wanted(job, pod, container, container.restarts - 1, previous=True))

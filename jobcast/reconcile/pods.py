@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from jobcast.jobs.model import JOB_NAME_LABEL, Job, Pod
-from jobcast.jobs.observation import deciding_outcome, of_this_start, pod_outcome
+from jobcast.jobs.observation import Observation
 from jobcast.kube.errors import Forbidden, KubeError
 from jobcast.reconcile.view import Cluster, View
 
@@ -36,34 +36,33 @@ class Pods:
         self._refusals: dict[str, tuple[float, KubeError]] = {}
         """Until when nobody asks, and why."""
 
-    async def of(self, job: Job, since: float) -> Sequence[Pod]:
-        """All that may be said of it by its Pods. `since`: when its end was first seen, by the clock.
+    async def observe(self, job: Job, is_gone: bool, since: float) -> Observation:
+        """The Job with all the Pods that say something of it. `since`: when its end was first seen, by the clock.
 
-        Those that were never seen are asked for at once, the end of one that was seen running when it has been waited for.
-        Raises KubeError while the API server does not say whether the Job ever ran, however long: nobody else can.
+        Pods that were never seen are asked for at once; the end of one that was seen running only after the patience.
+        Raises KubeError, however long, while the API server does not say whether the Job ever ran: nothing else shows it.
         """
-        pods = self._known(job.uid)
+        seen = Observation(job, self._known(job.uid), is_gone=is_gone)
         if job.end is None or job.ended_pods == 0:
-            return pods
-        known = of_this_start(job, pods)
-        is_explained = deciding_outcome(job, known) is not None
+            return seen
+        is_known, is_explained = bool(seen.current), seen.decider is not None
         is_current = job.version <= self._view.pods_version(job.namespace)
-        if not known and is_current:
-            return pods  # whatever Pods it had were gone already
+        if not is_known and is_current:
+            return seen  # whatever Pods it had were gone already
         # With fewer ends than the Job has counted, the one that decided may be the one that is not here yet.
-        has_all = is_current or job.uid in self._found or _count_ended(job, known) >= job.ended_pods
-        if is_explained and has_all:
-            return pods
+        ended = sum(outcome.has_ended for outcome in seen.current)
+        if is_explained and (is_current or job.uid in self._found or ended >= job.ended_pods):
+            return seen
         has_time = self._clock() < since + self._patience
-        if known and not is_explained and has_time:
-            return pods
+        if is_known and not is_explained and has_time:
+            return seen
         try:
-            self._found[job.uid] = await self._ask(job, is_alone=bool(known))
+            self._found[job.uid] = await self._ask(job, is_alone=is_known)
         except KubeError as error:
-            if has_time or not (known or isinstance(error, Forbidden)):
+            if has_time or not (is_known or isinstance(error, Forbidden)):
                 raise
-            return pods
-        return self._known(job.uid)
+            return seen
+        return Observation(job, self._known(job.uid), is_gone=is_gone)
 
     def forget(self, uid: str) -> None:
         self._found.pop(uid, None)
@@ -96,7 +95,3 @@ class Pods:
             if not pods and not self._view.has_seen_pods(namespace):
                 self._podless_until[namespace] = self._clock() + PODLESS_SECONDS
             return pods
-
-
-def _count_ended(job: Job, pods: Sequence[Pod]) -> int:
-    return sum(pod_outcome(job, pod).has_ended for pod in pods)

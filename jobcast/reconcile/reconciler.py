@@ -16,11 +16,11 @@ import msgspec
 from jobcast.event import PENDING, Event, Status
 from jobcast.jobs.facts import EventBuilder, EventContext, Fact, LogRead, facts_due, unavailable
 from jobcast.jobs.model import Job, Pod
-from jobcast.jobs.observation import deciding_outcome, pod_outcome
-from jobcast.jobs.progress import NOTHING, Note, life, notes, progress, summary
+from jobcast.jobs.observation import Observation
+from jobcast.jobs.progress import NOTHING, Note, notes, progress, record_fields, summary
 from jobcast.jobs.status import JobStatus, derive_status, infer_end
 from jobcast.kube.errors import KubeError
-from jobcast.ledger.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Outgoing
+from jobcast.ledger.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Outgoing, Step
 from jobcast.logs.plan import LogPlan
 from jobcast.logs.reader import LogReads
 from jobcast.reconcile.pods import Pods
@@ -126,44 +126,46 @@ class Reconciler:
         self._noted.clear()
 
     async def reconcile(self, uid: str) -> Outcome:
-        seen = self._view.job(uid)
+        job = self._view.job(uid)
         if self._published.get(uid) is ENDED:
-            return await self._end(uid, seen)
-        if seen is None:
+            return await self._end(uid, job)
+        if job is None:
             return await self._reconcile_unseen(uid)
-        gone = self._view.is_gone(uid)
-        await self._hold(seen, gone)
+        is_gone = self._view.is_gone(uid)
+        await self._hold(job, is_gone)
         looked = self._clock()
-        pods = await self._pods.of(seen, looked if seen.end is None else self._since.setdefault(uid, looked))
-        job = infer_end(seen, pods, gone=gone)
-        now = derive_status(job, pods, gone=gone)
+        observed = await self._pods.observe(
+            job, is_gone, looked if job.end is None else self._since.setdefault(uid, looked)
+        )
+        seen = infer_end(observed)
+        now = derive_status(seen)
         facts = facts_due(job, now)
         if not facts:
-            outcome = await self._record_pending(job, pods, now)
-            await self._read_ahead(job, pods)  # of init containers that fail
+            outcome = await self._record_pending(seen, now)
+            await self._read_ahead(seen)  # of init containers that fail
             return outcome
         if self._published.get(uid) == facts[-1].id:
-            await self._read_ahead(job, pods)
-            return await self._publish_progress(job, pods, now)
-        if gone and seen.end is None and not await self._is_really_gone(job):
+            await self._read_ahead(seen)
+            return await self._publish_progress(seen, now)
+        if is_gone and job.end is None and not await self._is_really_gone(job):
             # A watch with a selector says DELETED of a Job that merely lost its label: it is not ours any more.
-            if seen.held:
-                await self._cluster.release(seen.namespace, seen.name, uid)
+            if job.held:
+                await self._cluster.release(job.namespace, job.name, uid)
             self._view.drop(uid)
             self.forget(uid)
             return DONE
         read: LogRead | None = None
-        if job.end is not None:
-            read, later = await self._log(job, pods)
+        if seen.job.end is not None:
+            read, later = await self._log(seen)
             if self._published.get(uid) is ENDED:  # by the replica whose claim we waited for
-                return await self._end(uid, seen)
+                return await self._end(uid, job)
             if read is None:
                 return Outcome(later)
         last = self._published.get(uid, PENDING)
         has_started = last != PENDING or now.has_run
         last_status = PENDING if not has_started else Status.SUSPENDED if job.suspended else Status.RUNNING
-        context = EventContext(read, gone, last_status, job is not seen, self._logs.of)
-        return await self._publish(job, pods, now, facts, context)
+        context = EventContext(read, last_status, seen is not observed, self._logs.logs_of)
+        return await self._publish(seen, now, facts, context)
 
     async def renew_claims(self) -> None:
         """To be called several times within CLAIM_SECONDS while claims are held."""
@@ -177,73 +179,78 @@ class Reconciler:
         await self._ledger.release(claims)
 
     async def _publish(
-        self, job: Job, pods: Sequence[Pod], now: JobStatus, facts: tuple[Fact, ...], context: EventContext
+        self, seen: Observation, now: JobStatus, facts: tuple[Fact, ...], context: EventContext
     ) -> Outcome:
+        uid = seen.job.uid
         # All of them, also what was published already: the ledger passes over it. But the step may wait while Redis is away, and
         # Redis may have forgotten it by then.
-        builder = EventBuilder(job, pods, context, now=self._cluster.now)
+        builder = EventBuilder(seen, context, now=self._cluster.now)
         events = [builder.event(fact) for fact in facts]
         outgoing = [Outgoing(fact.id, fact.status, encode(event)) for fact, event in zip(facts, events, strict=True)]
         status = Status.RUNNING if now.is_terminal else now.status
-        noted = self._new_notes(job, pods)
+        noted = self._new_notes(seen)
         at = len(outgoing) - 1 if now.is_terminal else len(outgoing)  # nothing is published after an end
-        outgoing[at:at] = [self._progress(job, pods, note, status) for note in noted]
-        published = await self._ledger.step(step_of(job, now.status, outgoing, life(job, pods, now, self._logs.of)))
+        outgoing[at:at] = [self._progress(seen, note, status) for note in noted]
+        published = await self._ledger.step(self._step(seen, now, outgoing))
         self._answered(published.answer)
         count = events[-published.count :] if published.count else ()
         for event in count:
             self._on_published(event)
         if published.answer is Answer.ENDED or now.is_terminal:
-            self._published[job.uid] = ENDED
-            seen = self._view.job(job.uid)
+            self._published[uid] = ENDED
             if count:
-                self._logs.finish(seen or job, pods)
-            await self._end(job.uid, seen, pods)
+                self._logs.read_rest(seen)
+            await self._end(uid, self._view.job(uid), seen.pods)
             return Outcome(None, tuple(count))
         if published.answer is not Answer.STALE:
-            self._published[job.uid] = facts[-1].id
-            self._note(job, pods, noted)
-            await self._read_ahead(job, pods)
-        return Outcome(self._logs.next_look(job, pods), tuple(count))
+            self._published[uid] = facts[-1].id
+            self._note(seen, noted)
+            await self._read_ahead(seen)
+        return Outcome(self._logs.next_look(seen), tuple(count))
 
-    async def _record_pending(self, job: Job, pods: Sequence[Pod], now: JobStatus) -> Outcome:
+    async def _record_pending(self, seen: Observation, now: JobStatus) -> Outcome:
         """Nobody waits for it: it serves the Jobs that are deleted while no replica looks."""
-        if self._published.get(job.uid) is not None:
-            return await self._publish_progress(job, pods, now)
-        published = await self._ledger.step(step_of(job, PENDING, (), life(job, pods, now, self._logs.of)))
+        uid = seen.job.uid
+        if self._published.get(uid) is not None:
+            return await self._publish_progress(seen, now)
+        published = await self._ledger.step(self._step(seen, now, ()))
         self._answered(published.answer)
-        self._published[job.uid] = ENDED if published.answer is Answer.ENDED else PENDING
-        self._note(job, pods, ())
+        self._published[uid] = ENDED if published.answer is Answer.ENDED else PENDING
+        self._note(seen, ())
         return DONE
 
-    async def _publish_progress(self, job: Job, pods: Sequence[Pod], now: JobStatus) -> Outcome:
+    async def _publish_progress(self, seen: Observation, now: JobStatus) -> Outcome:
         """The status is published; what else there is to say of a Job that does not simply run."""
-        noted = self._new_notes(job, pods)
-        if noted or summary(job, pods) != self._summaries.get(job.uid, NOTHING):
-            outgoing = [self._progress(job, pods, note, now.status) for note in noted]
-            published = await self._ledger.step(step_of(job, now.status, outgoing, life(job, pods, now, self._logs.of)))
+        noted = self._new_notes(seen)
+        uid = seen.job.uid
+        if noted or summary(seen) != self._summaries.get(uid, NOTHING):
+            outgoing = [self._progress(seen, note, now.status) for note in noted]
+            published = await self._ledger.step(self._step(seen, now, outgoing))
             self._answered(published.answer)
             if published.answer is Answer.ENDED:
-                self._published[job.uid] = ENDED
-                return await self._end(job.uid, self._view.job(job.uid), pods)
-            self._note(job, pods, noted)
-        return Outcome(self._logs.next_look(job, pods))
+                self._published[uid] = ENDED
+                return await self._end(uid, self._view.job(uid), seen.pods)
+            self._note(seen, noted)
+        return Outcome(self._logs.next_look(seen))
 
-    def _new_notes(self, job: Job, pods: Sequence[Pod]) -> list[Note]:
-        known = self._noted.get(job.uid, ())
-        return [note for note in notes(job, pods) if note.id not in known]
+    def _new_notes(self, seen: Observation) -> list[Note]:
+        known = self._noted.get(seen.job.uid, ())
+        return [note for note in notes(seen) if note.id not in known]
 
-    def _progress(self, job: Job, pods: Sequence[Pod], note: Note, status: str) -> Outgoing:
-        return Outgoing(note.id, PROGRESS, encode(progress(job, pods, note, status, self._logs.of)))
+    def _progress(self, seen: Observation, note: Note, status: str) -> Outgoing:
+        return Outgoing(note.id, PROGRESS, encode(progress(seen, note, status, self._logs.logs_of)))
 
-    def _note(self, job: Job, pods: Sequence[Pod], noted: Iterable[Note]) -> None:
+    def _step(self, seen: Observation, now: JobStatus, outgoing: Sequence[Outgoing]) -> Step:
+        return step_of(seen.job, now.status, outgoing, record_fields(seen, now, self._logs.logs_of))
+
+    def _note(self, seen: Observation, noted: Iterable[Note]) -> None:
         """Remember what was published, of Jobs of which there is something to remember."""
         if ids := {note.id for note in noted}:
-            self._noted.setdefault(job.uid, set()).update(ids)
-        if (found := summary(job, pods)) != NOTHING:
-            self._summaries[job.uid] = found
+            self._noted.setdefault(seen.job.uid, set()).update(ids)
+        if (found := summary(seen)) != NOTHING:
+            self._summaries[seen.job.uid] = found
         else:
-            self._summaries.pop(job.uid, None)
+            self._summaries.pop(seen.job.uid, None)
 
     async def _hold(self, job: Job, gone: bool) -> None:
         if not self._holds or job.held or gone or job.deleted is not None or job.end is not None:
@@ -270,9 +277,10 @@ class Reconciler:
         if not await self._ledger.claim(uid):
             return Outcome(OTHER_SECONDS)  # who reads its log has seen how it ended, and publishes it soon
         pods = self._view.pods(uid)  # orphaned, or not collected yet
-        now = derive_status(job, pods, gone=True)
-        context = EventContext(None, True, row.status, logs=self._logs.of)
-        outcome = await self._publish(job, pods, now, facts_due(job, now), context)
+        seen = Observation(job, pods, is_gone=True)
+        now = derive_status(seen)
+        context = EventContext(last_status=row.status, logs=self._logs.logs_of)
+        outcome = await self._publish(seen, now, facts_due(job, now), context)
         # No watch will say that it is gone, and nothing can come of it any more.
         self._published.pop(uid, None)
         return outcome
@@ -281,18 +289,18 @@ class Reconciler:
         found = await self._cluster.job(job.namespace, job.name)
         return found is None or found.uid != job.uid
 
-    async def _log(self, job: Job, pods: Sequence[Pod]) -> tuple[LogRead | None, float]:
+    async def _log(self, seen: Observation) -> tuple[LogRead | None, float]:
         """The log of the attempt that decided; None, and for how long, while it has to be waited for."""
+        job, decider = seen.job, seen.decider
         was_down = self._ledger.is_down
         since = self._since.setdefault(job.uid, self._clock())
         left = since + self._log_wait - self._clock()
-        decider = deciding_outcome(job, pods)
         if decider is None:
             # The condition may be here before the Pod's own last word: each has its own watch.
-            if left > 0 and any(not pod.gone and _has_no_end(job, pod) for pod in pods):
+            if left > 0 and any(not one.pod.gone and one.ended is None for one in seen.outcomes):
                 return None, min(left, self._log_wait / 2)
-            ran = any(pod_outcome(job, pod).container.has_run for pod in pods)
-            return unavailable("pod-gone" if ran else "never-started" if pods else "no-pod"), 0
+            ran = any(one.container.has_run for one in seen.outcomes)
+            return unavailable("pod-gone" if ran else "never-started" if seen.pods else "no-pod"), 0
         if not await self._claim(job.uid):
             return None, OTHER_SECONDS
         if was_down:
@@ -308,10 +316,10 @@ class Reconciler:
             read = read or unavailable("timeout", f"{decider.pod.name}/{decider.container.name}")
         return read, left
 
-    async def _read_ahead(self, job: Job, pods: Sequence[Pod]) -> None:
+    async def _read_ahead(self, seen: Observation) -> None:
         """Read the log of each container that has ended, before the Job's end and before its Pod is cleaned up."""
-        due = self._logs.due(job, pods)
-        if due and await self._claim(job.uid):
+        due = self._logs.due(seen)
+        if due and await self._claim(seen.job.uid):
             for wanted in due:
                 self._logs.start(wanted)
 
@@ -356,7 +364,3 @@ class Reconciler:
         self._holding.discard(uid)
         self._claims.discard(uid)
         self._others.discard(uid)
-
-
-def _has_no_end(job: Job, pod: Pod) -> bool:
-    return pod_outcome(job, pod).ended is None

@@ -13,7 +13,8 @@ from jobcast.event import TERMINAL
 from jobcast.jobs.decode import Reading
 from jobcast.jobs.facts import EventBuilder, EventContext, facts_due, unavailable
 from jobcast.jobs.model import Job, Pod
-from jobcast.jobs.progress import life, notes, progress, summary
+from jobcast.jobs.observation import Observation
+from jobcast.jobs.progress import notes, progress, record_fields, summary
 from jobcast.jobs.status import derive_status, infer_end
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, Change, Resource
@@ -43,17 +44,15 @@ def read(resource: Resource[Any], lines: list[bytes]) -> list[Any]:
 def told_of(job: Job, pods: list[Pod]) -> None:
     """All that a reconcile works out of a Job and its Pods, with the log gone."""
     for gone in (False, True):
-        seen = infer_end(job, pods, gone=gone)
-        now = derive_status(seen, pods, gone=gone)
-        teller = EventBuilder(
-            seen, pods, EventContext(unavailable("pod-gone"), gone), now=lambda: "2026-11-20T12:00:00Z"
-        )
-        for fact in facts_due(seen, now):
-            decode(encode(teller.event(fact)))
-        for note in notes(seen, pods):
-            decode_progress(encode(progress(seen, pods, note, "running", lambda pod, container: [])))
-        summary(seen, pods)
-        step_of(seen, now.status, (), life(seen, pods, now, lambda pod, container: []))
+        seen = infer_end(Observation(job, pods, is_gone=gone))
+        now = derive_status(seen)
+        builder = EventBuilder(seen, EventContext(unavailable("pod-gone")), now=lambda: "2026-11-20T12:00:00Z")
+        for fact in facts_due(seen.job, now):
+            decode(encode(builder.event(fact)))
+        for note in notes(seen):
+            decode_progress(encode(progress(seen, note, "running", lambda pod, container: [])))
+        summary(seen)
+        step_of(seen.job, now.status, (), record_fields(seen, now, lambda pod, container: []))
 
 
 @pytest.mark.must_survive(8)

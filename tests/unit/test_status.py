@@ -6,6 +6,7 @@ import pytest
 
 from jobcast.event import PENDING, Status
 from jobcast.jobs.model import Job, Pod
+from jobcast.jobs.observation import Observation
 from jobcast.jobs.status import JobStatus, derive_status, first_start
 from tests.unit.objects import (
     CREATED,
@@ -107,26 +108,29 @@ TABLE: list[tuple[str, Job, list[Pod], bool, str, bool]] = [
 def test_a_job_stands_where_its_conditions_and_pods_say(
     one: Job, pods: list[Pod], gone: bool, status: str, has_run: bool
 ) -> None:
-    assert derive_status(one, pods, gone=gone) == JobStatus(status, has_run)
+    assert derive_status(Observation(one, pods, is_gone=gone)) == JobStatus(status, has_run)
 
 
 @pytest.mark.must_survive(11)
 def test_failed_pods_alone_are_not_failure() -> None:
     pods = [pod(ended_state(1), name=f"try-{n}") for n in range(6)]
-    assert derive_status(started(active=1, failed=6), pods).status == Status.RUNNING
+    assert derive_status(Observation(started(active=1, failed=6), pods)).status == Status.RUNNING
 
 
 @pytest.mark.must_survive(14)
 def test_a_sidecar_that_runs_is_not_the_evaluation_running() -> None:
     statuses = [container_json(running_state(), "proxy"), container_json(waiting_state(), "work")]
-    assert derive_status(started(active=1), [pod(containers=statuses, names=("work", "proxy"))]).status == PENDING
+    assert (
+        derive_status(Observation(started(active=1), [pod(containers=statuses, names=("work", "proxy"))])).status
+        == PENDING
+    )
 
 
 @pytest.mark.must_survive(14)
 def test_a_sidecar_keeps_the_job_open_after_the_main_container_ended() -> None:
     statuses = [container_json(running_state(), "proxy"), container_json(ended_state(0), "work")]
     pods = [pod(containers=statuses, names=("work", "proxy"))]
-    assert derive_status(started(active=1), pods) == JobStatus(Status.RUNNING, True)
+    assert derive_status(Observation(started(active=1), pods)) == JobStatus(Status.RUNNING, True)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +144,10 @@ def test_a_sidecar_keeps_the_job_open_after_the_main_container_ended() -> None:
     ids=["still running", "killed", "never started", "could not start"],
 )
 def test_pods_of_the_suspended_run_say_nothing_of_the_resumed_one(former: Pod) -> None:
-    assert derive_status(resumed(active=1), [former]).status == PENDING
+    assert derive_status(Observation(resumed(active=1), [former])).status == PENDING
     now = pod(running_state("2026-11-20T11:00:05Z"), name="now")
-    assert derive_status(resumed(active=1), [former, now]).status == Status.RUNNING
-    assert first_start(resumed(), [former, now]) == "2026-11-20T11:00:05Z"
+    assert derive_status(Observation(resumed(active=1), [former, now])).status == Status.RUNNING
+    assert first_start(Observation(resumed(), [former, now])) == "2026-11-20T11:00:05Z"
 
 
 @pytest.mark.parametrize(
@@ -158,24 +162,24 @@ def test_pods_of_the_suspended_run_say_nothing_of_the_resumed_one(former: Pod) -
 )
 def test_a_resumed_job_whose_pods_are_gone_must_have_run(former: Pod, has_run: bool) -> None:
     one = job(startTime=RESUMED, conditions=[condition("Suspended", "False"), condition("Failed")], failed=1)
-    assert derive_status(one, [former]) == JobStatus(Status.FAILED, has_run)
+    assert derive_status(Observation(one, [former])) == JobStatus(Status.FAILED, has_run)
 
 
 def test_a_job_that_was_created_suspended_counts_its_first_pods() -> None:
     one = job(startTime=STARTED, conditions=[condition("Suspended", "False")], active=1)
-    assert derive_status(one, [RUNS]).status == Status.RUNNING
+    assert derive_status(Observation(one, [RUNS])).status == Status.RUNNING
 
 
 def test_the_first_start_is_the_earliest_of_its_pods_else_the_jobs_own() -> None:
     pods = [pod(running_state("2026-11-20T10:00:09Z"), name="b"), pod(running_state(RAN), name="a"), WAITS]
-    assert first_start(started(), pods) == RAN
-    assert first_start(started(), [WAITS]) == STARTED
-    assert first_start(job(), []) is None
+    assert first_start(Observation(started(), pods)) == RAN
+    assert first_start(Observation(started(), [WAITS])) == STARTED
+    assert first_start(Observation(job(), [])) is None
 
 
 def test_the_creation_time_is_no_start() -> None:
     assert job().created == CREATED
-    assert derive_status(job(), []).has_run is False
+    assert derive_status(Observation(job(), [])).has_run is False
 
 
 def test_only_an_end_is_terminal() -> None:

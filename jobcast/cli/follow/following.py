@@ -233,7 +233,7 @@ class Following:
                 await self._pause()
 
     def _show_state(self, pods: list[Pod]) -> None:
-        why = waiting(self.job, pods)
+        why = waiting(pods)
         if why is not None and why.reason not in self._said:
             self._said.add(why.reason)
             self._screen.say(f"{why.pod} waits: {why.reason}" + (f": {why.message}" if why.message else ""))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jobcast.jobs.model import Job, Pod
-from jobcast.jobs.observation import is_of_a_former_start, pod_outcome
+from jobcast.jobs.observation import Observation
 
 Key = tuple[str, str, int]
 """Pod, container, and how often it was restarted before: as a log's place has it."""
@@ -35,10 +35,8 @@ class Instance(NamedTuple):
 def instances(job: Job, pods: Sequence[Pod]) -> list[Instance]:
     """Those of the deciding container of each Pod that the API server still has a log of, the first started first."""
     found = []
-    for pod in pods:
-        container = pod_outcome(job, pod).container
-        if is_of_a_former_start(job, pod, container):
-            continue
+    for outcome in Observation(job, pods).current:
+        pod, container = outcome.pod, outcome.container
         if container.previous is not None and container.state != "waiting" and container.previous.started_at:
             before = container.previous.started_at
             found.append(Instance(before, pod.name, container.name, container.restarts - 1, True, True))

@@ -10,12 +10,11 @@ from jobcast.jobs.facts import (
     EventContext,
     Fact,
     LogRead,
-    attempts,
-    deciding_outcome,
     facts_due,
     unavailable,
 )
 from jobcast.jobs.model import Job, Pod
+from jobcast.jobs.observation import Observation, attempts
 from jobcast.jobs.status import derive_status
 from tests.unit.objects import (
     CREATED,
@@ -40,13 +39,15 @@ FAILED = condition("Failed", reason="BackoffLimitExceeded", message="Job has rea
 SUSPENDED = condition("Suspended", reason="JobSuspended")
 
 
-def facts(one: Job, pods: list[Pod], **how: Any) -> list[tuple[str, str]]:
-    return [(fact.status.value, fact.id) for fact in facts_due(one, derive_status(one, pods, **how))]
+def facts(one: Job, pods: list[Pod], gone: bool = False) -> list[tuple[str, str]]:
+    now = derive_status(Observation(one, pods, is_gone=gone))
+    return [(fact.status.value, fact.id) for fact in facts_due(one, now)]
 
 
 def tell(one: Job, pods: list[Pod], context: EventContext = EventContext(READ), gone: bool = False) -> list[Event]:  # noqa: B008 - frozen
-    teller = EventBuilder(one, pods, context, now=lambda: NOW)
-    return [teller.event(fact) for fact in facts_due(one, derive_status(one, pods, gone=gone))]
+    seen = Observation(one, pods, is_gone=gone)
+    builder = EventBuilder(seen, context, now=lambda: NOW)
+    return [builder.event(fact) for fact in facts_due(one, derive_status(seen))]
 
 
 def only(kind: type[Any], events: list[Event]) -> Any:
@@ -131,7 +132,7 @@ def test_suspended_says_why() -> None:
 
 
 def test_cancelled_says_whether_it_is_gone_and_what_was_known() -> None:
-    context = EventContext(None, is_gone=True, last_status="running")
+    context = EventContext(last_status="running")
     event = only(Cancelled, tell(job(startTime=STARTED), [], context, gone=True))
     assert (event.reason, event.cancelled_at, event.last_status, event.job_name) == (
         "JobDeleted",
@@ -252,7 +253,7 @@ def test_attempts_come_in_the_order_in_which_they_started() -> None:
         pod(ended_state(1, "2026-11-20T10:00:01Z"), name="first", reason="Evicted"),
         pod(name="bare", phase="Pending"),
     ]
-    found = attempts(job(), pods)
+    found = attempts(Observation(job(), pods))
     assert [one.pod for one in found] == ["first", "second", "third", "bare", "never"]
     assert [one.reason for one in found] == ["Evicted", "Error", None, None, "ImagePullBackOff"]
     assert [one.exit_code for one in found] == [1, 1, 0, None, None]
@@ -261,14 +262,14 @@ def test_attempts_come_in_the_order_in_which_they_started() -> None:
 def test_an_attempt_says_its_index_and_its_restarts() -> None:
     annotations = {"batch.kubernetes.io/job-completion-index": "3"}
     again = container_json(running_state(), restartCount=2, lastState=ended_state(1))
-    (one,) = attempts(job(), [pod(containers=[again], annotations=annotations)])
+    (one,) = attempts(Observation(job(), [pod(containers=[again], annotations=annotations)]))
     assert (one.index, one.restarts, one.started_at, one.exit_code) == (3, 2, RAN, None)
 
 
 @pytest.mark.must_survive(11)
 def test_the_attempt_that_decides_is_the_last_that_ended_the_way_the_job_did() -> None:
     def decider(end: dict[str, Any], *pods: Pod) -> str:
-        found = deciding_outcome(job(conditions=[end]), pods)
+        found = Observation(job(conditions=[end]), pods).decider
         assert found is not None
         return found.pod.name
 
@@ -279,20 +280,21 @@ def test_the_attempt_that_decides_is_the_last_that_ended_the_way_the_job_did() -
     assert decider(FAILED, bad_last, bad_first, good) == "bad-last"
     assert decider(COMPLETE, bad_first, bad_last) == "bad-last"
     assert decider(FAILED, good, pod(running_state(), name="runs")) == "good"
-    assert deciding_outcome(job(conditions=[FAILED]), [pod(waiting_state())]) is None
+    assert Observation(job(conditions=[FAILED]), [pod(waiting_state())]).decider is None
 
 
 def test_the_decision_does_not_depend_on_the_order_of_pods() -> None:
     pods = [pod(ended_state(1), name=name) for name in ("b", "a", "c")]
     names = {
-        deciding_outcome(job(conditions=[FAILED]), order).pod.name for order in (pods, pods[::-1], pods[1:] + pods[:1])
+        Observation(job(conditions=[FAILED]), order).decider.pod.name
+        for order in (pods, pods[::-1], pods[1:] + pods[:1])
     }
     assert names == {"c"}
 
 
 def test_a_due_fact_is_named_by_id_and_status_alone() -> None:
     one = job(startTime=STARTED, ready=1)
-    assert facts_due(one, derive_status(one, [])) == (Fact(event_id(UID, "running", STARTED), Status.RUNNING),)
+    assert facts_due(one, derive_status(Observation(one))) == (Fact(event_id(UID, "running", STARTED), Status.RUNNING),)
 
 
 DEEP = '[{"name": "a", "location": "b", "x": ' + "[" * 5000 + "]" * 5000 + "}]"

@@ -1,0 +1,71 @@
+"""The end that a Job had reached when it was deleted."""
+
+from typing import Any
+
+import pytest
+
+from jobcast.jobs.model import Job, Pod
+from jobcast.jobs.observation import Observation
+from jobcast.jobs.status import infer_end
+from tests.unit.objects import ENDED, RAN, condition, container_json, ended_state, pod, running_state
+from tests.unit.test_observation import LATER, TARGET, failed, good, running, started
+
+
+def end(one: Job, *pods: Pod, gone: bool = False) -> str | None:
+    found = infer_end(Observation(one, pods, is_gone=gone)).job.end
+    return found.type if found else None
+
+
+@pytest.mark.must_survive(9)
+@pytest.mark.parametrize(("fields", "gone"), [({"deleted": LATER}, False), ({}, True)])
+def test_a_job_that_was_deleted_has_the_end_its_pods_told(fields: dict[str, str], gone: bool) -> None:
+    def of(*pods: Pod, spec: dict[str, Any] | None = None) -> str | None:
+        return end(started(spec=spec, **fields), *pods, gone=gone)
+
+    assert of(good()) == "Complete"
+    assert of(failed(), spec={"backoffLimit": 0}) == "Failed"
+    assert of(failed("a"), failed("b"), spec={"backoffLimit": 1}) == "Failed"
+    assert of(failed(), spec={"backoffLimit": 1}) is None, "it would have been tried again"
+    assert of(good(), spec={"completions": 2}) is None
+    assert of(running()) is of() is None
+    assert of(good(), spec={"completions": None}) is None, "a work queue is not done with one"
+    assert of(failed(), spec={"backoffLimit": 0, "podFailurePolicy": {"rules": []}}) is None
+    indexed = {"completions": 2, "completionMode": "Indexed"}
+    at = [{"batch.kubernetes.io/job-completion-index": str(n)} for n in (0, 1)]
+    assert of(good("a", annotations=at[0]), good("b", annotations=at[0]), spec=indexed) is None
+    assert of(good("a", annotations=at[0]), good("b", annotations=at[1]), spec=indexed) == "Complete"
+
+
+@pytest.mark.must_survive(9, 14)
+@pytest.mark.parametrize(("code", "expected"), [(0, "Complete"), (3, "Failed")])
+def test_a_main_container_that_ended_under_a_sidecar_has_told_the_end(code: int, expected: str) -> None:
+    both = [container_json(ended_state(code)), container_json(running_state(), name="proxy")]
+    once = started(spec={"backoffLimit": 0}, deleted=LATER)
+    assert end(once, pod(containers=both, names=("main", "proxy"), phase="Running")) == expected
+    again = pod(containers=both, names=("main", "proxy"), phase="Running", restart_policy="OnFailure")
+    assert end(once, again) == ("Complete" if code == 0 else None), "it would have been started again"
+
+
+@pytest.mark.must_survive(13)
+def test_what_the_job_controller_had_decided_is_the_end_of_a_job_that_was_deleted() -> None:
+    assert end(started(TARGET, deleted=LATER), running()) == "Failed"
+    found = infer_end(Observation(started(TARGET, deleted=LATER))).job.end
+    assert found is not None
+    assert (found.reason, found.message, found.last_transition_time) == ("BackoffLimitExceeded", "too often", ENDED)
+    assert end(started(condition("SuccessCriteriaMet")), gone=True) == "Complete"
+    assert end(started(TARGET)) is None, "it is there, and its Pods are not gone yet"
+
+
+@pytest.mark.must_survive(9)
+def test_a_pod_that_ended_since_it_was_asked_to_go_was_killed() -> None:
+    def asked(at: str, grace: int = 0) -> Pod:
+        return good(meta={"deletionTimestamp": at, "deletionGracePeriodSeconds": grace})
+
+    assert end(started(deleted=LATER), asked(LATER)) == "Complete"
+    assert end(started(deleted=ENDED), asked(ENDED)) is None, "within the same second: it may have heard the signal"
+    assert end(started(deleted=RAN), asked(LATER, grace=300)) is None, "the timestamp is when the grace period ends"
+
+
+def test_a_job_that_has_its_end_is_left_as_it_is() -> None:
+    whole = Observation(started(condition("Failed"), deleted=LATER), [good()], is_gone=True)
+    assert infer_end(whole) is whole
