@@ -37,9 +37,9 @@ from jobcast.keys import Keys
 from jobcast.kube import Access, Api
 from jobcast.ledger.ledger import CLAIM_SECONDS, Ledger
 from jobcast.ledger.trimming import Trimming
-from jobcast.logs.plan import open_reads
+from jobcast.logs.plan import LogPlan, open_reads
 from jobcast.logs.reader import LogReads
-from jobcast.reconcile.reconciler import Reconciler
+from jobcast.reconcile.reconciler import Hooks, Options, Reconciler
 from jobcast.redis.batcher import LedgerError
 from jobcast.redis.connection import connect, masked
 from jobcast.service.http import ProbeServer
@@ -178,20 +178,23 @@ class Controller:
             self._store,
             self._finalizers,
             ledger,
-            self._logs,
-            namespaces=watched_namespaces(settings, self._access.namespace),
-            log_wait=settings.log_wait_seconds,
-            all_logs=settings.log_containers == "all",
-            holds=settings.finalizer,
-            refused=self._finalizers.cannot_hold,
-            answered=lambda answer: metrics.answers_by_answer[answer].inc(),
-            published=note,
+            LogPlan(self._logs, all_logs=settings.log_containers == "all"),
+            Options(
+                namespaces=watched_namespaces(settings, self._access.namespace),
+                log_wait=settings.log_wait_seconds,
+                holds=settings.finalizer,
+            ),
+            Hooks(
+                answered=lambda answer: metrics.answers_by_answer[answer].inc(),
+                published=note,
+                cannot_hold=self._finalizers.cannot_hold,
+            ),
         )
         async with self._supervisor.running({"claims": self._renew_claims}):
             yield
         with contextlib.suppress(TimeoutError, LedgerError):
             async with asyncio.timeout(SPARE_SECONDS):
-                await reconciler.release_claims()
+                await reconciler.claims.release()
 
     @contextlib.asynccontextmanager
     async def _workers(self) -> AsyncIterator[None]:
@@ -259,12 +262,12 @@ class Controller:
     async def _renew_claims(self) -> None:
         while True:
             await asyncio.sleep(CLAIM_SECONDS / 3)
-            await self._reconciler.renew_claims()
+            await self._reconciler.claims.renew()
 
     async def _keep_rows(self) -> None:
         while True:
             await asyncio.sleep(min(KEEP_SECONDS, self._settings.retention_seconds / 3))
-            await self._ledger.keep(list(self._reconciler.ended()))
+            await self._ledger.keep(list(self._reconciler.ended_uids()))
 
     async def _trim(self) -> None:
         trimming = Trimming(
@@ -289,7 +292,7 @@ class Controller:
         if not self._scopes:
             return  # nothing was looked at yet
         log.warning("redis may have forgotten, listing again", reason=reason)
-        self._reconciler.forget_all()
+        self._reconciler.forget_all_published()
         self._store.forget_ended()
         for scope in self._scopes:
             scope.relist()

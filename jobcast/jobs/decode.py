@@ -5,6 +5,7 @@ what is kept.
 """
 
 import math
+from functools import lru_cache
 from sys import intern
 
 import msgspec
@@ -177,7 +178,7 @@ class Reading(msgspec.Struct, frozen=True):
             deleted=meta.deletion_timestamp,
             started=status.start_time,
             completed=status.completion_time,
-            labels={name: labels[name] for name in self.metadata_labels if name in labels} or None,
+            labels=_shared(self.metadata_labels, tuple(map(labels.get, self.metadata_labels))),
             container=annotations.get(CONTAINER_ANNOTATION),
             timeout=timeout or spec.active_deadline_seconds,
             bad_timeout=given if given and timeout is None else None,
@@ -228,6 +229,12 @@ class Reading(msgspec.Struct, frozen=True):
             init=tuple(container for container in inits if container.name not in sidecars),
             sidecars=tuple(container for container in inits if container.name in sidecars),
         )
+
+
+@lru_cache(maxsize=1024)
+def _shared(names: tuple[str, ...], values: tuple[str | None, ...]) -> dict[str, str] | None:
+    """One dict for all Jobs with the same labels: a dict each is an eighth of a Job's memory."""
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None} or None
 
 
 def is_version(text: str) -> bool:

@@ -237,7 +237,7 @@ class Ledger:
         """Whether nothing was ever published in this Redis, so that nothing need be recalled from it."""
         return await self.run("GET", self.keys.epoch) is None
 
-    async def published(self, uids: Sequence[str]) -> dict[str, str]:
+    async def last_published(self, uids: Sequence[str]) -> dict[str, str]:
         """What was published last of those of these Jobs that the ledger knows: PENDING, the id of the event, or ENDED. One whose
         row is refused is not among them: its own step will say why."""
         answers = await self._answers([("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids])

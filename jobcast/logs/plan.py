@@ -58,11 +58,11 @@ async def open_reads(
 class LogPlan:
     """Which logs of a Job to read, as reconcile asks."""
 
-    def __init__(self, reads: LogReads, *, all_logs: bool = False, looks: bool = True) -> None:
-        """`looks`: the caller reconciles again after `next_look`, so rotations are watched."""
+    def __init__(self, reads: LogReads, *, all_logs: bool = False, watches_rotation: bool = True) -> None:
+        """`watches_rotation`: the caller looks again when `next_look` says."""
         self._reads = reads
         self._all_logs = all_logs
-        self._looks = looks
+        self._watches_rotation = watches_rotation
 
     def want(self, job: Job, outcome: PodOutcome) -> LogRead | None:
         """The log of the deciding attempt; None while it is being read."""
@@ -111,7 +111,7 @@ class LogPlan:
     def next_look(self, seen: Observation) -> float | None:
         """In how many seconds to look at a running container again, so that a rotation of its log is noticed."""
         rotation = self._reads.rotation
-        if rotation is None or not self._looks:
+        if rotation is None or not self._watches_rotation:
             return None
         soonest: float | None = None
         for outcome in seen.outcomes:

@@ -1,7 +1,7 @@
 """One Job: compare what the cluster says with what was published, and publish the difference.
 
-Level-based: it is given a uid and nothing else, and calling it twice is harmless. It never sleeps and never reads a log
-itself: where it has to wait it says for how long, and whoever drives it calls again. Three exits:
+Level-based: it is given a uid and nothing else, and it may be called any number of times. It never sleeps and never reads a log
+itself: where it has to wait it says for how long, and its driver calls again. Three exits:
 
     done       nothing is left to publish now
     later      ask again after so many seconds, or when something about the Job changes
@@ -20,19 +20,20 @@ from jobcast.jobs.observation import Observation
 from jobcast.jobs.progress import NOTHING, Note, notes, progress, record_fields, summary
 from jobcast.jobs.status import JobStatus, derive_status, infer_end
 from jobcast.kube.errors import KubeError
-from jobcast.ledger.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Outgoing, Step
+from jobcast.ledger.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Outgoing, StepResult
 from jobcast.logs.plan import LogPlan
-from jobcast.logs.reader import LogReads
+from jobcast.reconcile.claims import Claims
 from jobcast.reconcile.pods import Pods
+from jobcast.reconcile.state import JobState
 from jobcast.reconcile.view import Cluster, View, remembered, step_of
 from jobcast.wire import encode
 
 READS_WHILE_DOWN = 64
-"""Logs read, or waiting for their store, while Redis is away: what they hold must not grow with the outage."""
+"""Logs read, or waiting for their store, while Redis is unreachable: their memory must not grow with the outage."""
 STORING_SECONDS = 0.02
-"""Until an end is looked at again whose log is read, when Redis is back and takes what has waited for it."""
+"""How soon to look again at an end whose log is read and waits for Redis, which is reachable again."""
 OTHER_SECONDS = CLAIM_SECONDS / 4
-"""How often a Job whose log another replica reads is looked at again."""
+"""How often to look again at a Job whose log another replica reads."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -45,270 +46,245 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
 DONE = Outcome()
 
 
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    namespaces: Collection[str] | None = None
+    """The watched ones; None is all. Vanished Jobs of other namespaces are left to other installations."""
+    log_wait: float = 10.0
+    """Seconds that an end waits for its log."""
+    holds: bool = False
+    """Every Job gets our finalizer, and keeps it until its end is published."""
+    clock: Callable[[], float] = time.monotonic
+
+
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
+    """What the driver wants to know."""
+
+    answered: Callable[[Answer], None] = lambda answer: None
+    """The ledger's answer to a step."""
+    published: Callable[[Event], None] = lambda event: None
+    """Called as soon as the event is in the ledger: what follows may fail."""
+    cannot_hold: Callable[[Job, KubeError], None] = lambda job, error: None
+    """The API server rejected our finalizer. The Job is published all the same."""
+
+
 class Reconciler:
-    """Drives the ledger from a view of the cluster."""
+    """Reconciles the Jobs of a view, one uid at a time and each uid by one task at a time."""
 
     def __init__(
         self,
         view: View,
         cluster: Cluster,
         ledger: Ledger,
-        logs: LogReads,
-        *,
-        namespaces: Collection[str] | None = None,
-        log_wait: float = 10.0,
-        all_logs: bool = False,
-        looks: bool = True,
-        holds: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-        answered: Callable[[Answer], None] = lambda answer: None,
-        published: Callable[[Event], None] = lambda event: None,
-        refused: Callable[[Job, KubeError], None] = lambda job, error: None,
+        logs: LogPlan,
+        options: Options = Options(),  # noqa: B008 - frozen
+        hooks: Hooks = Hooks(),  # noqa: B008 - frozen
     ) -> None:
         self._view = view
         self._cluster = cluster
         self._ledger = ledger
-        self._logs = LogPlan(logs, all_logs=all_logs, looks=looks)
-        self._holds = holds
-        """Every Job gets our finalizer, and keeps it until its end is published."""
-        self._refused = refused
-        """Called when a Job cannot be held: it is published all the same."""
-        self._holding: set[str] = set()
-        """Jobs that were given our finalizer; the view may not show it yet."""
-        self._namespaces = namespaces
-        """Those that are watched; None is all. Jobs of others are others' business."""
+        self._logs = logs
+        self._options = options
+        self._hooks = hooks
+        self.claims = Claims(ledger)
         # Half of the wait is for the Pods' watch, so that the log still has the other half.
-        self._pods = Pods(view, cluster, patience=log_wait / 2, clock=clock)
-        self._log_wait = log_wait
-        self._clock = clock
-        self._answered = answered
-        self._on_published = published
-        """Called with each event as soon as it is in the ledger: what is to be done after that may fail."""
-        self._published: dict[str, str] = {}
-        """By uid, the id of what was published last, PENDING or ENDED. A cache: the ledger decides."""
-        self._since: dict[str, float] = {}
-        """By uid, when an end was first seen that waits for its log."""
-        self._summaries: dict[str, tuple[str | None, int, str, str]] = {}
-        """By uid, what of its life the record has; of Jobs of which there is something to say."""
-        self._noted: dict[str, set[str]] = {}
-        """By uid, the ids of the progress that was published."""
-        self._claims: set[str] = set()
-        self._others: set[str] = set()
-        """Jobs whose log another replica was reading when we asked."""
+        self._pods = Pods(view, cluster, patience=options.log_wait / 2, clock=options.clock)
+        self._jobs: dict[str, JobState] = {}
+        """By uid, the Jobs that are open."""
+        self._ended: set[str] = set()
+        """The Jobs whose end is published and that still exist: a million of them must not have a record each."""
 
     async def has_memories(self) -> bool:
-        """Whether recalling anything can be worth a round trip."""
+        """Whether `recall` can be worth a round trip."""
         return not await self._ledger.is_empty()
 
     async def recall(self, uids: Sequence[str]) -> None:
-        """Ask the ledger what was published about these Jobs, in one round trip: nothing published is worked out again."""
-        self._published.update(await self._ledger.published(uids))
+        """Ask the ledger what was published of these Jobs, in one round trip: that is not worked out again."""
+        for uid, published in (await self._ledger.last_published(uids)).items():
+            if published is ENDED:
+                self._ended.add(uid)
+                self._jobs.pop(uid, None)
+            else:
+                self._ended.discard(uid)
+                self._state(uid).last_published = published
 
     def is_ended(self, uid: str) -> bool:
-        return self._published.get(uid) is ENDED
+        return uid in self._ended
 
-    def published(self, uid: str) -> str | None:
-        """The id of what was published last, PENDING or ENDED; None for a Job the ledger is not known to know."""
-        return self._published.get(uid)
+    def last_published(self, uid: str) -> str | None:
+        """The id of the event that was published last, PENDING or ENDED; None while the ledger was not asked."""
+        state = self._jobs.get(uid)
+        return ENDED if uid in self._ended else state.last_published if state is not None else None
 
-    def ended(self) -> Iterable[str]:
-        return (uid for uid, published in self._published.items() if published is ENDED)
+    def ended_uids(self) -> Iterable[str]:
+        return iter(self._ended)
 
     def forget(self, uid: str) -> None:
-        """The Job is gone, and was published or is none of ours: drop what is known of it."""
-        self._published.pop(uid, None)
-        self._stop_waiting(uid)
+        """The Job does not exist any more, or is none of ours: drop its state."""
+        self._ended.discard(uid)
+        self._jobs.pop(uid, None)
+        self.claims.drop(uid)
 
-    def forget_all(self) -> None:
-        """Redis may have lost what it had: believe nothing."""
-        self._published.clear()
-        self._summaries.clear()
-        self._noted.clear()
+    def forget_all_published(self) -> None:
+        """Redis may have lost data: trust nothing that it had answered."""
+        self._ended.clear()
+        for state in self._jobs.values():
+            state.forget_published()
 
     async def reconcile(self, uid: str) -> Outcome:
         job = self._view.job(uid)
-        if self._published.get(uid) is ENDED:
-            return await self._end(uid, job)
+        if uid in self._ended:
+            return await self._finish(uid, job)
         if job is None:
             return await self._reconcile_unseen(uid)
-        is_gone = self._view.is_gone(uid)
-        await self._hold(job, is_gone)
-        looked = self._clock()
-        observed = await self._pods.observe(
-            job, is_gone, looked if job.end is None else self._since.setdefault(uid, looked)
-        )
+        state, is_gone = self._state(uid), self._view.is_gone(uid)
+        await self._hold(job, is_gone, state)
+        observed = await self._pods.observe(job, is_gone, state)
         seen = infer_end(observed)
         now = derive_status(seen)
         facts = facts_due(job, now)
         if not facts:
-            outcome = await self._record_pending(seen, now)
-            await self._read_ahead(seen)  # of init containers that fail
+            outcome = await self._record_pending(seen, now, state)
+            if uid not in self._ended:
+                await self._read_ahead(seen, state)  # of init containers that fail
             return outcome
-        if self._published.get(uid) == facts[-1].id:
-            await self._read_ahead(seen)
-            return await self._publish_progress(seen, now)
+        if state.last_published == facts[-1].id:
+            await self._read_ahead(seen, state)
+            return await self._publish_progress(seen, now, state)
         if is_gone and job.end is None and not await self._is_really_gone(job):
-            # A watch with a selector says DELETED of a Job that merely lost its label: it is not ours any more.
-            if job.held:
-                await self._cluster.release(job.namespace, job.name, uid)
-            self._view.drop(uid)
-            self.forget(uid)
-            return DONE
+            return await self._leave(job)
         read: LogRead | None = None
         if seen.job.end is not None:
-            read, later = await self._log(seen)
-            if self._published.get(uid) is ENDED:  # by the replica whose claim we waited for
-                return await self._end(uid, job)
+            read, later = await self._read_log(seen, state)
+            if uid in self._ended:  # by the replica whose claim we waited for
+                return await self._finish(uid, job)
             if read is None:
                 return Outcome(later)
-        last = self._published.get(uid, PENDING)
-        has_started = last != PENDING or now.has_run
+        has_started = state.last_published not in (None, PENDING) or now.has_run
         last_status = PENDING if not has_started else Status.SUSPENDED if job.suspended else Status.RUNNING
         context = EventContext(read, last_status, seen is not observed, self._logs.logs_of)
-        return await self._publish(seen, now, facts, context)
-
-    async def renew_claims(self) -> None:
-        """To be called several times within CLAIM_SECONDS while claims are held."""
-        for uid in list(self._claims):
-            if not await self._ledger.claim(uid):
-                self._claims.discard(uid)
-
-    async def release_claims(self) -> None:
-        """Let other replicas go on at once with what this one had begun."""
-        claims, self._claims = self._claims, set()
-        await self._ledger.release(claims)
+        return await self._publish(seen, now, facts, context, state)
 
     async def _publish(
-        self, seen: Observation, now: JobStatus, facts: tuple[Fact, ...], context: EventContext
+        self, seen: Observation, now: JobStatus, facts: tuple[Fact, ...], context: EventContext, state: JobState
     ) -> Outcome:
         uid = seen.job.uid
-        # All of them, also what was published already: the ledger passes over it. But the step may wait while Redis is away, and
-        # Redis may have forgotten it by then.
+        # All facts, also those that were published: the ledger skips them. But the step may wait while Redis is unreachable, and
+        # Redis may have lost them by then.
         builder = EventBuilder(seen, context, now=self._cluster.now)
         events = [builder.event(fact) for fact in facts]
         outgoing = [Outgoing(fact.id, fact.status, encode(event)) for fact, event in zip(facts, events, strict=True)]
-        status = Status.RUNNING if now.is_terminal else now.status
-        noted = self._new_notes(seen)
+        noted = _new_notes(seen, state)
         at = len(outgoing) - 1 if now.is_terminal else len(outgoing)  # nothing is published after an end
+        status = Status.RUNNING if now.is_terminal else now.status
         outgoing[at:at] = [self._progress(seen, note, status) for note in noted]
-        published = await self._ledger.step(self._step(seen, now, outgoing))
-        self._answered(published.answer)
-        count = events[-published.count :] if published.count else ()
-        for event in count:
-            self._on_published(event)
-        if published.answer is Answer.ENDED or now.is_terminal:
-            self._published[uid] = ENDED
-            if count:
+        result = await self._step(seen, now, outgoing)
+        published = tuple(events[-result.count :]) if result.count else ()
+        for event in published:
+            self._hooks.published(event)
+        if result.answer is Answer.ENDED or now.is_terminal:
+            if published:
                 self._logs.read_rest(seen)
-            await self._end(uid, self._view.job(uid), seen.pods)
-            return Outcome(None, tuple(count))
-        if published.answer is not Answer.STALE:
-            self._published[uid] = facts[-1].id
-            self._note(seen, noted)
-            await self._read_ahead(seen)
-        return Outcome(self._logs.next_look(seen), tuple(count))
+            await self._finish(uid, self._view.job(uid), seen.pods)
+            return Outcome(None, published)
+        if result.answer is not Answer.STALE:
+            state.last_published = facts[-1].id
+            _remember(seen, noted, state)
+            await self._read_ahead(seen, state)
+        return Outcome(self._logs.next_look(seen), published)
 
-    async def _record_pending(self, seen: Observation, now: JobStatus) -> Outcome:
-        """Nobody waits for it: it serves the Jobs that are deleted while no replica looks."""
-        uid = seen.job.uid
-        if self._published.get(uid) is not None:
-            return await self._publish_progress(seen, now)
-        published = await self._ledger.step(self._step(seen, now, ()))
-        self._answered(published.answer)
-        self._published[uid] = ENDED if published.answer is Answer.ENDED else PENDING
-        self._note(seen, ())
+    async def _record_pending(self, seen: Observation, now: JobStatus, state: JobState) -> Outcome:
+        """Publishes nothing: a recorded Job is cancelled later even if it is deleted while no replica runs."""
+        if state.last_published is not None:
+            return await self._publish_progress(seen, now, state)
+        result = await self._step(seen, now)
+        if result.answer is Answer.ENDED:
+            return await self._finish(seen.job.uid, self._view.job(seen.job.uid), seen.pods)
+        state.last_published = PENDING
+        _remember(seen, (), state)
         return DONE
 
-    async def _publish_progress(self, seen: Observation, now: JobStatus) -> Outcome:
-        """The status is published; what else there is to say of a Job that does not simply run."""
-        noted = self._new_notes(seen)
-        uid = seen.job.uid
-        if noted or summary(seen) != self._summaries.get(uid, NOTHING):
-            outgoing = [self._progress(seen, note, now.status) for note in noted]
-            published = await self._ledger.step(self._step(seen, now, outgoing))
-            self._answered(published.answer)
-            if published.answer is Answer.ENDED:
-                self._published[uid] = ENDED
-                return await self._end(uid, self._view.job(uid), seen.pods)
-            self._note(seen, noted)
+    async def _publish_progress(self, seen: Observation, now: JobStatus, state: JobState) -> Outcome:
+        """The status is published; this is for Jobs that do not simply run."""
+        noted = _new_notes(seen, state)
+        if noted or summary(seen) != state.summary:
+            result = await self._step(seen, now, [self._progress(seen, note, now.status) for note in noted])
+            if result.answer is Answer.ENDED:
+                return await self._finish(seen.job.uid, self._view.job(seen.job.uid), seen.pods)
+            _remember(seen, noted, state)
         return Outcome(self._logs.next_look(seen))
-
-    def _new_notes(self, seen: Observation) -> list[Note]:
-        known = self._noted.get(seen.job.uid, ())
-        return [note for note in notes(seen) if note.id not in known]
 
     def _progress(self, seen: Observation, note: Note, status: str) -> Outgoing:
         return Outgoing(note.id, PROGRESS, encode(progress(seen, note, status, self._logs.logs_of)))
 
-    def _step(self, seen: Observation, now: JobStatus, outgoing: Sequence[Outgoing]) -> Step:
-        return step_of(seen.job, now.status, outgoing, record_fields(seen, now, self._logs.logs_of))
+    async def _step(self, seen: Observation, now: JobStatus, outgoing: Sequence[Outgoing] = ()) -> StepResult:
+        fields = record_fields(seen, now, self._logs.logs_of)
+        result = await self._ledger.step(step_of(seen.job, now.status, outgoing, fields))
+        self._hooks.answered(result.answer)
+        return result
 
-    def _note(self, seen: Observation, noted: Iterable[Note]) -> None:
-        """Remember what was published, of Jobs of which there is something to remember."""
-        if ids := {note.id for note in noted}:
-            self._noted.setdefault(seen.job.uid, set()).update(ids)
-        if (found := summary(seen)) != NOTHING:
-            self._summaries[seen.job.uid] = found
-        else:
-            self._summaries.pop(seen.job.uid, None)
-
-    async def _hold(self, job: Job, gone: bool) -> None:
-        if not self._holds or job.held or gone or job.deleted is not None or job.end is not None:
+    async def _hold(self, job: Job, is_gone: bool, state: JobState) -> None:
+        if not self._options.holds or job.held or state.is_held:
             return
-        if job.uid in self._holding:
+        if is_gone or job.deleted is not None or job.end is not None:
             return
         try:
             await self._cluster.hold(job.namespace, job.name, job.uid)
-            self._holding.add(job.uid)
+            state.is_held = True
         except KubeError as error:
-            self._refused(job, error)
+            self._hooks.cannot_hold(job, error)
 
     async def _reconcile_unseen(self, uid: str) -> Outcome:
-        """A Job that the ledger holds open and that we do not see: gone while nobody looked, or none of ours."""
+        """A Job that is open in the ledger and not in view: it vanished while no replica looked, or is none of ours."""
         row = await self._ledger.row(uid)
         if row is None or row.is_ended:
             await self._ledger.forget_open(uid)
             return DONE
-        if self._namespaces is not None and row.namespace not in self._namespaces:
+        namespaces = self._options.namespaces
+        if namespaces is not None and row.namespace not in namespaces:
             return DONE
         job = remembered(row)
         if not await self._is_really_gone(job):
             return DONE
         if not await self._ledger.claim(uid):
-            return Outcome(OTHER_SECONDS)  # who reads its log has seen how it ended, and publishes it soon
-        pods = self._view.pods(uid)  # orphaned, or not collected yet
-        seen = Observation(job, pods, is_gone=True)
+            return Outcome(OTHER_SECONDS)  # the replica that reads its log saw how it ended, and publishes that soon
+        seen = Observation(job, self._view.pods(uid), is_gone=True)  # orphaned Pods, or ones not collected yet
         now = derive_status(seen)
         context = EventContext(last_status=row.status, logs=self._logs.logs_of)
-        outcome = await self._publish(seen, now, facts_due(job, now), context)
-        # No watch will say that it is gone, and nothing can come of it any more.
-        self._published.pop(uid, None)
+        outcome = await self._publish(seen, now, facts_due(job, now), context, JobState())
+        self.forget(uid)  # no watch will ever say that it is gone
         return outcome
 
     async def _is_really_gone(self, job: Job) -> bool:
         found = await self._cluster.job(job.namespace, job.name)
         return found is None or found.uid != job.uid
 
-    async def _log(self, seen: Observation) -> tuple[LogRead | None, float]:
-        """The log of the attempt that decided; None, and for how long, while it has to be waited for."""
-        job, decider = seen.job, seen.decider
-        was_down = self._ledger.is_down
-        since = self._since.setdefault(job.uid, self._clock())
-        left = since + self._log_wait - self._clock()
+    async def _leave(self, job: Job) -> Outcome:
+        """The Job exists. A watch with a selector says DELETED of a Job that only lost its label: it is not ours any more."""
+        if job.held:
+            await self._cluster.release(job.namespace, job.name, job.uid)
+        self._view.drop(job.uid)
+        self.forget(job.uid)
+        return DONE
+
+    async def _read_log(self, seen: Observation, state: JobState) -> tuple[LogRead | None, float]:
+        """The log of the deciding attempt; None, and for how many seconds, while it has to be waited for."""
+        job, decider, was_down = seen.job, seen.decider, self._ledger.is_down
+        clock, patience = self._options.clock, self._options.log_wait
+        left = state.see_end(clock()) + patience - clock()
         if decider is None:
-            # The condition may be here before the Pod's own last word: each has its own watch.
+            # The condition may be here before the Pod's last state: each has its own watch.
             if left > 0 and any(not one.pod.gone and one.ended is None for one in seen.outcomes):
-                return None, min(left, self._log_wait / 2)
-            ran = any(one.container.has_run for one in seen.outcomes)
-            return unavailable("pod-gone" if ran else "never-started" if seen.pods else "no-pod"), 0
-        if not await self._claim(job.uid):
+                return None, min(left, patience / 2)
+            has_run = any(one.container.has_run for one in seen.outcomes)
+            return unavailable("pod-gone" if has_run else "never-started" if seen.pods else "no-pod"), 0
+        if not await self._claim(job.uid, state):
             return None, OTHER_SECONDS
         if was_down:
-            # The end could not leave so far, and hardly any log was read: from now on there is all of the wait.
-            self._since[job.uid], left = self._clock(), self._log_wait
+            # The end could not be published until now, and hardly any log was read: the wait starts again.
+            state.end_seen, left = clock(), patience
         read = self._logs.want(job, decider)
         if read is None and left <= 0:
-            # Redis may be what the read waits for, to store the log. Then there is time: the end cannot leave either.
+            # The read may wait for Redis to store the log. Then there is time: the end cannot be published either.
             await self._ledger.claim(job.uid)
             read = self._logs.want(job, decider)
             if read is None and self._logs.is_storing(decider):
@@ -316,51 +292,54 @@ class Reconciler:
             read = read or unavailable("timeout", f"{decider.pod.name}/{decider.container.name}")
         return read, left
 
-    async def _read_ahead(self, seen: Observation) -> None:
+    async def _read_ahead(self, seen: Observation, state: JobState) -> None:
         """Read the log of each container that has ended, before the Job's end and before its Pod is cleaned up."""
         due = self._logs.due(seen)
-        if due and await self._claim(seen.job.uid):
+        if due and await self._claim(seen.job.uid, state):
             for wanted in due:
                 self._logs.start(wanted)
 
-    async def _claim(self, uid: str) -> bool:
-        if uid in self._claims:
-            return True
+    async def _claim(self, uid: str, state: JobState) -> bool:
+        """Whether this replica may read the Job's logs."""
         if self._ledger.is_down and self._logs.under_way < READS_WHILE_DOWN:
-            # Nobody can claim anything now: better that two replicas read a log than that none does, and the Pod is gone when
-            # Redis is back.
+            # No replica can claim anything now. Better that two read a log than that none does and the Pod is deleted.
             return True
-        if uid in self._others:
+        if state.is_claimed_elsewhere:
             row = await self._ledger.row(uid)
             if row is not None and row.is_ended:
-                self._published[uid] = ENDED
+                self._ended.add(uid)
                 return False
-        if not await self._ledger.claim(uid):
-            self._others.add(uid)
-            return False
-        self._claims.add(uid)
-        return True
+        is_ours = await self.claims.take(uid)
+        state.is_claimed_elsewhere = not is_ours
+        return is_ours
 
-    async def _end(self, uid: str, seen: Job | None, pods: Sequence[Pod] = ()) -> Outcome:
-        """Its end is in the ledger: let go of it here, and in the cluster if we hold it there."""
-        pods = pods or self._view.pods(uid)
-        self._logs.drop(pods)
+    async def _finish(self, uid: str, job: Job | None, pods: Sequence[Pod] = ()) -> Outcome:
+        """Its end is in the ledger: drop what is kept of it here, and release it in the cluster if it is held there."""
+        self._ended.add(uid)
+        self._logs.drop(pods or self._view.pods(uid))
         is_gone = self._view.is_gone(uid)
-        if seen is not None and seen.held and not is_gone:
-            await self._cluster.release(seen.namespace, seen.name, uid)
-        self._stop_waiting(uid)
+        if job is not None and job.held and not is_gone:
+            await self._cluster.release(job.namespace, job.name, uid)
+        self._jobs.pop(uid, None)
+        self.claims.drop(uid)
         if is_gone:
-            self._published.pop(
-                uid, None
-            )  # nothing can come of it any more, and a million of them would fill the memory
+            self._ended.discard(uid)
         self._view.drop(uid)
         return DONE
 
-    def _stop_waiting(self, uid: str) -> None:
-        self._pods.forget(uid)
-        self._since.pop(uid, None)
-        self._summaries.pop(uid, None)
-        self._noted.pop(uid, None)
-        self._holding.discard(uid)
-        self._claims.discard(uid)
-        self._others.discard(uid)
+    def _state(self, uid: str) -> JobState:
+        state = self._jobs.get(uid)
+        if state is None:
+            state = self._jobs[uid] = JobState()
+        return state
+
+
+def _new_notes(seen: Observation, state: JobState) -> list[Note]:
+    return [note for note in notes(seen) if note.id not in state.notes]
+
+
+def _remember(seen: Observation, noted: Sequence[Note], state: JobState) -> None:
+    if noted:
+        state.notes = state.notes.union(note.id for note in noted)
+    # Most Jobs have nothing to remember, and share what says so.
+    state.summary = found if (found := summary(seen)) != NOTHING else NOTHING

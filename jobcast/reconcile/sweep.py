@@ -24,11 +24,11 @@ from jobcast.ledger import pruning
 from jobcast.ledger.ledger import CLAIM_SECONDS, Ledger, Row
 from jobcast.ledger.trimming import Trimming
 from jobcast.logs.index import LogIndex, PendingUpload
-from jobcast.logs.plan import open_reads
+from jobcast.logs.plan import LogPlan, open_reads
 from jobcast.logs.reader import LogReads, Wanted
 from jobcast.logstore.base import UNAVAILABLE
 from jobcast.logstore.retention import start_removing_expired
-from jobcast.reconcile.reconciler import Reconciler
+from jobcast.reconcile.reconciler import Hooks, Options, Reconciler
 from jobcast.redis.batcher import LedgerError
 from jobcast.redis.connection import connect
 from jobcast.service.settings import CoreSettings, reading_of, watched_namespaces
@@ -149,13 +149,10 @@ class Sweep:
             snapshot,
             self._api,
             ledger,
-            logs,
-            namespaces=self._namespaces,
-            log_wait=settings.log_wait_seconds,
-            all_logs=settings.log_containers == "all",
-            looks=False,  # a sweep does not wait for what runs
-            holds=settings.finalizer,
-            published=self._note,
+            # A sweep does not wait for what runs.
+            LogPlan(logs, all_logs=settings.log_containers == "all", watches_rotation=False),
+            Options(namespaces=self._namespaces, log_wait=settings.log_wait_seconds, holds=settings.finalizer),
+            Hooks(published=self._count_published),
         )
         for namespace in self._namespaces or (None,):
             await self._list(namespace, reconciler)
@@ -176,7 +173,7 @@ class Sweep:
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
-            await reconciler.release_claims()
+            await reconciler.claims.release()
         await self._keep(reconciler)
         await self._bring_owed(logs)
         # One Job that fails costs the others nothing; the next sweep tries it again, and this one says so.
@@ -253,7 +250,7 @@ class Sweep:
                 async with asyncio.timeout(outcome.later):
                     await read.wait()
 
-    def _note(self, event: Event) -> None:
+    def _count_published(self, event: Event) -> None:
         self._count += 1
         self._published(event)
 
@@ -284,7 +281,7 @@ class Sweep:
 
     async def _keep(self, reconciler: Reconciler) -> None:
         """Rows of ended Jobs that the API server still shows must not expire before the Jobs do."""
-        shown = [uid for uid in reconciler.ended() if uid in self._snapshot.shown]
+        shown = [uid for uid in reconciler.ended_uids() if uid in self._snapshot.shown]
         for start in range(0, len(shown), KEEP_BATCH):
             await self._ledger.keep(shown[start : start + KEEP_BATCH])
 
@@ -306,10 +303,10 @@ def _is_untold(job: Job, reconciler: Reconciler) -> bool:
         return False
     if job.end is not None or job.deleted is not None:
         return True
-    return job.active > 0 and reconciler.published(job.uid) in (None, PENDING)
+    return job.active > 0 and reconciler.last_published(job.uid) in (None, PENDING)
 
 
 async def _renew(reconciler: Reconciler) -> None:
     while True:
         await asyncio.sleep(CLAIM_SECONDS / 3)
-        await reconciler.renew_claims()
+        await reconciler.claims.renew()

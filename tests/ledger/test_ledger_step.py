@@ -196,7 +196,7 @@ async def test_what_was_told_last_can_be_recalled(world: World) -> None:
     await world.tell("running", uid="running", key="a")
     await world.tell("suspended", uid="suspended", key="b")
     await world.tell("running", "completed", uid="ended", key="a")
-    assert await world.ledger.published(["pending", "running", "suspended", "ended", "unknown"]) == {
+    assert await world.ledger.last_published(["pending", "running", "suspended", "ended", "unknown"]) == {
         "pending": "pending",
         "running": event_id("running", "running", "a"),
         "suspended": event_id("suspended", "suspended", "b"),

@@ -11,8 +11,9 @@ from controller.namespace import JobStore, PodStore
 from controller.store import Store
 from jobcast.keys import Keys
 from jobcast.ledger.ledger import Ledger, LedgerError, Step, StepResult
+from jobcast.logs.plan import LogPlan
 from jobcast.logs.reader import LogReads
-from jobcast.reconcile.reconciler import Reconciler
+from jobcast.reconcile.reconciler import Options, Reconciler
 from tests.property.cluster import History
 
 
@@ -80,7 +81,11 @@ class Replica:
         await self.look_at_epoch()
         self.logs = LogReads(Logs(), excerpt_bytes=256, concurrency=4, done=self.queue.add)
         self.reconciler = Reconciler(
-            self.store, self._history, self.ledger, self.logs, namespaces=("evals",), clock=lambda: self.clock
+            self.store,
+            self._history,
+            self.ledger,
+            LogPlan(self.logs),
+            Options(namespaces=("evals",), clock=lambda: self.clock),
         )
         self._pods = PodStore("evals", self.store, self.queue)  # type: ignore[arg-type]
         self._jobs = JobStore("evals", self.store, self.queue, self.reconciler)  # type: ignore[arg-type]
@@ -97,7 +102,7 @@ class Replica:
         await self.start()
 
     def _forget(self, reason: str) -> None:
-        self.reconciler.forget_all()
+        self.reconciler.forget_all_published()
         self.store.forget_ended()
         self.must_relist = True
 

@@ -13,8 +13,9 @@ from jobcast.jobs.model import Job, Pod
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden, KubeError, Throttled, Unreachable
 from jobcast.ledger.ledger import Ledger, Outgoing, Step
+from jobcast.logs.plan import LogPlan
 from jobcast.logs.reader import LogReads
-from jobcast.reconcile.reconciler import DONE, OTHER_SECONDS, Reconciler
+from jobcast.reconcile.reconciler import DONE, OTHER_SECONDS, Hooks, Options, Reconciler
 from tests.logs.test_reader import FakeSource
 from tests.unit.objects import (
     ENDED,
@@ -29,6 +30,7 @@ from tests.unit.objects import (
     waiting_state,
 )
 
+NO_HOOKS = Hooks()
 RUNNING = job(startTime=STARTED, ready=1)
 COMPLETE = job(startTime=STARTED, version=101, conditions=[condition("Complete")], succeeded=1)
 
@@ -65,10 +67,18 @@ class FakeCluster:
         return ENDED
 
 
+def kept_by(reconciler: Reconciler) -> set[str]:
+    """The uids that it has anything of."""
+    maps = [value for one in (reconciler, reconciler.claims) for value in vars(one).values()]
+    return set().union(*(value for value in maps if isinstance(value, dict | set)))
+
+
 class World:
     """One reconciler over a real store and a ledger on a fake Redis."""
 
-    def __init__(self, ledger: Ledger, client: Any, **options: Any) -> None:
+    def __init__(
+        self, ledger: Ledger, client: Any, *, all_logs: bool = False, holds: bool = False, hooks: Hooks = NO_HOOKS
+    ) -> None:
         self.clock = 0.2
         self.client, self.ledger = client, ledger
         self.store, self.cluster = Store(), FakeCluster()
@@ -76,7 +86,12 @@ class World:
         self.done: list[str] = []
         self.logs = LogReads(self.source, excerpt_bytes=256, concurrency=2, done=self.done.append)
         self.reconciler = Reconciler(
-            self.store, self.cluster, ledger, self.logs, namespaces=("evals",), clock=lambda: self.clock, **options
+            self.store,
+            self.cluster,
+            ledger,
+            LogPlan(self.logs, all_logs=all_logs),
+            Options(namespaces=("evals",), holds=holds, clock=lambda: self.clock),
+            hooks,
         )
 
     async def published(self) -> list[str]:
@@ -276,8 +291,8 @@ async def test_of_a_job_that_went_while_nobody_looked_nothing_is_kept(world: Wor
     )
     outcome = await world.reconciler.reconcile(UID)
     assert [event.status for event in outcome.published] == ["cancelled"]
-    assert list(world.reconciler.ended()) == [], "its row would be kept from expiring for ever"
-    assert world.reconciler.published(UID) is None
+    assert list(world.reconciler.ended_uids()) == [], "its row would be kept from expiring for ever"
+    assert world.reconciler.last_published(UID) is None
 
 
 @pytest.mark.must_survive(34)
@@ -285,11 +300,10 @@ async def test_of_a_job_that_ended_and_went_nothing_is_kept(world: World) -> Non
     world.store.put_job(COMPLETE)
     world.store.put_pod(pod(ended_state()))
     await world.until_published()
-    assert list(world.reconciler.ended()) == [UID]
+    assert list(world.reconciler.ended_uids()) == [UID]
     world.store.remove_job(UID)
     world.reconciler.forget(UID)
-    kept = {name: value for name, value in vars(world.reconciler).items() if isinstance(value, dict | set) and value}
-    assert not any(UID in value for value in kept.values())
+    assert UID not in kept_by(world.reconciler)
     assert not any(state.read for state in world.logs._states.values())
 
 
@@ -304,8 +318,7 @@ async def test_a_vanished_job_whose_log_another_replica_reads_is_not_cancelled(w
     await world.ledger.step(msgspec.structs.replace(running, status="completed", version=2, outgoing=end))
     assert await world.reconciler.reconcile(UID) == DONE
     assert await world.published() == ["completed"]
-    kept = {name: value for name, value in vars(world.reconciler).items() if isinstance(value, dict | set) and value}
-    assert not any(UID in value for value in kept.values())
+    assert UID not in kept_by(world.reconciler)
 
 
 @pytest.mark.must_survive(15)

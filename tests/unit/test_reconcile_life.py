@@ -13,8 +13,8 @@ from jobcast.event import Event
 from jobcast.jobs.model import FINALIZER, Job
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden
-from jobcast.ledger.ledger import Ledger
-from jobcast.reconcile.reconciler import DONE
+from jobcast.ledger.ledger import Ledger, Step
+from jobcast.reconcile.reconciler import DONE, Hooks
 from tests.conftest import eventually
 from tests.unit.objects import (
     ENDED,
@@ -246,7 +246,7 @@ async def test_a_job_that_is_held_is_released_although_nobody_holds_jobs_any_mor
 
 async def test_a_job_that_cannot_be_held_is_told_all_the_same() -> None:
     refused: list[str] = []
-    async with make_world(holds=True, refused=lambda job, error: refused.append(str(error))) as world:
+    async with make_world(holds=True, hooks=Hooks(cannot_hold=lambda job, error: refused.append(str(error)))) as world:
         world.cluster.refusal = Forbidden("no patch on jobs", code=403)
         world.store.put_job(open_job())
         await world.reconciler.reconcile(UID)
@@ -268,9 +268,28 @@ async def test_a_release_that_failed_is_tried_again_and_nothing_is_told_twice(wo
 
 async def test_what_is_told_is_heard_of_also_where_something_fails_after_it() -> None:
     heard: list[Event] = []
-    async with make_world(published=heard.append) as world:
+    async with make_world(hooks=Hooks(published=heard.append)) as world:
         world.cluster.refusal = Forbidden("no patch")
         world.store.put_job(job(meta=HELD, startTime=STARTED, conditions=[condition("Complete")], succeeded=1))
         with pytest.raises(Forbidden):
             await world.until_published()
         assert [event.status for event in heard] == await world.published() == ["running", "completed"]
+
+
+async def test_a_pending_job_whose_end_another_replica_published_is_let_go_of(world: World) -> None:
+    end = Step(uid=UID, version=101, created=1, eval_id="42", namespace="evals", name="eval-42", status="completed")
+    await world.ledger.step(end)
+    init = container_json(ended_state(7, reason="Error"), name="fetch")
+    world.store.put_job(job(startTime=STARTED, active=1, spec=SPEC))
+    world.store.put_pod(pod(containers=[container_json(waiting_state())], initContainerStatuses=[init]))
+    assert await world.reconciler.reconcile(UID) == DONE
+    assert (world.store.job(UID), world.source.tries) == (None, []), "no log is read for it any more"
+    assert world.reconciler.is_ended(UID)
+
+
+async def test_of_a_job_whose_end_is_published_no_record_is_kept(world: World) -> None:
+    world.store.put_job(COMPLETE)
+    world.store.put_pod(pod(ended_state()))
+    await world.until_published()
+    assert world.reconciler.is_ended(UID)
+    assert not any(value for value in vars(world.reconciler).values() if isinstance(value, dict))
