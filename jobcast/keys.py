@@ -8,7 +8,7 @@ All keys share the hash tag `{prefix}`, so that one script may touch them all, a
 | `{prefix}:events` | stream | trimmed by age and length, without what a living group needs |
 | `{prefix}:job:<uid>` | hash: the ledger's row | retention after the end |
 | `{prefix}:open` | sorted set of uids not yet ended, by the second in which they were first seen | with the row |
-| `{prefix}:index` | sorted set: evaluations by their last change, Unix milliseconds of Redis' clock | with the records |
+| `{prefix}:index` | sorted set: evaluations by their last change, Unix milliseconds of Redis' clock | each with its record; as a whole retention after the last end, while no Job is open |
 | `{prefix}:eval:<eval_id>` | hash: latest record of an evaluation | retention after the end |
 | `{prefix}:log:<uid>:<pod>:<container>` | string: a whole log; after a restart of the container `:<restarts>` follows | retention from when it was stored |
 | `{prefix}:unstored` | hash: logs that the store did not take, to be brought later | until they are |

@@ -151,7 +151,10 @@ end
 if TERMINAL[status] then
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('EXPIRE', KEYS[1], retention)
+  -- With no Job open, every record has an expiry, and none later than this.
+  if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('EXPIRE', KEYS[6], retention) end
 elseif is_new then
   redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1])
+  redis.call('PERSIST', KEYS[6])
 end
 return { answer, status, epoch, count }

@@ -139,7 +139,8 @@ class Ledger:
         )
         self.run = self._batcher.run
         """The answer to one command, in a shared round trip; for the ledger's own rooms. Waits while Redis is away."""
-        self._retention = retention
+        self.retention = retention
+        """Seconds that rows and records outlive the Job's end."""
         self._forgot = forgot
 
     async def __aenter__(self) -> "Ledger":
@@ -171,7 +172,7 @@ class Ledger:
             step.uid,
             step.version,
             secrets.token_hex(8),
-            self._retention,
+            self.retention,
             step.created,
             step.eval_id,
             step.namespace,
@@ -208,7 +209,7 @@ class Ledger:
 
     async def keep(self, uids: Sequence[str]) -> None:
         """Have the rows of these ended Jobs outlive the Jobs: the API server still shows them."""
-        await self._answers([("EXPIRE", self.keys.job(uid), self._retention) for uid in uids])
+        await self._answers([("EXPIRE", self.keys.job(uid), self.retention) for uid in uids])
 
     async def claim(self, uid: str) -> bool:
         """Take, or renew, the right to read this Job's logs; False while another replica has it."""

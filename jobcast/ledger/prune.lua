@@ -1,14 +1,14 @@
 -- Gives an expiry to every key of ours that should have one and has none: it was restored without, or what would have ended it
 -- was lost. Nothing is deleted here that may still be needed: each lives on as long as if it had just ended.
 --
--- KEYS  open · then the keys found: rows, records, logs, claims, todos, names of workers
+-- KEYS  open · index · then the keys found: rows, records, logs, claims, todos, names of workers
 -- ARGV  1 retention (s)   2 life of a todo (s)   3 the beginning of all our keys, `{prefix}:`
 --
 -- A row without an end that is missing among the open ones is put back there: the next look at the open ones publishes what became
--- of its Job. Returns how many keys were mended.
+-- of its Job. A record that is missing in the index is put back there. Returns how many keys were mended.
 
 local TERMINAL = { completed = true, failed = true, cancelled = true }
-local open, retention, todo_life, prefix = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local open, index, retention, todo_life, prefix = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 local CLAIM_LIFE, NAME_LIFE = 5, 60
 
 local function is_of(key, kind) return key:sub(1, #prefix + #kind) == prefix .. kind end
@@ -22,9 +22,22 @@ local function seconds(text)
   return value and value >= 0 and value < 2 ^ 53 and value or 0
 end
 
+local index_type = redis.call('TYPE', index).ok
+local has_index = index_type == 'zset' or index_type == 'none'
+-- When the evaluation changed last, in Unix milliseconds: as its event says, else when its Job was created.
+local function changed(record)
+  local found = redis.call('HMGET', record, 'event', 'created')
+  local at = found[1] and seconds(found[1]:match('"timestamp":([%d.]+)')) or 0
+  return string.format('%.0f', (at > 0 and at or seconds(found[2] or nil)) * 1000)
+end
+
 local mended = 0
-for i = 2, #KEYS do
+for i = 3, #KEYS do
   local key, life = KEYS[i], nil
+  if has_index and is_of(key, 'eval:') and is_hash(key) then
+    local eval_id = key:sub(#prefix + #'eval:' + 1)
+    if not redis.call('ZSCORE', index, eval_id) then mended = mended + redis.call('ZADD', index, changed(key), eval_id) end
+  end
   if redis.call('TTL', key) == -1 then
     if is_of(key, 'job:') then
       local status, uid = status_of(key), key:sub(#prefix + #'job:' + 1)
@@ -37,6 +50,8 @@ for i = 2, #KEYS do
     elseif is_of(key, 'eval:') then
       local status = is_hash(key) and status_of(prefix .. 'job:' .. (redis.call('HGET', key, 'uid') or '')) or nil
       if not status or TERMINAL[status] then life = retention end
+    elseif key == index then
+      if redis.call('EXISTS', open) == 0 then life = retention end
     elseif is_of(key, 'log:') then
       life = retention
     elseif is_of(key, 'todo:') then

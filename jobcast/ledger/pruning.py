@@ -7,6 +7,7 @@ open Job whose place among the open ones is gone, a claim that somebody made per
 from importlib.resources import files
 
 from jobcast.keys import GROUP
+from jobcast.ledger.index import trim_index
 from jobcast.ledger.ledger import Ledger
 
 SCRIPT = files("jobcast.ledger").joinpath("prune.lua").read_text()
@@ -47,13 +48,13 @@ async def prune(ledger: Ledger, *, retention: int, todo_life: int) -> int:
     while True:
         cursor, found = await ledger.run("SCAN", cursor, "MATCH", f"{beginning}*", "COUNT", PAGE)
         if found:
-            keys = (ledger.keys.open, *found)
+            keys = (ledger.keys.open, ledger.keys.index, *found)
             mended += await ledger.run("EVAL", SCRIPT, len(keys), *keys, retention, todo_life, beginning)
             for key in found:
                 if key.startswith(ledger.keys.lanes().encode()):
                     mended += await _prune_lanes(ledger, key)
         if int(cursor) == 0:
-            return mended
+            return mended + await trim_index(ledger)
 
 
 async def _prune_lanes(ledger: Ledger, lanes: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Trims our streams by age and by length, and never beyond what a living consumer group still needs.
+"""Trims our streams by age and by length, and never beyond what a living consumer group still needs; and the index.
 
 There is no other limit: a living group that lags for ever has the stream grow until Redis is full. Then Redis refuses, which
 every part says, and nothing is lost: what is to be published waits where it is. `stream_lag` warns of it long before.
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib.resources import files
 
 from jobcast.ledger.groups import DEAD_SECONDS
+from jobcast.ledger.index import trim_index
 from jobcast.ledger.ledger import Ledger
 
 SCRIPT = files("jobcast.ledger").joinpath("trim.lua").read_text()
@@ -43,6 +44,7 @@ class Trimming:
         seconds, _ = await ledger.run("TIME")
         oldest = int(max(float(seconds) - self._max_age, 0) * 1000)
         await ledger.run("XTRIM", ledger.keys.dead, "MINID", f"{oldest}-0")
+        await trim_index(ledger, newest=float(seconds) - ledger.retention)
 
     async def _trim(self, ledger: Ledger, stream: str) -> frozenset[str]:
         """Returns the names of the groups that are dead."""

@@ -91,6 +91,7 @@ async def test_keys_that_lost_their_expiry_get_one(world: World, valkey: ValkeyS
     lives = {
         world.keys.job(UID): RETENTION,
         world.keys.evaluation("42"): RETENTION,
+        world.keys.index: RETENTION,
         world.keys.log(UID, "pod", "main"): RETENTION,
         world.keys.todo("1-1"): TODO_LIFE,
         world.keys.todo("1-1", "worker:theirs"): TODO_LIFE,
@@ -107,7 +108,7 @@ async def test_keys_that_lost_their_expiry_get_one(world: World, valkey: ValkeyS
 async def test_what_belongs_to_an_open_job_is_kept(world: World) -> None:
     await world.tell("running", key="a")
     assert await prune(world) == 0
-    assert await immortal(world) == {world.keys.job(UID), world.keys.evaluation("42")}
+    assert await immortal(world) == {world.keys.job(UID), world.keys.evaluation("42"), world.keys.index}
 
 
 async def test_an_open_job_that_is_missing_among_the_open_ones_is_put_back(world: World) -> None:
@@ -120,7 +121,8 @@ async def test_an_open_job_that_is_missing_among_the_open_ones_is_put_back(world
 async def test_the_record_of_a_job_whose_row_is_gone_goes_too(world: World) -> None:
     await world.tell("running", key="a")
     await world.client.delete(world.keys.job(UID))
-    assert await prune(world) == 1
+    await world.ledger.forget_open(UID)
+    assert await prune(world) == 2
     assert await immortal(world) == set()
 
 

@@ -135,21 +135,22 @@ async def test_steps_wait_for_the_right_password_and_the_wrong_one_is_never_show
             assert (await telling).answer is Answer.PUBLISHED
 
 
-@pytest.mark.parametrize("key", ["job", "evaluation", "events", "open"])
+@pytest.mark.parametrize("key", ["job", "evaluation", "events", "open", "index"])
 async def test_a_key_of_another_type_affects_its_own_job_only_and_nothing_is_half_published(
     world: World, key: str
 ) -> None:
     keys = world.keys
     await world.tell("running", uid="before", key="a", eval_id="before")
-    name = {"job": keys.job(UID), "evaluation": keys.evaluation("42"), "events": keys.events, "open": keys.open}[key]
-    kept = await world.client.dump(name) if key in ("events", "open") else None
+    own = {"job": keys.job(UID), "evaluation": keys.evaluation("42")}
+    name = own.get(key) or getattr(keys, key)
+    kept = await world.client.dump(name) if key not in own else None
     await world.client.delete(name)
     await world.client.set(name, "somebody wrote here")
     ours = tell_later(world, "running", "completed", key="a")
     other = tell_later(world, "completed", uid="other", eval_id="other")
     with pytest.raises(LedgerError, match="WRONGTYPE"):
         await ours
-    if key in ("job", "evaluation"):
+    if key in own:
         assert (await other).answer is Answer.PUBLISHED
     else:
         with pytest.raises(LedgerError):
