@@ -142,8 +142,8 @@ class Controller:
                 Keys(settings.key_prefix),
                 identity=identity(),
                 retention=settings.retention_seconds,
-                forgot=self._redis_forgot,
-                trouble=self._redis_trouble,
+                on_data_loss=self._redis_forgot,
+                on_error=self._redis_trouble,
             ) as self._ledger,
         ):
             self._report.ledger = self._ledger
@@ -172,7 +172,7 @@ class Controller:
             self._queue,
             self._scopes,
             longest=settings.finalizer_max_seconds,
-            trouble=lambda: ledger.trouble if ledger.is_down else None,
+            trouble=lambda: ledger.error if ledger.is_down else None,
         )
         reconciler = self._reconciler = Reconciler(
             self._store,

@@ -57,8 +57,8 @@ class Readiness:
         """Why what happens now is not published now; None when it is."""
         if self._stopping.is_set():
             return "stopping"
-        if self.ledger is None or self.ledger.trouble is not None:
-            return f"redis: {self.ledger.trouble if self.ledger else 'not connected yet'}"
+        if self.ledger is None or self.ledger.error is not None:
+            return f"redis: {self.ledger.error if self.ledger else 'not connected yet'}"
         for scope in self._scopes:
             for reflector in scope.reflectors:
                 if reflector.trouble is not None or not reflector.synced.is_set():
@@ -82,7 +82,7 @@ class Readiness:
             "parts": self.neighbours.shown(),
             "redis": {
                 "url": self._redis,
-                "trouble": self.ledger.trouble if self.ledger else None,
+                "trouble": self.ledger.error if self.ledger else None,
                 "epoch": self.ledger.epoch if self.ledger else None,
                 "commands_waiting": self.ledger.waiting if self.ledger else 0,
             },

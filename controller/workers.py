@@ -7,7 +7,7 @@ import structlog
 from controller import metrics
 from controller.store import Store
 from controller.workqueue import Workqueue
-from jobcast.event import Event, logged
+from jobcast.event import Event, log_fields
 from jobcast.kube import KubeError
 from jobcast.reconcile.reconciler import Reconciler
 from jobcast.redis.batcher import LedgerError
@@ -75,4 +75,4 @@ def note(event: Event) -> None:
         log.warning(
             "the Job is not as it says", job=f"{event.job.namespace}/{event.job.name}", warnings=list(event.warnings)
         )
-    log.info("published", **logged(event))
+    log.info("published", **log_fields(event))

@@ -1,12 +1,12 @@
-"""How long to leave alone what failed."""
+"""How long to wait after failures. Pure but for chance."""
 
 import random
 
 
 def pause(failures: int, bounds: tuple[float, float]) -> float:
-    """Seconds after so many failures in a row, from 1: the first of `bounds`, doubled with each, at most the second; and of that
-    half to all, by chance, so that what failed together does not come back together."""
+    """Seconds to wait after `failures` failures in a row, at least one: the first bound, doubled with each further failure, up to
+    the second; then shortened at random to no less than half, so that what failed together is not retried together."""
     first, longest = bounds
-    # 20 doublings are beyond every bound, and a float that is doubled for days is infinite.
+    # 20 doublings exceed every bound; without the limit the float becomes infinite.
     doubled: float = first * 2 ** min(failures - 1, 20)
     return min(doubled, longest) * random.uniform(0.5, 1)  # noqa: S311 - no secret

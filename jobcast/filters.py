@@ -1,4 +1,4 @@
-"""Which events somebody wants: a handler, or a route. Pure."""
+"""Which events a handler or a route wants. Pure."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -14,25 +14,25 @@ _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Of several conditions all must hold; where one names several values, one of them is enough."""
+    """All conditions must hold; of several values in one condition, one must match."""
 
     statuses: frozenset[Status] = frozenset(Status)
     labels: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Looked up in the event's `metadata`, which has the Job's labels that METADATA_LABELS lists and no others."""
+    """Compared with the event's `metadata`, which only has the labels that METADATA_LABELS lists."""
     namespaces: frozenset[str] = frozenset()
-    """Empty is any."""
+    """Empty means any."""
 
     def wants(self, event: Event) -> bool:
         return event.status in self.statuses and self.is_about(event)
 
-    def is_about(self, published: Event | Progress) -> bool:
-        """Whether it is of a Job that is meant, whatever its status."""
-        return (not self.namespaces or published.job.namespace in self.namespaces) and all(
-            published.metadata.get(label) in values for label, values in self.labels.items()
+    def is_about(self, message: Event | Progress) -> bool:
+        """As `wants`, for any status."""
+        return (not self.namespaces or message.job.namespace in self.namespaces) and all(
+            message.metadata.get(label) in values for label, values in self.labels.items()
         )
 
     def unknown_labels(self, known: Collection[str]) -> list[str]:
-        """Labels that it asks for and that no event has, where only these are copied into `metadata`."""
+        """Labels that it asks for and that no event has, if only the `known` ones are copied into `metadata`."""
         return sorted(set(self.labels) - set(known))
 
 
@@ -42,7 +42,7 @@ def filter_of(
     namespace: OneOrMore | None = None,
     pipeline: OneOrMore | None = None,
 ) -> Filter:
-    """With no statuses, all. Raises ValueError for what cannot be meant, saying what would be right."""
+    """No statuses means all. Raises ValueError, with advice, for a wrong argument."""
     if labels is not None and not isinstance(labels, Mapping):
         raise ValueError(f"labels={labels!r}: it must be label and value, for example {{'team': 'a'}}")
     wanted = {label: _names(f"labels[{label!r}]", values) for label, values in (labels or {}).items()}

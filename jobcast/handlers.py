@@ -3,14 +3,14 @@
     @on("completed", "failed", queue="scoring", labels={"team": "a"})
     def score(event): ...
 
-The function stays what it was and can be called in a test with an event made by hand.
+The function stays as it is: a test can call it with an event made by hand.
 """
 
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from jobcast.event import Event
 from jobcast.filters import Filter, OneOrMore, filter_of
@@ -21,7 +21,7 @@ _RATE = re.compile(r"(?=.*[1-9])\d+(\.\d+)?(/[smh])?")
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A function, the events it wants, and the options it is to run with."""
+    """A function, the events it wants, and the options it runs with."""
 
     name: str
     """`<module>.<function>`: the Celery task's name."""
@@ -34,11 +34,11 @@ class Handler:
         return self.filter.wants(event)
 
     def call(self, event: Event) -> None:
-        """Raises what the function raises, and TypeError when what it returned would have to be awaited: nobody will."""
+        """Raises what the function raises, and TypeError when it returned an awaitable, which would never run."""
         returned = self.function(event)
         if inspect.isawaitable(returned):
-            getattr(returned, "close", lambda: None)()  # lest Python warns that it was never awaited
-            raise TypeError(f"handler {self.name} returned what must be awaited; it must be a plain function")
+            getattr(returned, "close", lambda: None)()  # otherwise Python warns that it was never awaited
+            raise TypeError(f"handler {self.name} returned an awaitable; it must be a plain function")
 
 
 class Registry:
@@ -48,7 +48,7 @@ class Registry:
         self._handlers: dict[str, Handler] = {}
 
     def add(self, handler: Handler) -> None:
-        """Raises ValueError when the name is taken: two tasks of one name would hide each other in Celery."""
+        """Raises ValueError when the name is taken: Celery would run only one of the two tasks."""
         if handler.name in self._handlers:
             raise ValueError(f"handler {handler.name} is registered twice; rename one of the two functions")
         self._handlers[handler.name] = handler
@@ -70,76 +70,66 @@ registry = Registry()
 """The one that `on` fills and the worker reads."""
 
 
+class HandlerOptions(TypedDict, total=False):
+    """How a handler runs. Celery's options mean what they mean there; None is as good as absent."""
+
+    queue: str | None
+    """Served by any worker with that queue; without one, by the worker that read the event."""
+    priority: int | None
+    """0 to 9, among the tasks that wait in one queue; with Redis as broker 0 is first."""
+    rate_limit: str | float | None
+    """Calls in each worker, for example "10/s", "100/m"."""
+    time_limit: float | None
+    """Seconds, then its process is killed; needs --pool prefork."""
+    soft_time_limit: float | None
+    """Seconds, then SoftTimeLimitExceeded is raised in it; needs --pool prefork."""
+    max_retries: int | None
+    """Calls after the first; default 3."""
+    retry_backoff: float | None
+    """Seconds before the first retry, doubled for each further one; default 1."""
+    retry_backoff_max: float | None
+    """The longest of these waits, in seconds; default 600."""
+    retry_jitter: bool | None
+    """Each wait is shortened at random, to no less than half; default True."""
+    acks_late: bool | None
+    """Always True: the event is acknowledged when the function has ended."""
+
+
 def on(
     *statuses: str,
     labels: Mapping[str, OneOrMore] | None = None,
     namespace: OneOrMore | None = None,
     pipeline: OneOrMore | None = None,
-    queue: str | None = None,
-    priority: int | None = None,
-    rate_limit: str | float | None = None,
-    time_limit: float | None = None,
-    soft_time_limit: float | None = None,
-    max_retries: int | None = None,
-    retry_backoff: float | None = None,
-    retry_backoff_max: float | None = None,
-    retry_jitter: bool | None = None,
-    acks_late: bool | None = None,
     into: Registry | None = None,
+    **options: Unpack[HandlerOptions],
 ) -> Callable[[F], F]:
-    """Have the function called with every event of these statuses; with none named, of all.
+    """Call the function with every event of these statuses; without a status, of all.
 
-    It gets the event (one of `jobcast.event`), at least once an event, and must bear a repetition: `event.id` is the same
-    each time. What it returns is ignored; when it raises it is called again, later each time, and after `max_retries` the
-    event is a dead letter.
+    It gets the event (one of `jobcast.event`) at least once, so it must be idempotent: `event.id` is the same each time. What
+    it returns is ignored. When it raises, it is called again, after a longer wait each time; after `max_retries` the event
+    becomes a dead letter.
 
-    Filters, all of which must hold:
-        labels              of the Job, by value or list of values; METADATA_LABELS must list them
-        namespace           of the Job; one or a list
-        pipeline            short for the label `pipeline`
+    Filters, all of which must hold: `labels` of the Job, by value or list of values (METADATA_LABELS must list them), its
+    `namespace`, one or a list, and `pipeline`, short for the label `pipeline`. HandlerOptions has the options.
 
-    Celery's options, which mean what they mean there:
-        queue               served by any worker with that queue; without one, by the worker that read the event
-        priority            0 to 9, among the tasks that wait in one queue; with Redis as broker 0 is first
-        rate_limit          calls in each worker, for example "10/s", "100/m"
-        time_limit          seconds, then its process is killed; needs --pool prefork
-        soft_time_limit     seconds, then SoftTimeLimitExceeded is raised in it; needs --pool prefork
-        acks_late           always True: the event is acknowledged when the function has ended
-
-    Retries:
-        max_retries         calls after the first; default 3
-        retry_backoff       seconds before the first retry, doubled for each further one; default 1
-        retry_backoff_max   the longest of these waits, in seconds; default 600
-        retry_jitter        each wait is shortened by chance, to no less than half; default True
-
-    Raises ValueError, naming the function, for a value that cannot be meant and for a function whose body would not run
-    when it is called with one event.
+    Raises ValueError, with the function's name, for a wrong value and for a function that cannot handle an event when it
+    is called with one.
     """
     for status in statuses:
         if callable(status):
             raise ValueError("@on needs parentheses: @on() for every event, or for example @on('completed')")
-    given = {
-        "queue": queue,
-        "priority": priority,
-        "rate_limit": rate_limit,
-        "time_limit": time_limit,
-        "soft_time_limit": soft_time_limit,
-        "max_retries": max_retries,
-        "retry_backoff": retry_backoff,
-        "retry_backoff_max": retry_backoff_max,
-        "retry_jitter": retry_jitter,
-        "acks_late": acks_late,
-    }
-    options = {name: value for name, value in given.items() if value is not None}
+    for option in options.keys() - _CHECKS.keys():
+        raise TypeError(f"on() got an unexpected keyword argument {option!r}")
+    given = {name: value for name, value in options.items() if value is not None}
 
     def register(function: F) -> F:
         name = _checked_name(function)
         try:
             wanted = filter_of(statuses, labels, namespace, pipeline)
-            _check(options)
+            _check(given)
         except ValueError as error:
             raise ValueError(f"handler {name}: {error}") from None
-        (registry if into is None else into).add(Handler(name, function, wanted, options))
+        (registry if into is None else into).add(Handler(name, function, wanted, given))
         return function
 
     return register
@@ -147,7 +137,7 @@ def on(
 
 def _checked_name(function: Any) -> str:
     if not inspect.isroutine(function):
-        raise ValueError(f"on(...) is for functions, and {function!r} is none")
+        raise ValueError(f"on(...) is for functions, and {function!r} is not one")
     name = f"{function.__module__}.{function.__qualname__}"
     for is_of_the_kind in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
         if is_of_the_kind(function):

@@ -1,4 +1,4 @@
-"""What goes over the wire: an event, or progress, as flat JSON, and back. Pure."""
+"""Events and progress as flat JSON. Pure."""
 
 from typing import cast
 
@@ -10,20 +10,20 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(cast("type[Event]", Event))
 _progress = msgspec.json.Decoder(Progress)
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises: for what is no JSON or not ours, for text that is not UTF-8, for what is nested too deeply."""
+"""What decoding raises: for other data than our JSON, for text that is not UTF-8, for JSON that is nested too deeply."""
 
 
 class MalformedEvent(ValueError):
-    """Bytes that are not one of our events: not JSON, a field missing, or a status or kind from a later version."""
+    """Bytes that are not one of our events: no JSON, a missing field, or a status or kind of a later version."""
 
 
-def encode(published: Event | Progress) -> bytes:
-    """What is published, as flat JSON, UTF-8 (contract: golden files in tests/golden)."""
-    return _encoder.encode(published)
+def encode(message: Event | Progress) -> bytes:
+    """Flat JSON, UTF-8. The golden files in tests/golden hold it byte for byte."""
+    return _encoder.encode(message)
 
 
 def decode(data: bytes | str) -> Event:
-    """The event in `data`; fields we do not know are ignored. Raises MalformedEvent."""
+    """Ignores unknown fields. Raises MalformedEvent."""
     try:
         return _decoder.decode(data)
     except UNREADABLE as error:
@@ -31,7 +31,7 @@ def decode(data: bytes | str) -> Event:
 
 
 def decode_progress(data: bytes | str) -> Progress:
-    """The progress in `data`; fields we do not know are ignored. Raises MalformedEvent."""
+    """Ignores unknown fields. Raises MalformedEvent."""
     try:
         return _progress.decode(data)
     except UNREADABLE as error:

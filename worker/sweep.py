@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TypeAlias
 
-from jobcast.event import Event, logged
+from jobcast.event import Event, log_fields
 from jobcast.keys import Keys
 from jobcast.kube import Forbidden, KubeError, NoCluster, Unauthorized
 from jobcast.ledger.trimming import Trimming
@@ -210,7 +210,7 @@ def note(event: Event) -> None:
     """Of an event that the sweep published: counts it and says so, as the controller does of its own."""
     metrics.sweep_found.inc()
     metrics.events_by_status[event.status].inc()
-    log.info("published", extra=logged(event))
+    log.info("published", extra=log_fields(event))
 
 
 def of(settings: WorkerSettings, identity: str) -> Sweep | None:

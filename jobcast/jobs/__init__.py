@@ -1,8 +1,8 @@
-"""What a Job means: its model, how the API server's JSON is decoded, its status, and the facts that follow. Pure.
+"""What a Job means. Pure.
 
-model         a Job and its Pods, trimmed to what somebody reads
+model         a Job and its Pods, reduced to what Jobcast uses
 decode        the API server's JSON to Jobs and Pods
-observation   what the Pods say of how each attempt went
+observation   a Job with its Pods, and how each attempt went
 status        the status of a Job, derived
 facts         the events that a status calls for
 progress      what is published and recorded between statuses

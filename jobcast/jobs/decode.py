@@ -1,7 +1,6 @@
 """The API server's JSON to Jobs and Pods. Pure.
 
-It is decoded into small wire structs (whatever is not named here is skipped while decoding), and those are flattened into
-what is kept.
+It is decoded into small wire structs, which skip every other field, and those are flattened into what is kept.
 """
 
 import math
@@ -17,15 +16,15 @@ TIMEOUT_ANNOTATION = "timeout"
 ARTIFACTS_ANNOTATION = "jobcast/artifacts"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 _INDEX_DIGITS = 11
-"""An index is an int32; what is longer is somebody's joke, and too much of it is more than int() takes."""
+"""An index is an int32; int() refuses text that is far too long."""
 _VERSION_DIGITS = 20
 LOST_CONTAINER = "ContainerStatusUnknown"
-"""The kubelet's reason for a container it could not find when its Pod ended. The exit code it writes beside it, 137, is made
-up: the container may have ended otherwise, or never have started."""
+"""The kubelet's reason for a container that it could not find when its Pod ended. The exit code that it writes with it, 137, is
+invented: the container may have ended otherwise, or never have started."""
 
 
 class _Wire(msgspec.Struct, rename="camel", gc=False):
-    """Decoded and thrown away. gc=False: no cycles can arise from JSON, and half the decoding time was the collector."""
+    """Lives for one decoding. gc=False: JSON has no cycles, and the collector took half of the decoding time."""
 
 
 class _Owner(_Wire):
@@ -39,7 +38,7 @@ class WireMeta(_Wire):
     namespace: str = ""
     resource_version: str = "0"
     creation_timestamp: str | None = None
-    """null in a bookmark, which has a version and nothing else."""
+    """null in a bookmark, which only has a version."""
     deletion_timestamp: str | None = None
     deletion_grace_period_seconds: float | None = None
     finalizers: list[str] | None = None
@@ -49,7 +48,7 @@ class WireMeta(_Wire):
 
 
 class _Something(_Wire):
-    """It is there; nobody reads what it says."""
+    """Its presence matters, its content does not."""
 
 
 class _JobSpec(_Wire):
@@ -142,7 +141,7 @@ class WirePod(_Wire):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """How an installation reads its Jobs."""
+    """How this installation reads its Jobs."""
 
     eval_id_label: str = "eval-id"
     metadata_labels: tuple[str, ...] = ("pipeline",)
@@ -208,7 +207,7 @@ class Reading(msgspec.Struct, frozen=True):
         index = (meta.annotations or {}).get(INDEX_ANNOTATION, "")
         reason, message = status.reason, status.message
         if reason is None:
-            reason, message = _trouble(status.conditions or (), message)
+            reason, message = _waits_or_disrupted(status.conditions or (), message)
         sidecars = {spec.name for spec in spec.init_containers or () if spec.restart_policy == "Always"}
         inits = [_container(container) for container in status.init_container_statuses or ()]
         return Pod(
@@ -238,20 +237,20 @@ def _shared(names: tuple[str, ...], values: tuple[str | None, ...]) -> dict[str,
 
 
 def is_version(text: str) -> bool:
-    """Whether it is a resourceVersion that can be compared: an unsigned number of 64 bits or less."""
+    """Whether it is a comparable resourceVersion: an unsigned number of up to 64 bits."""
     return text.isascii() and text.isdecimal() and len(text) <= _VERSION_DIGITS
 
 
 def _checked(meta: WireMeta) -> WireMeta:
     if not meta.uid or not meta.name:
-        raise ValueError(f"an object without {'uid' if not meta.uid else 'name'} cannot come from a store")
+        raise ValueError(f"an object without {'uid' if not meta.uid else 'name'} is not a stored one")
     if not is_version(meta.resource_version):
-        raise ValueError("an object whose resourceVersion is no number cannot be compared")
+        raise ValueError("the object's resourceVersion is not a number")
     return meta
 
 
 def _seconds(text: str | None) -> float | None:
-    """A `timeout` annotation: seconds, with or without an s. What makes no sense is no timeout: one goes on."""
+    """A `timeout` annotation: seconds, with or without an s; None for nonsense."""
     try:
         seconds = float(text.strip().removesuffix("s")) if text else 0.0
     except ValueError:
@@ -260,7 +259,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _asked(meta: WireMeta) -> float | None:
-    """A Pod's deletionTimestamp is when its grace period ends, not when it was deleted."""
+    """When the deletion was requested: a Pod's deletionTimestamp is when its grace period ends."""
     if meta.deletion_timestamp is None:
         return None
     try:
@@ -269,8 +268,8 @@ def _asked(meta: WireMeta) -> float | None:
         return 0.0
 
 
-def _trouble(conditions: list[Condition] | tuple[()], message: str | None) -> tuple[str | None, str | None]:
-    """What a Pod's conditions say of why it is disrupted, or where it waits."""
+def _waits_or_disrupted(conditions: list[Condition] | tuple[()], message: str | None) -> tuple[str | None, str | None]:
+    """Why the Pod is disrupted or not scheduled, as its conditions say: reason and message."""
     for condition in conditions:
         if condition.type == "DisruptionTarget" and condition.status == "True":
             return condition.reason, condition.message
@@ -282,38 +281,23 @@ def _trouble(conditions: list[Condition] | tuple[()], message: str | None) -> tu
 def _container(wire: _ContainerStatus) -> Container:
     state, last = wire.state or _ContainerState(), wire.last_state
     previous = _ended(last.terminated) if last is not None and last.terminated is not None else None
-    name, has_run = intern(wire.name), previous is not None and previous.started_at is not None
-    if state.terminated is not None:
-        ended = _ended(state.terminated)
-        return Container(
-            name=name,
-            restarts=wire.restart_count,
-            state="terminated",
-            started_at=ended.started_at,
-            finished_at=ended.finished_at,
-            exit_code=ended.exit_code,
-            reason=ended.reason,
-            message=ended.message,
-            has_run=has_run or ended.started_at is not None,
-            previous=previous,
-        )
-    if (running := state.running) is not None:
-        return Container(
-            name=name,
-            restarts=wire.restart_count,
-            state="running",
-            started_at=running.started_at,
-            has_run=True,
-            previous=previous,
-        )
-    waiting = state.waiting or _Waiting()
+    ended = _ended(state.terminated) if state.terminated is not None else None
+    running = state.running if ended is None else None
+    waiting = (state.waiting or _Waiting()) if ended is None and running is None else None
+    shown, began = ended or waiting, ended or running
+    started_at = began.started_at if began is not None else None
     return Container(
-        name=name,
+        name=intern(wire.name),
         restarts=wire.restart_count,
-        state="waiting",
-        reason=waiting.reason,
-        message=waiting.message,
-        has_run=has_run,
+        state="terminated" if ended is not None else "running" if running is not None else "waiting",
+        started_at=started_at,
+        finished_at=ended.finished_at if ended is not None else None,
+        exit_code=ended.exit_code if ended is not None else None,
+        reason=shown.reason if shown is not None else None,
+        message=shown.message if shown is not None else None,
+        has_run=running is not None
+        or started_at is not None
+        or (previous is not None and previous.started_at is not None),
         previous=previous,
     )
 
@@ -329,5 +313,5 @@ def _ended(wire: _Terminated) -> Ended:
 
 
 def _started(ended: _Terminated) -> bool:
-    """Whether a terminated container ever ran: the kubelet writes the epoch where the runtime could not start it."""
+    """Whether a terminated container ever ran: the kubelet writes the epoch if the runtime could not start it."""
     return ended.started_at is not None and not ended.started_at.startswith("1970-")

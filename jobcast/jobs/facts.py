@@ -5,6 +5,7 @@ Facts come first: an id and a status, cheap to compare with what was published. 
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypedDict
 
 import msgspec
 
@@ -29,7 +30,7 @@ from jobcast.wire import UNREADABLE
 
 TERMINATION_MESSAGE = "termination-message"
 """`log_source` of an output that is the container's termination message, because its log is not available."""
-_artifacts = msgspec.json.Decoder(list[Artifact])
+_artifacts_decoder = msgspec.json.Decoder(list[Artifact])
 
 
 class LogRead(msgspec.Struct, frozen=True, gc=False):
@@ -105,15 +106,8 @@ class EventBuilder:
     def _running(self, fact: Fact) -> Running:
         job = self._job
         started = first_start(self._seen)
-        timestamp, time = moment(started or job.created)
         return Running(
-            id=fact.id,
-            eval_id=job.eval_id,
-            timestamp=timestamp,
-            time=time,
-            job=job_ref(job),
-            metadata=metadata(job),
-            warnings=warnings(self._seen),
+            **common_fields(self._seen, fact.id, started or job.created),
             started_at=started,
             timeout=job.timeout,
             executor_id=job.name,
@@ -122,31 +116,18 @@ class EventBuilder:
 
     def _suspended(self, fact: Fact) -> Suspended:
         job, condition = self._job, self._job.suspended
-        timestamp, time = moment(condition.last_transition_time if condition else None, job.created)
         return Suspended(
-            id=fact.id,
-            eval_id=job.eval_id,
-            timestamp=timestamp,
-            time=time,
-            job=job_ref(job),
-            metadata=metadata(job),
-            warnings=warnings(self._seen),
+            **common_fields(self._seen, fact.id, condition.last_transition_time if condition else None, job.created),
             reason=condition.reason if condition else None,
         )
 
     def _cancelled(self, fact: Fact) -> Cancelled:
         job = self._job
-        timestamp, time = moment(job.deleted or self._now())
+        common = common_fields(self._seen, fact.id, job.deleted or self._now())
         return Cancelled(
-            id=fact.id,
-            eval_id=job.eval_id,
-            timestamp=timestamp,
-            time=time,
-            job=job_ref(job),
-            metadata=metadata(job),
-            warnings=warnings(self._seen),
+            **common,
             reason="JobDeleted" if self._seen.is_gone else "JobBeingDeleted",
-            cancelled_at=time,
+            cancelled_at=common["time"],
             job_name=job.name,
             last_status=self._context.last_status,
             attempts=attempts(self._seen, self._context.logs),
@@ -156,14 +137,14 @@ class EventBuilder:
         job, condition, read = self._job, self._job.end, self._context.read
         assert condition is not None, "only a condition ends a Job"
         assert read is not None, "an end comes with what is known of its log"
-        timestamp, time = moment(condition.last_transition_time, job.completed, job.created)
+        common = common_fields(self._seen, fact.id, condition.last_transition_time, job.completed, job.created)
+        time, found = common["time"], common["warnings"]
         decider = self._seen.decider
         ended = decider.ended if decider else None
         output, source = read.output, read.log.source or "none"
         # Without an exit code the message is the kubelet's, not the container's: the kubelet did not find the container.
         if read.log.state == "unavailable" and ended is not None and ended.exit_code is not None and ended.message:
             output, source = ended.message, TERMINATION_MESSAGE
-        found = warnings(self._seen)
         if self._context.is_inferred:
             found.append("the Job was deleted before its end; this is what it, or its Pods, had said by then")
         error = _one_line(condition.reason, condition.message)
@@ -172,14 +153,9 @@ class EventBuilder:
         kind, stamp, error = (
             (Completed, "completed_at", None) if fact.status is Status.COMPLETED else (Failed, "failed_at", error)
         )
+        common["metadata"] |= {stamp: time, "log_source": source}
         return kind(
-            id=fact.id,
-            eval_id=job.eval_id,
-            timestamp=timestamp,
-            time=time,
-            job=job_ref(job),
-            metadata=metadata(job) | {stamp: time, "log_source": source},
-            warnings=found,
+            **common,
             exit_code=ended.exit_code if ended else None,
             output=output,
             output_truncated=read.is_cut,
@@ -190,11 +166,36 @@ class EventBuilder:
             log=read.log,
             container=decider.container.name if decider else None,
             role=decider.role if decider else "main",
-            artifacts=artifacts(job) or [],
+            artifacts=_parse_artifacts(job) or [],
         )
 
 
-def warnings(seen: Observation) -> list[str]:
+class _CommonFields(TypedDict):
+    id: str
+    eval_id: str
+    timestamp: float
+    time: str
+    job: JobRef
+    metadata: dict[str, str]
+    warnings: list[str]
+
+
+def common_fields(seen: Observation, message_id: str, *times: str | None) -> _CommonFields:
+    """What all events and progress have. Of `times` the first counts that can be parsed."""
+    job = seen.job
+    timestamp, time = _moment(*times)
+    return {
+        "id": message_id,
+        "eval_id": job.eval_id,
+        "timestamp": timestamp,
+        "time": time,
+        "job": JobRef(job.namespace, job.name, job.uid),
+        "metadata": {"job_name": job.name, **(job.labels or {})},
+        "warnings": _warnings(seen),
+    }
+
+
+def _warnings(seen: Observation) -> list[str]:
     """What is wrong with the Job's annotations. They are users' text: a wrong one never prevents the event."""
     job, found = seen.job, []
     if job.container is not None:
@@ -205,29 +206,21 @@ def warnings(seen: Observation) -> list[str]:
             )
     if job.bad_timeout is not None:
         found.append(f"annotation timeout: {_short(job.bad_timeout)} is no number of seconds")
-    if artifacts(job) is None:
+    if _parse_artifacts(job) is None:
         found.append(
             f"annotation jobcast/artifacts: {_short(job.artifacts or '')} is no JSON list of name and location"
         )
     return found
 
 
-def artifacts(job: Job) -> list[Artifact] | None:
+def _parse_artifacts(job: Job) -> list[Artifact] | None:
     """What the annotation lists; None if it cannot be parsed."""
     if not job.artifacts:
         return []
     try:
-        return _artifacts.decode(job.artifacts)
+        return _artifacts_decoder.decode(job.artifacts)
     except UNREADABLE:
         return None
-
-
-def job_ref(job: Job) -> JobRef:
-    return JobRef(job.namespace, job.name, job.uid)
-
-
-def metadata(job: Job) -> dict[str, str]:
-    return {"job_name": job.name, **(job.labels or {})}
 
 
 def _one_line(*parts: str | None) -> str | None:
@@ -235,7 +228,7 @@ def _one_line(*parts: str | None) -> str | None:
     return ": ".join(" ".join(part.split()) for part in parts if part) or None
 
 
-def moment(*times: str | None) -> tuple[float, str]:
+def _moment(*times: str | None) -> tuple[float, str]:
     """The first of these times that can be parsed, as Unix seconds and RFC 3339; else the epoch."""
     for time in times:
         if time:

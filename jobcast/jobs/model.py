@@ -1,6 +1,6 @@
-"""A Job and its Pods, trimmed to what somebody reads. Pure.
+"""A Job and its Pods, reduced to what Jobcast uses. Pure.
 
-Times stay the API server's own strings, RFC 3339 in UTC; `unix` reads one. jobcast.jobs.decode makes these from its JSON.
+Times stay the API server's own strings, RFC 3339 in UTC; `unix` parses one.
 """
 
 from datetime import datetime
@@ -9,18 +9,18 @@ import msgspec
 
 DEFAULT_CONTAINER = "evaluation"
 FINALIZER = "jobcast.dev/outcome"
-"""Ours, where it is asked for: the Job stays until its end is published."""
+"""Ours, where the setting says so: the Job stays until its end is published."""
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-"""On every Pod that the Job controller makes (Kubernetes 1.27 and later)."""
+"""On every Pod that the Job controller creates (Kubernetes 1.27 and later)."""
 JOB_UID_LABEL = "batch.kubernetes.io/controller-uid"
-"""On the same Pods; it stays when a Job is deleted and its Pods are orphaned, which takes the owner away."""
+"""On the same Pods; unlike the owner it stays when the Job is deleted and its Pods are orphaned."""
 
 
 def unix(time: str) -> float:
     """Unix seconds of an RFC 3339 time as the API server writes it. Raises ValueError."""
     at = datetime.fromisoformat(time)
     if at.tzinfo is None:
-        raise ValueError(f"{time!r} is a time of no zone")  # and this machine's is none of the cluster's
+        raise ValueError(f"{time!r} has no time zone")
     return at.timestamp()
 
 
@@ -33,57 +33,57 @@ class Condition(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What anybody reads of a Job; about 1 KB with its strings."""
+    """About 1 KB with its strings."""
 
     uid: str
     namespace: str
     name: str
     version: int
-    """The resourceVersion, comparable as an integer: one etcd, one counter."""
+    """The resourceVersion; comparable, because etcd has one counter."""
     eval_id: str
     has_eval_id: bool
-    """False: it is published under its own name."""
+    """False: the Job's name stands in."""
     created: str
-    deleted: str | None
-    """When its deletion was asked for; None while nobody has."""
-    started: str | None
-    completed: str | None
-    labels: dict[str, str] | None
-    """The allow-listed ones; None for none of them."""
-    container: str | None
-    """The main container's name, where the annotation says one."""
-    timeout: float | None
+    deleted: str | None = None
+    """When its deletion was requested."""
+    started: str | None = None
+    completed: str | None = None
+    labels: dict[str, str] | None = None
+    """The allow-listed ones; None if it has none of them."""
+    container: str | None = None
+    """The main container's name, from the annotation."""
+    timeout: float | None = None
     bad_timeout: str | None = None
-    """The annotation, where it is no time."""
+    """The annotation, if it is nonsense."""
     artifacts: str | None = None
     """The annotation, verbatim."""
     held: bool = False
     """It has our finalizer."""
-    active: int
-    ready: int
+    active: int = 0
+    ready: int = 0
     failed: int = 0
     """Failed Pods that the Job controller has counted."""
-    ended_pods: int
-    """succeeded + failed. Told as a last known state and used as a sign of having run; never decides a status."""
+    ended_pods: int = 0
+    """succeeded + failed. It shows that Pods have ended; it never decides a status."""
     completions: int | None = None
-    """How many Pods have to succeed; None for a work queue."""
+    """How many Pods must succeed; None for a work queue."""
     is_indexed: bool = False
     retries: int | None = None
-    """The backoffLimit, where failed Pods alone decide: neither a podFailurePolicy nor a limit for each index does."""
+    """The backoffLimit, where only the number of failed Pods decides: no podFailurePolicy, no limit per index."""
     completed_indexes: str = ""
     failed_indexes: str = ""
-    end: Condition | None
+    end: Condition | None = None
     """The condition Complete or Failed that is True."""
     target: Condition | None = None
-    """SuccessCriteriaMet or FailureTarget: what the end will be, once the Pods are gone. Not an end yet."""
-    suspended: Condition | None
+    """SuccessCriteriaMet or FailureTarget: what the end will be when the Pods are gone. Not an end yet."""
+    suspended: Condition | None = None
     """The condition Suspended that is True."""
-    was_suspended: bool
-    """It has a condition Suspended that is False: it runs anew, and Pods of the former run may still be around."""
+    was_suspended: bool = False
+    """The condition Suspended is False: it was resumed, and Pods of the former run may still exist."""
 
     @property
     def is_empty(self) -> bool:
-        """Asks for no completions at all."""
+        """It needs no completions."""
         return self.completions == 0
 
 
@@ -91,16 +91,16 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a container, or one of its instances before a restart, ended."""
 
     started_at: str | None
-    """None for one that the runtime could not start."""
+    """None if the runtime could not start it."""
     finished_at: str | None
     exit_code: int | None
-    """None where the kubelet could not know it."""
+    """None if the kubelet does not know it."""
     reason: str | None
     message: str | None
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One container of a Pod, as the kubelet reported it last."""
+    """One container of a Pod, in the state that the kubelet reported last."""
 
     name: str
     state: str
@@ -112,13 +112,13 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: str | None = None
     restarts: int = 0
     has_run: bool = False
-    """It runs, or ran, or ran before a restart."""
+    """It runs, or ran at any time."""
     previous: Ended | None = None
-    """The instance before the last restart; of one that waits to be restarted, the last instance."""
+    """The instance before the last restart; while it waits to be restarted, the last instance."""
 
     @property
     def ended(self) -> Ended | None:
-        """How its last instance ended: terminated, or waiting to be restarted. None while it runs, and before it ever did."""
+        """How its last instance ended, also while it waits to be restarted. None while it runs, and before its first start."""
         if self.state == "waiting":
             return self.previous
         if self.state != "terminated":
@@ -138,31 +138,31 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str
     version: int
     owner: str
-    """uid of the Job that controls it, or did before it was orphaned; empty for a Pod without one."""
+    """uid of the Job that controls it, or did before it was orphaned; else empty."""
     index: int | None
     asked: float | None = None
-    """Unix seconds, the cluster's: when its deletion was asked for. None while nobody has."""
+    """When its deletion was requested: Unix seconds by the cluster's clock."""
     gone: bool = False
-    """The API server has it no more; this is how it was seen last."""
+    """The API server no longer has it; this is its last known state."""
     restarts: bool = False
-    """A container of it that fails is started again."""
+    """restartPolicy OnFailure: a failed container is started again."""
     phase: str
     reason: str | None
     """The Pod's own (Evicted, NodeLost, DeadlineExceeded, …), else why it was disrupted (EvictionByEvictionAPI, …), else
     Unschedulable."""
     message: str | None = None
-    """What goes with the reason."""
+    """The reason's message."""
     first: str
-    """Name of the first container of the spec; statuses come sorted by name."""
+    """Name of the spec's first container; statuses come sorted by name."""
     containers: tuple[Container, ...]
     init: tuple[Container, ...] = ()
-    """Init containers in the order in which they run, native sidecars left out."""
+    """Init containers in the order in which they run, without native sidecars."""
     sidecars: tuple[Container, ...] = ()
-    """Native ones: init containers that are restarted for ever."""
+    """Native ones: init containers with restartPolicy Always."""
 
     @property
     def deleted(self) -> bool:
-        """Its deletion was asked for, or it is gone."""
+        """Its deletion was requested, or it is gone."""
         return self.asked is not None or self.gone
 
     @property

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from jobcast.event import Progress, event_id
-from jobcast.jobs.facts import job_ref, metadata, moment, warnings
+from jobcast.jobs.facts import common_fields
 from jobcast.jobs.model import Job, Pod
 from jobcast.jobs.observation import LogsOf, Observation, PodOutcome, attempt, attempts, former_attempt
 from jobcast.jobs.status import JobStatus, first_start
@@ -80,16 +80,9 @@ def progress(seen: Observation, note: Note, status: str, logs: LogsOf) -> Progre
     job = seen.job
     ended = former_attempt(note.outcome, logs) if note.is_former else attempt(note.outcome, logs)
     assert ended is not None, "a former instance is noted only where there is one"
-    timestamp, time = moment(ended.finished_at, job.started, job.created)
     return Progress(
-        id=note.id,
+        **common_fields(seen, note.id, ended.finished_at, job.started, job.created),
         status=status,
-        eval_id=job.eval_id,
-        timestamp=timestamp,
-        time=time,
-        job=job_ref(job),
-        metadata=metadata(job),
-        warnings=warnings(seen),
         kind=note.kind,
         attempt=ended,
     )

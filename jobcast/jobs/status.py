@@ -77,7 +77,7 @@ def infer_end(seen: Observation) -> Observation:
 
 
 def first_start(seen: Observation) -> str | None:
-    """When a main container first ran since the last start, else when the Job started; the cluster's own words."""
+    """When a main container first ran since the last start, else when the Job started, as the cluster says."""
     starts = [one.container.started_at for one in seen.current if one.role == "main" and one.container.started_at]
     return min(starts, default=seen.job.started)
 

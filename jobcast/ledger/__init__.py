@@ -1,7 +1,8 @@
 """Publishes each fact once. The only publisher of events.
 
 ledger     the step: decide, record, append, publish, in one Lua script   (ledger.lua)
-groups     the stream's consumer groups: how far behind they are, and which are dead
-trimming   keeps the streams short, and never beyond what a living group needs   (trim.lua)
-pruning    restores expiries that were lost   (prune.lua)
+index      the evaluations by their last change   (index.lua)
+groups     the streams' consumer groups: how far each lags, and which are dead
+trimming   keeps streams and index short, but never without what a living group needs   (trim.lua)
+pruning    repairs what was lost   (prune.lua)
 """

@@ -1,6 +1,6 @@
-"""The consumer groups of our streams: how far behind each is, and whether anybody reads for it any more.
+"""The consumer groups of our streams: how far each lags, and whether it is dead.
 
-What a group has not read or not acknowledged holds back the trimming of the stream, unless the group is dead.
+Entries that a group has not read or acknowledged are not trimmed from the stream, unless the group is dead.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 DEAD_SECONDS = 86_400.0
-"""Longer than a deploy that went wrong in the evening is left alone; shorter than the stream is kept, a week."""
+"""Longer than a failed evening deploy lasts until the morning; shorter than the week for which the stream is kept."""
 _GONE = ("no such key", "NOGROUP")
 
 
 class Consumer(NamedTuple):
-    """One reader of a group, as Redis remembers it."""
+    """One consumer of a group, as Redis knows it."""
 
     name: str
     pending: int
-    """Entries that it was given and has not acknowledged."""
+    """Entries that were delivered to it and not acknowledged."""
     silent: float
-    """Seconds since it last asked Redis for anything of the group, found or not."""
+    """Seconds since it last asked for entries, with or without success."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,41 +34,41 @@ class GroupState:
     """The key."""
     name: str
     unread: int
-    """Entries that no consumer was given yet. At most so many where Redis cannot count: somebody deleted entries from
-    the middle of the stream, or moved the group."""
+    """Entries that were not delivered yet. An upper bound where Redis cannot count: after entries were deleted from the middle
+    of the stream, or the group was moved."""
     pending: int
-    """Entries that were given and not acknowledged."""
+    """Entries that were delivered and not acknowledged."""
     last_delivered: str
-    """Id of the last entry that was given."""
+    """Id of the last entry that was delivered."""
     oldest_pending: str | None
-    """Id of the first entry that was given and not acknowledged; it may have been trimmed from the stream."""
+    """Id of the first entry that was delivered and not acknowledged; it may have been trimmed from the stream."""
     waiting: float
     """Seconds since that entry was published; 0 when there is none."""
     consumers: tuple[Consumer, ...]
 
     @property
     def lag(self) -> int:
-        """Entries that it has not acknowledged."""
+        """Entries not acknowledged."""
         return self.unread + self.pending
 
     @property
     def silent(self) -> float | None:
-        """Seconds since one of its consumers last asked for anything; None when it has none."""
+        """Seconds since any of its consumers last asked for entries; None without consumers."""
         return min((consumer.silent for consumer in self.consumers), default=None)
 
     @property
     def is_dead(self) -> bool:
-        """Whether it is behind and nobody reads for it any more: trimming does not wait for it.
+        """Whether it lags and has no living consumer: trimming does not wait for it.
 
-        A group without a consumer is, as soon as it is behind. One that has read everything never is.
+        A group without consumers is dead as soon as it lags. A group that has read everything never is.
         """
         return self.lag > 0 and (self.silent is None or self.silent >= DEAD_SECONDS)
 
 
 async def groups(client: "redis.asyncio.Redis", keys: Keys) -> list[GroupState]:
-    """The groups of both streams, in the order of their names. Raises redis errors as they come.
+    """The groups of both streams, ordered by name. Raises redis errors.
 
-    Asked in two round trips: a group that was made or removed in between is left out.
+    Takes two round trips: a group that was created or removed in between is left out.
     """
     found = []
     for stream in (keys.events, keys.replays):
@@ -118,13 +118,13 @@ def _state(stream: str, info: Any, consumers: Any, pending: Any, length: int, la
 
 
 def order(entry_id: str) -> tuple[int, int]:
-    """What ids of entries are compared by: milliseconds, and a number within them."""
+    """The sort key of entry ids: milliseconds, and a number within them."""
     millis, _, number = entry_id.partition("-")
     return int(millis), int(number or 0)
 
 
 async def _replies(pipeline: Any) -> list[Any]:
-    """What each command of the pipeline said; None for a stream or group that is not there."""
+    """None for a stream or group that does not exist."""
     replies = await pipeline.execute(raise_on_error=False)
     for reply in replies:
         if isinstance(reply, Exception) and not any(words in str(reply) for words in _GONE):

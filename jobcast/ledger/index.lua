@@ -1,9 +1,9 @@
--- Takes evaluations whose record is gone out of the index.
+-- Removes evaluations whose record is gone from the index, from the oldest on.
 --
 -- KEYS  index
--- ARGV  1 the beginning of the records' keys, `{prefix}:eval:`   2 the greatest score to look at   3 offset   4 most members to look at
+-- ARGV  1 how the records' keys begin, `{prefix}:eval:`   2 greatest score   3 offset   4 most members to look at
 --
--- Looks from the oldest on. Returns how many it looked at, and how many of them it took out.
+-- Returns how many it looked at, and how many of them it removed.
 
 local members = redis.call('ZRANGE', KEYS[1], '-inf', ARGV[2], 'BYSCORE', 'LIMIT', ARGV[3], ARGV[4])
 local gone = {}

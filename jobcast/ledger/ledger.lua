@@ -1,24 +1,24 @@
--- The ledger's step: is this newer than what was published about this Job? Then record it, append it, publish it, all at once.
--- Otherwise say why not and change nothing. Called again after a lost reply, by another replica or after a restart it is
--- harmless. All keys are read before the first write, and the first write is one that is refused when memory is full (SET,
--- XADD or HSET): a full Redis, or a key of another type, refuses the step whole, and nothing is recorded that was not published.
+-- The ledger's step: if this is newer than what was published of this Job, record it, append it and publish it, atomically.
+-- Otherwise say why not, and change nothing. It may be called again: after a lost reply, by another replica, after a restart.
+-- All keys are read before the first write, and the first write is one that Redis rejects when memory is full (SET, XADD or
+-- HSET). So a full Redis, or a key of another type, rejects the whole step, and nothing is recorded that was not published.
 --
 -- KEYS  row · open · events · evaluation · epoch · index
--- ARGV  1 uid   2 resourceVersion   3 an epoch, in case there is none   4 retention (s)
+-- ARGV  1 uid   2 resourceVersion   3 an epoch, if there is none   4 retention (s)
 --       5 created (Unix s)   6 eval_id   7 namespace   8 name   9 the Job's status: pending or one of the events'
 --       10 number of events
---       then four for each event, in order: id, status, channel, JSON; the last that is not progress is the target, the
---       ones before it are published only together with it, where they were not published yet and nothing newer of their kind was;
---       progress is published and nothing else, once each, and never after the end
---       then, in pairs, fields of the evaluation's record; an empty value takes the field out. What a Job waits for goes
---       when a status is published, and its attempts go with its end
+--       then four for each event, in order: id, status, channel, JSON. The last one that is not progress is the target. The
+--       ones before it are published only together with it, unless they, or newer ones of their status, were published.
+--       Progress is only published, once each, and never after the end
+--       then, in pairs, fields of the evaluation's record; an empty value removes the field. A published status removes
+--       `waiting`, an end also `attempts`
 --
 -- Returns {answer, status now in the row, epoch, number of events published, without progress}.
--- Answers: published · seen (recorded, nothing to publish) · duplicate · stale (a newer version was published) · ended (it has its end)
+-- Answers: published · seen (recorded, nothing to publish) · duplicate · stale (a newer version was published) · ended
 
 local TERMINAL = { completed = true, failed = true, cancelled = true }
 local MOST_JOBS = 100
--- What a stranger wrote in the place of a number is 0: an error half way through would leave the step half done.
+-- Anything else than a number counts as 0: an error half way would leave the step half done.
 local function number(text)
   local value = tonumber(text or '0')
   return value and value >= 0 and value < 2 ^ 64 and value or 0
@@ -84,7 +84,7 @@ for at = 11, first_field - 1, 4 do
   if progress[at] then
     redis.call('HSET', KEYS[1], 'progress:' .. id, '1')
     redis.call('PUBLISH', ARGV[at + 2], ARGV[at + 3])
-  -- Whoever lags behind knows an older running than the one that was published: it is past, and is not published again.
+  -- A replica that lags may send an older running than the published one: it is past, and is not published.
   elseif is_new and name ~= 'progress' and published[name] ~= id
     and (at == target or not published[name] or version >= published_version) then
     local entry = redis.call('XADD', KEYS[3], '*',
@@ -99,7 +99,7 @@ end
 redis.call('HSET', KEYS[1], unpack(fields))
 
 local listed = ARGV[5] .. ' ' .. status .. ' ' .. ARGV[7] .. '/' .. ARGV[8]
--- The newest Job of an evaluation is its record; an older one that ends late does not take it back. It lists them all.
+-- The record is about the newest Job of the evaluation, and lists all of them: an older one that ends late is only listed.
 if record[1] == ARGV[1] or not record[2] or number(record[2]) <= tonumber(ARGV[5]) then
   if record[1] and record[1] ~= ARGV[1] then
     local jobs, past = {}, {}
@@ -118,7 +118,7 @@ if record[1] == ARGV[1] or not record[2] or number(record[2]) <= tonumber(ARGV[5
   end
   redis.call('HSET', KEYS[4], 'uid', ARGV[1], 'created', ARGV[5], 'namespace', ARGV[7], 'name', ARGV[8],
     'status', status, 'job:' .. ARGV[1], listed)
-  -- By Redis' clock, as the stream's ids are; an evaluation that has published nothing yet is as old as its Job.
+  -- By Redis' clock, as the stream's ids; before its first event an evaluation is as old as its Job.
   if changed then
     redis.call('ZADD', KEYS[6], changed, ARGV[6])
   else
@@ -151,7 +151,7 @@ end
 if TERMINAL[status] then
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('EXPIRE', KEYS[1], retention)
-  -- With no Job open, every record has an expiry, and none later than this.
+  -- With no Job open, all records expire, and none later than this.
   if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('EXPIRE', KEYS[6], retention) end
 elseif is_new then
   redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1])

@@ -1,7 +1,7 @@
-"""The only writer in Redis: what was published about each Job, published once.
+"""The only publisher of events: publishes each fact once, and records what was published.
 
 A step is one Lua script, one round trip: decide, record, append to the stream, publish. Steps of different Jobs that are
-due at the same time share a round trip (jobcast.redis.batcher, which also waits while Redis is away).
+due at the same time share a round trip (jobcast.redis.batcher, which also waits while Redis is unreachable).
 """
 
 import asyncio
@@ -23,12 +23,12 @@ SCRIPT = files("jobcast.ledger").joinpath("ledger.lua").read_text()
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 CLAIM_SECONDS = 5.0
-"""How long a claim outlives the replica that took it: what a crash may cost the Jobs whose logs it was reading."""
+"""How long a claim outlives its replica: a crash delays the Jobs whose logs it was reading by so much."""
 AT_ONCE = 1024
-"""Commands of one question that wait for Redis together: enough for full round trips, and a hundred thousand Jobs need no
-more memory while Redis is away than a thousand."""
+"""Commands of one request that wait for Redis together: enough for full round trips, and a hundred thousand Jobs need no more
+memory than a thousand while Redis is unreachable."""
 ENDED = "ended"
-"""In place of an event's id: the Job has its end."""
+"""In place of an event's id: the Job's end is published."""
 
 
 class Answer(StrEnum):
@@ -36,15 +36,15 @@ class Answer(StrEnum):
     SEEN = "seen"
     """Recorded, nothing to publish yet."""
     DUPLICATE = "duplicate"
-    """It was published before."""
+    """It had been published before."""
     STALE = "stale"
-    """Something newer was published."""
+    """Something newer had been published."""
     ENDED = "ended"
-    """The Job has its end; nothing follows it."""
+    """The Job's end had been published; nothing follows it."""
 
 
 PROGRESS = "progress"
-"""In place of a status: published once and nothing else."""
+"""In place of a status: published once, and not recorded as a status."""
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
@@ -57,8 +57,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the ledger is asked to publish of one Job: the last one that is no progress is the target, the statuses before it
-    come only with it."""
+    """What to publish of one Job. The last status is the target; the ones before it are published only together with it."""
 
     uid: str
     version: int
@@ -69,22 +68,20 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str
     status: str
     outgoing: tuple[Outgoing, ...] = ()
-    life: dict[str, bytes] = {}
-    """Fields of the evaluation's record; an empty value takes one out."""
+    fields: dict[str, bytes] = {}
+    """Of the evaluation's record; an empty value removes one."""
 
 
 class StepResult(msgspec.Struct, frozen=True, gc=False):
-    """The ledger's answer."""
-
     answer: Answer
     status: str
-    """Of the Job's row now."""
+    """The Job's, as recorded now."""
     count: int
-    """How many events this step published, progress not counted."""
+    """How many events this step published, without progress."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the ledger remembers of a Job."""
+    """What the ledger has recorded of a Job."""
 
     uid: str
     status: str
@@ -99,7 +96,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.status in TERMINAL
 
 
-# At once with the look at its row: a step of another may open the Job just now.
+# In one step with the look at its row: another replica's step may open the Job just now.
 _FORGET_OPEN = """
 local status = redis.call('HGET', KEYS[2], 'status')
 local is_over = not status
@@ -112,8 +109,9 @@ _ROW = ("status", "version", "eval_id", "namespace", "name", "created")
 class Ledger:
     """Use as an async context manager; the client stays the caller's.
 
-    `forgot` is called when Redis may have lost what it had acknowledged: its epoch is gone or another one, or it was
-    away. Everything the API server shows is then to be reconciled again.
+    `on_data_loss` is called, with the reason, when Redis may have lost acknowledged writes: its epoch is missing or another one,
+    or it was unreachable. Then everything that the API server shows must be reconciled again. `on_error` is called with why
+    Redis cannot be used now, and with None when it can be used again.
     """
 
     def __init__(
@@ -123,25 +121,25 @@ class Ledger:
         *,
         identity: str = "",
         retention: int = 604_800,
-        forgot: Callable[[str], None] = lambda reason: None,
-        trouble: Callable[[str | None], None] = lambda reason: None,
+        on_data_loss: Callable[[str], None] = lambda reason: None,
+        on_error: Callable[[str | None], None] = lambda error: None,
     ) -> None:
         self.keys = keys
         self.identity = identity or secrets.token_hex(8)
-        """Who holds the claims that this ledger takes."""
+        """The holder of the claims that this ledger takes."""
         self.epoch: str | None = None
         self._batcher = Batcher(
             client,
             script=SCRIPT,
             probe=("SET", keys.claim("probe"), self.identity, "PX", 1000),
-            on_recovered=lambda: forgot("away"),
-            on_error=trouble,
+            on_recovered=lambda: on_data_loss("unreachable"),
+            on_error=on_error,
         )
         self.run = self._batcher.run
-        """The answer to one command, in a shared round trip; for the ledger's own rooms. Waits while Redis is away."""
+        """Runs one command in a shared round trip. Waits while Redis is unreachable."""
         self.retention = retention
         """Seconds that rows and records outlive the Job's end."""
-        self._forgot = forgot
+        self._on_data_loss = on_data_loss
 
     async def __aenter__(self) -> "Ledger":
         self._batcher.start()
@@ -151,22 +149,22 @@ class Ledger:
         await self._batcher.close()
 
     @property
-    def trouble(self) -> str | None:
-        """Why Redis cannot be used now; None while it can."""
+    def error(self) -> str | None:
+        """Why Redis cannot be used now."""
         return self._batcher.error
 
     @property
     def is_down(self) -> bool:
-        """Redis did not take what it was sent last: whoever asks it something waits."""
+        """The last round trip failed: every call waits."""
         return self._batcher.is_down
 
     @property
     def waiting(self) -> int:
-        """How many commands wait for Redis, or for the next round trip."""
+        """Commands that wait for Redis, or for the next round trip."""
         return self._batcher.waiting
 
     async def step(self, step: Step) -> StepResult:
-        """Publish what is new. Waits while Redis is away. Raises LedgerError."""
+        """Publish what is new. Waits while Redis is unreachable. Raises LedgerError."""
         keys = self.keys
         arguments: list[Any] = [
             step.uid,
@@ -182,7 +180,7 @@ class Ledger:
         ]
         for one in step.outgoing:
             arguments += (one.id, one.status, keys.channel(one.status), one.body)
-        for name, value in step.life.items():
+        for name, value in step.fields.items():
             arguments += (name, value)
         names = (keys.job(step.uid), keys.open, keys.events, keys.evaluation(step.eval_id), keys.epoch, keys.index)
         answer, status, epoch, count = await self.run("EVALSHA", SHA, len(names), *names, *arguments)
@@ -190,29 +188,28 @@ class Ledger:
         return StepResult(Answer(_text(answer)), _text(status), int(count))
 
     async def row(self, uid: str) -> Row | None:
-        """What was published about the Job; None for one that the ledger does not know."""
-        values = await self.run("HMGET", self.keys.job(uid), *_ROW)
-        return _row(uid, values)
+        """None for a Job that the ledger does not know."""
+        return _row(uid, await self.run("HMGET", self.keys.job(uid), *_ROW))
 
     async def rows(self, uids: Sequence[str]) -> dict[str, Row | None]:
-        """Those of these Jobs, in shared round trips; without the ones whose row is refused."""
+        """The rows of these Jobs, in shared round trips, without those that Redis rejects."""
         answers = await self._answers([("HMGET", self.keys.job(uid), *_ROW) for uid in uids])
         return {uid: _row(uid, answer) for uid, answer in zip(uids, answers, strict=True) if answer is not None}
 
     async def open_uids(self) -> list[str]:
-        """The Jobs that have no end yet, as far as the ledger knows, of all who share the prefix."""
+        """The Jobs without an end, of all installations with this prefix."""
         return [_text(uid) for uid in await self.run("ZRANGE", self.keys.open, 0, -1)]
 
     async def forget_open(self, uid: str) -> None:
-        """Take out of the open ones a Job that has its end, or whose row is gone: nobody can say any more what it was."""
+        """Remove a Job from the open ones, if it has its end or no row."""
         await self.run("EVAL", _FORGET_OPEN, 2, self.keys.open, self.keys.job(uid), uid, *TERMINAL)
 
     async def keep(self, uids: Sequence[str]) -> None:
-        """Have the rows of these ended Jobs outlive the Jobs: the API server still shows them."""
+        """Let the rows of these ended Jobs live longer: the API server still has the Jobs."""
         await self._answers([("EXPIRE", self.keys.job(uid), self.retention) for uid in uids])
 
     async def claim(self, uid: str) -> bool:
-        """Take, or renew, the right to read this Job's logs; False while another replica has it."""
+        """Take or renew the claim on this Job's logs; False while another replica has it."""
         key, millis = self.keys.claim(uid), int(CLAIM_SECONDS * 1000)
         if await self.run("SET", key, self.identity, "NX", "PX", millis):
             return True
@@ -221,26 +218,26 @@ class Ledger:
         return bool(await self.run("PEXPIRE", key, millis))
 
     async def release(self, uids: Iterable[str]) -> None:
-        """Give claims of ours back, so that nobody has to wait for them to lapse."""
+        """Release our claims, so that no replica waits for them to expire."""
         for uid in uids:
             key = self.keys.claim(uid)
-            if await self._holder(key) == self.identity:  # it may have lapsed, and be another's by now
+            if await self._holder(key) == self.identity:  # it may have expired, and be another's by now
                 await self.run("DEL", key)
 
     async def _holder(self, key: str) -> str | None:
         try:
             return _text(await self.run("GET", key))
         except LedgerError:
-            # A stranger's key in its place: no claim of ours, and no reason to drop those on other Jobs.
+            # Another type of key: no claim of ours, and no reason to fail those on other Jobs.
             return None
 
     async def is_empty(self) -> bool:
-        """Whether nothing was ever published in this Redis, so that nothing need be recalled from it."""
+        """Whether nothing was ever published in this Redis."""
         return await self.run("GET", self.keys.epoch) is None
 
     async def last_published(self, uids: Sequence[str]) -> dict[str, str]:
-        """What was published last of those of these Jobs that the ledger knows: PENDING, the id of the event, or ENDED. One whose
-        row is refused is not among them: its own step will say why."""
+        """What was published last: PENDING, the id of the event, or ENDED. Without the Jobs that the ledger does not know, and
+        those whose row Redis rejects: their own step will raise the reason."""
         answers = await self._answers([("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids])
         found = {}
         for uid, answer in zip(uids, answers, strict=True):
@@ -251,14 +248,14 @@ class Ledger:
         return found
 
     async def watch_epoch(self, every: float = 1.0) -> None:
-        """Ask every so many seconds whether Redis is there and still remembers. Never ends; to be run as a task."""
+        """Check every so many seconds whether Redis is reachable and has lost nothing. Never ends; run it as a task."""
         while True:
             epoch = await self.run("GET", self.keys.epoch)
             self._see_epoch(_text(epoch) if epoch is not None else None)
             await asyncio.sleep(every)
 
     async def _answers(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """None in place of an answer that is a refusal: one key that a stranger wrote over costs the others nothing."""
+        """None for a command that Redis rejects: one key of another type must not affect the others."""
 
         async def answer(command: tuple[Any, ...]) -> Any:
             try:
@@ -274,18 +271,18 @@ class Ledger:
     def _see_epoch(self, epoch: str | None) -> None:
         known, self.epoch = self.epoch, epoch
         if known is not None and epoch != known:
-            self._forgot("epoch")
+            self._on_data_loss("epoch")
 
 
 def _text(value: Any) -> str:
-    # Strangers may write to Redis: what is no text must not cost anything but itself.
+    # Others may write to Redis: what is not text must not affect anything else.
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
 
 
 _DIGITS = 20
-"""Of a version; what is longer is somebody's joke, and too much of it is more than int() takes."""
+"""Of a version; int() refuses text that is far too long."""
 _END_OF_TIME = 253_402_300_800.0
-"""The year 10000, which datetime does not know."""
+"""The year 10000, the first that datetime cannot represent."""
 
 
 def _row(uid: str, values: list[bytes | None]) -> Row | None:

@@ -1,7 +1,7 @@
-"""Looks through all our keys now and then, and gives an expiry to each that should have one and has none.
+"""Checks all our keys now and then, and repairs what was lost.
 
-Redis expires what has ended by itself. This is for what is left when something was lost: keys restored without their expiry, an
-open Job whose place among the open ones is gone, a claim that somebody made permanent, a lane whose entries nobody has.
+Redis expires most keys by itself. This is for the others: keys that were restored without their expiry, an open Job that is
+missing among the open ones, an evaluation that is missing in the index, an ordering key whose entries no worker has.
 """
 
 from importlib.resources import files
@@ -12,14 +12,14 @@ from jobcast.ledger.ledger import Ledger
 
 SCRIPT = files("jobcast.ledger").joinpath("prune.lua").read_text()
 PRUNE_SECONDS = 3600.0
-"""How often, by whoever sweeps then: nothing that is found here is in a hurry."""
+"""How often, by the process that sweeps then: nothing here is urgent."""
 PAGE = 1000
-"""Keys of one look: a millisecond for which Redis does nothing else. A million keys take a thousand."""
+"""Keys of one call: about a millisecond for which Redis does nothing else. A million keys take a thousand calls."""
 
 
-# Evaluations of which nothing is pending any more: their entries were trimmed, or acknowledged by a stranger, and none followed.
+# Removes evaluations without pending entries: the entries were trimmed, or acknowledged from outside, and none followed.
 _LANES = """
-local mended = 0
+local repaired = 0
 for i = 2, #ARGV do
   local is_pending = false
   for entry in (redis.call('HGET', KEYS[3], ARGV[i]) or ''):gmatch('%S+') do
@@ -28,42 +28,43 @@ for i = 2, #ARGV do
     local found = redis.pcall('XPENDING', replay and KEYS[2] or KEYS[1], ARGV[1], id, id, 1)
     is_pending = is_pending or (not found.err and #found > 0)
   end
-  if not is_pending then mended = mended + redis.call('HDEL', KEYS[3], ARGV[i]) end
+  if not is_pending then repaired = repaired + redis.call('HDEL', KEYS[3], ARGV[i]) end
 end
-return mended
+return repaired
 """
 
 
 async def is_due(ledger: Ledger, retention: float) -> bool:
-    """Whether nobody has pruned for a while; if so, it is the caller's turn."""
+    """Whether no process has pruned for a while. If so, the caller must."""
     millis = int(min(PRUNE_SECONDS, retention / 3) * 1000)
     return bool(await ledger.run("SET", ledger.keys.pruned, ledger.identity, "NX", "PX", millis))
 
 
 async def prune(ledger: Ledger, *, retention: int, todo_life: int) -> int:
-    """Returns how many keys were mended. `todo_life`: seconds that what is known of an entry's handlers may be needed.
-    Waits while Redis is away. Raises LedgerError."""
+    """Returns how many repairs it made. `todo_life`: seconds that the delivery state of an entry may be needed.
+
+    Waits while Redis is unreachable. Raises LedgerError."""
     beginning = ledger.keys.beginning
-    mended, cursor = 0, b"0"
+    repaired, cursor = 0, b"0"
     while True:
         cursor, found = await ledger.run("SCAN", cursor, "MATCH", f"{beginning}*", "COUNT", PAGE)
         if found:
             keys = (ledger.keys.open, ledger.keys.index, *found)
-            mended += await ledger.run("EVAL", SCRIPT, len(keys), *keys, retention, todo_life, beginning)
+            repaired += await ledger.run("EVAL", SCRIPT, len(keys), *keys, retention, todo_life, beginning)
             for key in found:
                 if key.startswith(ledger.keys.lanes().encode()):
-                    mended += await _prune_lanes(ledger, key)
+                    repaired += await _prune_lanes(ledger, key)
         if int(cursor) == 0:
-            return mended + await trim_index(ledger)
+            return repaired + await trim_index(ledger)
 
 
 async def _prune_lanes(ledger: Ledger, lanes: bytes) -> int:
     keys, own = ledger.keys, ledger.keys.lanes().encode()
     group = GROUP if lanes == own else lanes.removeprefix(own + b":")
-    mended, cursor = 0, b"0"
+    repaired, cursor = 0, b"0"
     while True:
         cursor, found = await ledger.run("HSCAN", lanes, cursor, "COUNT", PAGE)
         if found:
-            mended += await ledger.run("EVAL", _LANES, 3, keys.events, keys.replays, lanes, group, *found[::2])
+            repaired += await ledger.run("EVAL", _LANES, 3, keys.events, keys.replays, lanes, group, *found[::2])
         if int(cursor) == 0:
-            return mended
+            return repaired

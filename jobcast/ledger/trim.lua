@@ -1,17 +1,17 @@
--- Drops what is old, or too much, from the front of a stream, and never what a living group still needs: an entry that it was
--- not given yet, or was given and has not acknowledged. A group is dead when it is behind and all its consumers have been silent
--- for long, or it has none (as in jobcast/ledger/groups.py); for that one nothing is kept.
+-- Removes what is too old, or too much, from the front of a stream, but never what a living group still needs: an entry that was
+-- not delivered to it yet, or not acknowledged. A group is dead if it lags and all its consumers have been silent for long, or it
+-- has none (as in jobcast/ledger/groups.py). For a dead group nothing is kept.
 --
 -- KEYS  stream
--- ARGV  1 longest age (s)   2 greatest length   3 silence after which a consumer is given up (ms)   4 most entries of one call
+-- ARGV  1 longest age (s)   2 greatest length   3 silence after which a consumer counts as gone (ms)   4 most entries of one call
 --
--- Whole nodes of the stream go, so that up to a hundred entries more may stay. Returns how many went, then the names of the
--- dead groups. Nothing in here needs memory, so it works on a Redis that is full.
+-- Redis removes whole nodes, so up to a hundred entries more may stay. Returns how many it removed, then the names of the dead
+-- groups. It needs no memory, so it works on a full Redis.
 
 local stream, silence, most = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local END = '18446744073709551615-18446744073709551615'
 
--- Ids are two numbers of 64 bits, more than Lua can count: compared by their digits.
+-- Ids are two 64-bit numbers, too large for Lua's numbers: they are compared by their digits.
 local function is_less(a, b)
   local a1, a2 = a:match('(%d+)-(%d+)')
   local b1, b2 = b:match('(%d+)-(%d+)')

@@ -1,7 +1,7 @@
-"""The slow driver: list the Jobs once, and have the very same reconcile publish what nobody published.
+"""The slow driver: list all Jobs once, and reconcile those with something unpublished.
 
-One paged list of Jobs per namespace, and the Pods of unpublished Jobs. With the controller running this finds nothing; what it
-finds is the measure of how well the fast path does. It also does the upkeep of Redis: trims the streams, and prunes.
+One paged list of Jobs per namespace, and the Pods of the unpublished Jobs. With the controller running it finds nothing: what it
+finds measures how well the controller works. It also does the upkeep of Redis: it trims and prunes.
 """
 
 import asyncio
@@ -34,20 +34,20 @@ from jobcast.redis.connection import connect
 from jobcast.service.settings import CoreSettings, reading_of, watched_namespaces
 
 CONCURRENCY = 64
-"""Jobs reconciled at the same time: their steps share round trips, and a sweep is in no hurry."""
+"""Jobs reconciled at the same time: their steps share round trips, and a sweep is not urgent."""
 BATCH = 2000
-"""Jobs in hand at the same time, those that wait for their logs among them: all of 100,000 would be 300 MB."""
+"""Jobs in memory at the same time, including those that wait for their logs: 100,000 would need 300 MB."""
 KEEP_BATCH = 500
-OWED_A_SWEEP = 200
-"""Logs brought to the store in one round: the events come first."""
+UPLOADS_PER_SWEEP = 200
+"""Pending logs that one sweep uploads: events come first."""
 FEW = 20
-"""Jobs whose Pods are asked for one by one: fewer requests than the pages of a namespace of 10,000 Pods."""
+"""Up to so many Jobs, their Pods are requested one by one: fewer requests than the pages of a namespace with 10,000 Pods."""
 FAST_PATH_SECONDS = 1.0
-"""What the controller publishes within it has not been missed: it is a thousand times what it takes."""
+"""What the controller publishes within it was not missed: it is a thousand times what publishing takes."""
 
 
 class Snapshot:
-    """The cluster as one sweep listed it; the View of jobcast.reconcile.reconciler."""
+    """The cluster as one sweep listed it, as a View."""
 
     def __init__(self) -> None:
         self.shown: set[str] = set()
@@ -63,14 +63,14 @@ class Snapshot:
                 self._pods.setdefault(pod.owner, []).append(pod)
 
     def all_pods_listed(self, namespaces: Collection[str], version: str) -> None:
-        """After the Jobs, so that no Pod which a Job of ours had then is missing."""
+        """They were listed after the Jobs, so no Pod that a listed Job had then is missing."""
         self._versions.update(dict.fromkeys(namespaces, int(version or 0)))
 
     def job(self, uid: str) -> Job | None:
         return self.jobs.get(uid)
 
     def is_gone(self, uid: str) -> bool:
-        return False  # what is gone is not in the snapshot at all
+        return False  # the snapshot has no Jobs that are gone
 
     def pods(self, uid: str) -> Sequence[Pod]:
         return self._pods.get(uid, ())
@@ -89,8 +89,10 @@ class Snapshot:
 async def sweep_once(
     settings: CoreSettings, trimming: Trimming | None = None, *, published: Callable[[Event], None] = lambda event: None
 ) -> int:
-    """One sweep; returns how many events it published. The upkeep of Redis is done first, whatever the cluster says. Raises
-    NoCluster, KubeError, LedgerError."""
+    """Returns how many events it published. Does the upkeep of Redis first, also if the cluster is unreachable.
+
+    Raises NoCluster, KubeError, LedgerError.
+    """
     async with contextlib.AsyncExitStack() as stack:
         client: redis.asyncio.Redis = connect(settings.redis_url, prefix=settings.key_prefix)
         stack.push_async_callback(client.aclose)
@@ -112,7 +114,7 @@ async def sweep_once(
 
 
 async def _upkeep(ledger: Ledger, settings: CoreSettings, trimming: Trimming | None) -> LedgerError | None:
-    """Trims and prunes. What Redis refuses here, a key that somebody wrote over, must not keep anything from being published."""
+    """Trims and prunes. Returns the error if Redis rejects a command (a key of another type): it must not prevent publishing."""
     try:
         if trimming is not None:
             await trimming.trim(ledger)
@@ -126,7 +128,7 @@ async def _upkeep(ledger: Ledger, settings: CoreSettings, trimming: Trimming | N
 
 
 class Sweep:
-    """The parts of one round. Nothing of it survives the round: a stale thought cannot outlive a minute."""
+    """One sweep. It keeps no state for the next one, so nothing stale can last."""
 
     def __init__(
         self, settings: CoreSettings, access: Access, api: Api, ledger: Ledger, published: Callable[[Event], None]
@@ -140,7 +142,7 @@ class Sweep:
         self._read: dict[str, asyncio.Event] = {}
         self._snapshot = Snapshot()
         self._version = math.inf
-        """The oldest of the lists': what they do not show had gone by then, or came later."""
+        """The oldest version of the lists: a Job that is not in them was gone by then, or is newer."""
 
     async def run(self, stack: contextlib.AsyncExitStack) -> int:
         settings, ledger, snapshot = self._settings, self._ledger, self._snapshot
@@ -158,15 +160,15 @@ class Sweep:
             await self._list(namespace, reconciler)
         listed = asyncio.get_running_loop().time()
         unseen = await self._open_unseen()
-        if any(_is_untold(job, reconciler) for job in snapshot.jobs.values()):
+        if any(_is_unpublished(job, reconciler) for job in snapshot.jobs.values()):
             await asyncio.sleep(FAST_PATH_SECONDS)
             await self._recall(reconciler)
         await self._list_pods(reconciler)
-        renewing = asyncio.create_task(_renew(reconciler), name="sweep claims")
+        renewing = asyncio.create_task(_renew_claims(reconciler), name="sweep claims")
         try:
             errors = await self._drive_all(list(snapshot.jobs), reconciler)
             if unseen:
-                # Who saw them end may still be reading their logs, and knows better than we what became of them.
+                # A replica that saw how they ended may still be reading their logs, and publish the true end.
                 patience = settings.log_wait_seconds + FAST_PATH_SECONDS
                 await asyncio.sleep(listed + patience - asyncio.get_running_loop().time())
                 errors += await self._drive_all(list(unseen & await self._open_unseen()), reconciler)
@@ -174,15 +176,15 @@ class Sweep:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
             await reconciler.claims.release()
-        await self._keep(reconciler)
-        await self._bring_owed(logs)
-        # One Job that fails costs the others nothing; the next sweep tries it again, and this one says so.
+        await self._keep_rows(reconciler)
+        await self._upload_pending(logs)
+        # An error of one Job does not affect the others. The next sweep tries it again, and this one reports it.
         for error in errors:
             raise error
         return self._count
 
     async def _list(self, namespace: str | None, reconciler: Reconciler) -> None:
-        """The Jobs of a namespace; those that have their end, as far as the ledger knows, are not kept."""
+        """The Jobs of a namespace, without those whose end the ledger has."""
         async for page in self._api.pages(JOBS, namespace, self._settings.label_selector):
             self._version = min(self._version, int(page.version or 0))
             await reconciler.recall([job.uid for job in page.items])
@@ -192,15 +194,15 @@ class Sweep:
                     self._snapshot.jobs[job.uid] = job
 
     async def _recall(self, reconciler: Reconciler) -> None:
-        """Look once more at what was published, and let go of what has its end by now."""
+        """Ask again what was published, and drop the Jobs that have ended by now."""
         jobs = self._snapshot.jobs
-        await reconciler.recall([uid for uid, job in jobs.items() if _is_untold(job, reconciler)])
+        await reconciler.recall([uid for uid, job in jobs.items() if _is_unpublished(job, reconciler)])
         for uid, job in list(jobs.items()):
             if reconciler.is_ended(uid) and not job.held:
                 self._snapshot.drop(uid)
 
     async def _list_pods(self, reconciler: Reconciler) -> None:
-        needing = [job for job in self._snapshot.jobs.values() if _is_untold(job, reconciler)]
+        needing = [job for job in self._snapshot.jobs.values() if _is_unpublished(job, reconciler)]
         if len(needing) <= FEW:
             for job in needing:
                 self._snapshot.add_pods(await self._api.pods_of(job.namespace, f"{JOB_NAME_LABEL}={job.name}"))
@@ -212,7 +214,7 @@ class Sweep:
             self._snapshot.all_pods_listed(namespaces if namespace is None else (namespace,), page.version)
 
     async def _open_unseen(self) -> set[str]:
-        """The Jobs of our namespaces that the ledger holds open, and that had gone when we listed."""
+        """The Jobs of our namespaces that are open in the ledger and were gone when we listed."""
         uids = await self._ledger.open_uids()
         for uid in uids:
             if uid in self._snapshot.shown and uid not in self._snapshot.jobs:
@@ -221,12 +223,12 @@ class Sweep:
         return {uid for uid, row in rows.items() if row is None or self._is_for_us(row)}
 
     def _is_for_us(self, row: Row) -> bool:
-        # What was published at a later version than the list's was created after it, or has lost its label since.
+        # A row with a later version than the list's: the Job was created after it, or has lost its label since.
         is_ours = self._namespaces is None or row.namespace in self._namespaces
         return is_ours and (row.is_ended or row.version <= self._version)
 
     async def _drive_all(self, uids: Sequence[str], reconciler: Reconciler) -> list[BaseException]:
-        """Returns what went wrong with any of them."""
+        """Returns the errors."""
         slots = asyncio.Semaphore(CONCURRENCY)
         errors: list[BaseException] = []
         for start in range(0, len(uids), BATCH):
@@ -258,47 +260,43 @@ class Sweep:
         if uid in self._read:
             self._read[uid].set()
 
-    async def _bring_owed(self, logs: LogReads) -> None:
-        """Logs that the store did not take when they were read, while their Pods still exist."""
+    async def _upload_pending(self, logs: LogReads) -> None:
+        """Upload logs that the store did not take when they were read, if their Pods still exist."""
         if not logs.has_store:
             return
-        index = LogIndex(self._ledger, self._settings.retention_seconds)
-        ours = [
-            one
-            for one in await index.pending_uploads()
-            if self._namespaces is None or one.place.namespace in self._namespaces
-        ]
-        # Not always the same first ones: the store may take none of those.
-        for owed in random.sample(ours, min(OWED_A_SWEEP, len(ours))):
-            place = owed.place
+        index, ours = LogIndex(self._ledger, self._settings.retention_seconds), self._namespaces
+        found = [one for one in await index.pending_uploads() if ours is None or one.place.namespace in ours]
+        # At random, because the store may take none of the first ones.
+        for pending in random.sample(found, min(UPLOADS_PER_SWEEP, len(found))):
+            place = pending.place
             pods = await self._api.pods_of(place.namespace, f"{JOB_UID_LABEL}={place.uid}")
-            wanted = _as_it_is_now(owed, pods)
+            wanted = _log_of(pending, pods)
             error = await logs.upload_pending(wanted) if wanted is not None else None
             if error is None:
                 await index.mark_uploaded(place)
             elif error.reason == UNAVAILABLE:
-                return  # it would not take the next one either
+                return  # the store is down
 
-    async def _keep(self, reconciler: Reconciler) -> None:
-        """Rows of ended Jobs that the API server still shows must not expire before the Jobs do."""
+    async def _keep_rows(self, reconciler: Reconciler) -> None:
+        """Rows of ended Jobs must not expire before the API server deletes the Jobs."""
         shown = [uid for uid in reconciler.ended_uids() if uid in self._snapshot.shown]
         for start in range(0, len(shown), KEEP_BATCH):
             await self._ledger.keep(shown[start : start + KEEP_BATCH])
 
 
-def _as_it_is_now(owed: PendingUpload, pods: Sequence[Pod]) -> Wanted | None:
-    """The log, if the kubelet still has it: of a container's last instance, and of the one before."""
-    place = owed.place
+def _log_of(pending: PendingUpload, pods: Sequence[Pod]) -> Wanted | None:
+    """The log, if the kubelet still has it: of a container's last instance, or of the one before."""
+    place = pending.place
     for pod in pods:
         for container in (*pod.containers, *pod.init, *pod.sidecars):
             since = container.restarts - place.instance
-            if (pod.uid, container.name) == (owed.pod_uid, place.container) and since in (0, 1):
-                return Wanted(place, pod.uid, owed.eval_id, previous=since == 1)
+            if (pod.uid, container.name) == (pending.pod_uid, place.container) and since in (0, 1):
+                return Wanted(place, pod.uid, pending.eval_id, previous=since == 1)
     return None
 
 
-def _is_untold(job: Job, reconciler: Reconciler) -> bool:
-    """Whether there is something of this Job that the ledger is not known to know."""
+def _is_unpublished(job: Job, reconciler: Reconciler) -> bool:
+    """Whether something of this Job may be unpublished."""
     if reconciler.is_ended(job.uid):
         return False
     if job.end is not None or job.deleted is not None:
@@ -306,7 +304,7 @@ def _is_untold(job: Job, reconciler: Reconciler) -> bool:
     return job.active > 0 and reconciler.last_published(job.uid) in (None, PENDING)
 
 
-async def _renew(reconciler: Reconciler) -> None:
+async def _renew_claims(reconciler: Reconciler) -> None:
     while True:
         await asyncio.sleep(CLAIM_SECONDS / 3)
         await reconciler.claims.renew()

@@ -1,4 +1,4 @@
-"""What reconcile sees of the cluster: a view that its driver keeps, and the API server itself."""
+"""What a reconciler sees of the cluster: the view that its driver keeps, and the API server itself."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,45 +9,45 @@ from jobcast.ledger.ledger import Outgoing, Row, Step
 
 
 class View(Protocol):
-    """What the driver knows of the cluster; never written through."""
+    """What the driver knows of the cluster; read-only but for `drop`."""
 
     def job(self, uid: str) -> Job | None:
-        """The Job as it was seen last; None for one that was never seen, or has been dropped."""
+        """The Job as it was seen last; None if it was never seen, or was dropped."""
 
     def is_gone(self, uid: str) -> bool:
-        """The API server has it no more."""
+        """The API server no longer has it."""
 
     def pods(self, uid: str) -> Sequence[Pod]:
-        """Its Pods as they were seen last, also those that are gone since."""
+        """Its Pods as they were seen last, including those that are gone."""
 
     def pods_version(self, namespace: str) -> int:
-        """Every Pod of the namespace as it was at this resourceVersion has been seen."""
+        """The resourceVersion up to which all Pods of the namespace have been seen."""
 
     def has_seen_pods(self, namespace: str) -> bool:
-        """Whether any Job's Pod was seen in it: then Jobs there have Pods, as a rule."""
+        """Whether any Job's Pod was seen in it: then Jobs there usually have Pods."""
 
     def drop(self, uid: str) -> None:
-        """Nothing of this Job is needed any more."""
+        """This Job is not needed any more."""
 
 
 class Cluster(Protocol):
-    """What reconcile asks of the API server itself: jobcast.kube.Api, or a fake."""
+    """What a reconciler asks of the API server itself: jobcast.kube.Api, or a fake."""
 
     async def job(self, namespace: str, name: str) -> Job | None: ...
 
     async def pods_of(self, namespace: str, selector: str) -> list[Pod]: ...
 
     async def hold(self, namespace: str, name: str, uid: str) -> None:
-        """Put our finalizer on the Job, if it is still there and not being deleted."""
+        """Add our finalizer to the Job, if it exists and is not being deleted."""
 
     async def release(self, namespace: str, name: str, uid: str) -> None:
-        """Take our finalizer off the Job, if it has it."""
+        """Remove our finalizer from the Job, if it has it."""
 
     def now(self) -> str: ...
 
 
 def remembered(row: Row) -> Job:
-    """What the ledger remembers of a Job that is gone."""
+    """What the ledger has recorded of a Job that is gone."""
     return Job(
         uid=row.uid,
         namespace=row.namespace,
@@ -56,23 +56,10 @@ def remembered(row: Row) -> Job:
         eval_id=row.eval_id,
         has_eval_id=True,
         created=datetime.fromtimestamp(row.created, UTC).isoformat(),
-        deleted=None,
-        started=None,
-        completed=None,
-        labels=None,
-        container=None,
-        timeout=None,
-        active=0,
-        ready=0,
-        ended_pods=0,
-        end=None,
-        suspended=None,
-        was_suspended=False,
     )
 
 
-def step_of(job: Job, status: str, outgoing: Sequence[Outgoing], life: dict[str, bytes]) -> Step:
-    """What the ledger is asked to publish of this Job."""
+def step_of(job: Job, status: str, outgoing: Sequence[Outgoing], fields: dict[str, bytes]) -> Step:
     try:
         created = unix(job.created)
     except ValueError:
@@ -86,5 +73,5 @@ def step_of(job: Job, status: str, outgoing: Sequence[Outgoing], life: dict[str,
         name=job.name,
         status=status,
         outgoing=tuple(outgoing),
-        life=life,
+        fields=fields,
     )

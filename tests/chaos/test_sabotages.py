@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 HERE = Path(__file__).parent
 SHORT = ("--devcluster", "--jobs", "500", "--faults", "40", "--seed", "1")
 FOUND = {
-    "records-before-telling": {"lost", "published twice in the stream"},
+    "records-before-publishing": {"lost", "published twice in the stream"},
     "acks-before-task": {"worker's unique events missing"},
     "ignores-versions": {"out of order", "published twice in the stream"},
     "forgets-who-vanished": {"lost", "left open in the ledger"},

@@ -1,4 +1,4 @@
-"""One round of the sweep: what it asks for, what it tells, and what it leaves to others."""
+"""One sweep: what it asks for, what it publishes, and what it leaves to others."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ async def sweep(world: World, **more: Any) -> list[str]:
 
 
 def managed(name: str) -> dict[str, Any]:
-    """A Job that nobody runs: what becomes of it, the test writes."""
+    """A Job that no controller runs: the test writes its status."""
     return make_job(name, managedBy="tests.example/nobody")
 
 
@@ -111,7 +111,9 @@ async def test_each_namespace_has_its_list_and_all_of_them_have_one(world: World
     assert [request.path for request in world.wiretap.requests] == ["/apis/batch/v1/jobs"]
 
 
-async def test_what_was_told_is_asked_for_in_few_round_trips(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_published_is_asked_for_in_few_round_trips(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(200):
         await world.create(managed(f"j{number}"))
     await sweep(world)
@@ -128,7 +130,7 @@ async def test_what_was_told_is_asked_for_in_few_round_trips(world: World, monke
     assert len(exchanges) < 20
 
 
-async def test_what_the_controller_tells_a_moment_later_was_not_missed_and_is_not_looked_into(
+async def test_what_the_controller_publishes_a_moment_later_was_not_missed_and_is_not_looked_into(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.run("slow", "echo out")
@@ -183,7 +185,7 @@ async def test_a_list_that_lacks_a_job_which_exists_cancels_nothing(world: World
 
 
 @pytest.mark.must_survive(9)
-async def test_a_job_that_went_is_cancelled_unless_who_saw_its_end_tells_it_in_time(
+async def test_a_vanished_job_is_cancelled_unless_a_replica_that_saw_its_end_publishes_it_in_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = {}
@@ -230,7 +232,7 @@ async def test_the_pods_of_few_jobs_are_asked_for_one_by_one_and_of_many_togethe
     assert [(await world.until(name, "completed"))["output"] for name in ("a", "b")] == ["out\n"] * 2
 
 
-async def test_a_job_that_fails_costs_the_others_nothing_and_what_they_told_is_counted(world: World) -> None:
+async def test_the_error_of_one_job_does_not_affect_the_others_and_what_they_published_is_counted(world: World) -> None:
     made = {}
     for name in ("bad", "good"):
         made[name] = await world.create(managed(name))
@@ -243,7 +245,9 @@ async def test_a_job_that_fails_costs_the_others_nothing_and_what_they_told_is_c
 
 
 @pytest.mark.parametrize("stream", ["events", "replays", "dead"])
-async def test_a_stream_that_cannot_be_trimmed_is_said_and_keeps_nothing_from_being_told(world: World, stream) -> None:
+async def test_a_stream_that_cannot_be_trimmed_is_reported_and_keeps_nothing_from_being_published(
+    world: World, stream
+) -> None:
     await world.create(managed("a"))
     await world.patch("a", RUNNING, "status")
     key = getattr(Keys(world.prefix), stream)
@@ -280,7 +284,7 @@ async def test_once_in_a_while_it_prunes_redis_and_the_folder_of_logs_though_the
 async def test_logs_owed_in_other_namespaces_do_not_stand_before_ours(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeping, "OWED_A_SWEEP", 1)
+    monkeypatch.setattr(sweeping, "UPLOADS_PER_SWEEP", 1)
     async with ledger_of(world) as ledger:
         book = LogIndex(ledger, 60)
         for number in range(20):

@@ -21,7 +21,7 @@ RETENTION = 1000
 
 
 def step(*statuses: str, uid: str = UID, version: int = 10, key: str = "", **fields: Any) -> Step:
-    """What tells these statuses, in order; none is a pending Job. `key` is what marks a recurrence."""
+    """Publishes these statuses, in order; none is a pending Job. `key` marks a recurrence."""
     outgoing = tuple(
         Outgoing(
             one := event_id(uid, status, "" if status in TERMINAL else key),
@@ -35,15 +35,15 @@ def step(*statuses: str, uid: str = UID, version: int = 10, key: str = "", **fie
 
 
 class World:
-    """A ledger, a bare client beside it, and a subscriber who heard all of it."""
+    """A ledger, a bare client beside it, and a subscriber to all its channels."""
 
-    def __init__(self, ledger: Ledger, client: Any, forgot: list[str], troubles: list[str | None]) -> None:
+    def __init__(self, ledger: Ledger, client: Any, data_losses: list[str], errors: list[str | None]) -> None:
         self.ledger, self.client = ledger, client
-        self.forgot, self.troubles = forgot, troubles
+        self.data_losses, self.errors = data_losses, errors
         self.keys = ledger.keys
         self.pubsub = client.pubsub()
 
-    async def tell(self, *statuses: str, **fields: Any) -> StepResult:
+    async def publish(self, *statuses: str, **fields: Any) -> StepResult:
         return await self.ledger.step(step(*statuses, **fields))
 
     async def stream(self) -> list[str]:
@@ -61,7 +61,7 @@ class World:
         record = await self.client.hgetall(self.keys.evaluation(eval_id))
         return {key.decode(): value.decode() for key, value in record.items()}
 
-    async def heard(self, count: int) -> list[tuple[str, str]]:
+    async def received(self, count: int) -> list[tuple[str, str]]:
         """Channel and status of the next so many messages, and proof that no more came."""
         found = []
         async with asyncio.timeout(60):
@@ -82,12 +82,12 @@ async def world_on(
     make_client: Callable[[], Any], *, bare: Callable[[], Any] | None = None, **options: Any
 ) -> AsyncIterator[World]:
     before = asyncio.all_tasks()
-    forgot: list[str] = []
-    troubles: list[str | None] = []
+    data_losses: list[str] = []
+    errors: list[str | None] = []
     client, beside = make_client(), (bare or make_client)()
-    options = {"retention": RETENTION, "forgot": forgot.append, "trouble": troubles.append} | options
+    options = {"retention": RETENTION, "on_data_loss": data_losses.append, "on_error": errors.append} | options
     async with Ledger(client, Keys("test"), **options) as ledger:
-        world = World(ledger, beside, forgot, troubles)
+        world = World(ledger, beside, data_losses, errors)
         yield world
         await world.pubsub.aclose()
     await client.aclose()
@@ -110,7 +110,7 @@ def make_client(request: pytest.FixtureRequest) -> Callable[[], Any]:
 async def world(make_client: Callable[[], Any]) -> AsyncIterator[World]:
     async with world_on(make_client) as one:
         await one.pubsub.psubscribe("test:*")
-        await one.pubsub.get_message(timeout=5)  # the confirmation: from here on all is heard
+        await one.pubsub.get_message(timeout=5)  # the confirmation: from here on nothing is missed
         yield one
 
 
@@ -130,8 +130,8 @@ async def command(server: ValkeyServer, *words: Any, password: str | None = None
     await client.aclose()
 
 
-def tell_later(world: World, *statuses: str, **fields: Any) -> "asyncio.Task[Any]":
-    return asyncio.create_task(world.tell(*statuses, **fields))
+def publish_later(world: World, *statuses: str, **fields: Any) -> "asyncio.Task[Any]":
+    return asyncio.create_task(world.publish(*statuses, **fields))
 
 
 def pauses_of_the_link(monkeypatch: pytest.MonkeyPatch) -> list[float]:

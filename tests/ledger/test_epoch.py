@@ -13,17 +13,17 @@ from tests.ledger.conftest import UID, World, world_on
 
 @pytest.mark.must_survive(26)
 async def test_an_epoch_that_is_gone_is_noticed_once(world: World) -> None:
-    await world.tell("running", key="a")
+    await world.publish("running", key="a")
     watching = asyncio.create_task(world.ledger.watch_epoch(every=0.001))
     try:
         await asyncio.sleep(0)
-        assert world.forgot == []
+        assert world.data_losses == []
         await world.client.flushall()
-        await eventually(lambda: world.forgot)
+        await eventually(lambda: world.data_losses)
         assert await world.ledger.is_empty()
-        await world.tell("running", key="a")
+        await world.publish("running", key="a")
         await world.ledger.row(UID)
-        assert world.forgot == ["epoch"]
+        assert world.data_losses == ["epoch"]
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -31,29 +31,29 @@ async def test_an_epoch_that_is_gone_is_noticed_once(world: World) -> None:
 
 @pytest.mark.must_survive(26)
 async def test_a_flush_between_two_steps_is_noticed_by_the_second(world: World) -> None:
-    await world.tell("running", key="a")
+    await world.publish("running", key="a")
     await world.client.flushall()
-    await world.tell("running", uid="another", key="a")
-    assert world.forgot == ["epoch"]
-    await world.tell("running", uid="a third", key="a")
-    assert world.forgot == ["epoch"]
+    await world.publish("running", uid="another", key="a")
+    assert world.data_losses == ["epoch"]
+    await world.publish("running", uid="a third", key="a")
+    assert world.data_losses == ["epoch"]
 
 
 @pytest.mark.must_survive(26)
 async def test_an_epoch_that_changed_is_noticed(world: World) -> None:
-    await world.tell("running", key="a")
+    await world.publish("running", key="a")
     await world.client.set(world.keys.epoch, "another")
-    await world.tell("running", key="a")
-    assert world.forgot == ["epoch"]
+    await world.publish("running", key="a")
+    assert world.data_losses == ["epoch"]
     assert world.ledger.epoch == "another"
 
 
 async def test_an_epoch_that_alone_was_lost_is_written_anew(world: World) -> None:
-    await world.tell("running", key="a")
+    await world.publish("running", key="a")
     await world.client.delete(world.keys.epoch)
-    await world.tell("running", key="a")
-    await world.tell("completed", version=11)
-    assert world.forgot == ["epoch"]
+    await world.publish("running", key="a")
+    await world.publish("completed", version=11)
+    assert world.data_losses == ["epoch"]
     assert await world.client.get(world.keys.epoch)
 
 

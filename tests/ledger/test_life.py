@@ -34,7 +34,7 @@ async def test_progress_is_published_once_and_is_not_in_the_stream(world: World)
     assert await tell(world, "running", key="a", noted=("x", "y")) == ("duplicate", 0)
     assert await tell(world, "running", key="a", noted=("x", "z"), version=9) == ("duplicate", 0)
     assert await world.stream() == ["running"]
-    channels = [channel for channel, _ in await world.heard(4)]
+    channels = [channel for channel, _ in await world.received(4)]
     assert channels == ["test:running", "test:progress", "test:progress", "test:progress"]
 
 
@@ -42,7 +42,7 @@ async def test_progress_comes_before_the_end_and_never_after(world: World) -> No
     await world.pubsub.psubscribe("test:*")
     assert await tell(world, "running", "failed", key="a", noted=("x",)) == ("published", 2)
     assert await tell(world, "running", key="a", noted=("y",)) == ("ended", 0)
-    assert [channel for channel, _ in await world.heard(3)] == ["test:running", "test:progress", "test:failed"]
+    assert [channel for channel, _ in await world.received(3)] == ["test:running", "test:progress", "test:failed"]
 
 
 async def test_progress_alone_changes_no_status(world: World) -> None:
@@ -55,18 +55,18 @@ async def test_progress_alone_changes_no_status(world: World) -> None:
 
 
 async def test_the_life_is_in_the_record_and_an_empty_field_is_taken_out(world: World) -> None:
-    await tell(world, life={"waiting": b'{"reason":"Unschedulable"}'})
+    await tell(world, fields={"waiting": b'{"reason":"Unschedulable"}'})
     assert (await world.record())["waiting"] == '{"reason":"Unschedulable"}'
-    await tell(world, life={"waiting": b'{"reason":"ErrImagePull"}'})
+    await tell(world, fields={"waiting": b'{"reason":"ErrImagePull"}'})
     assert (await world.record())["waiting"] == '{"reason":"ErrImagePull"}'
-    await tell(world, "running", key="a", version=11, life={"waiting": b"", "started_at": b"then"})
+    await tell(world, "running", key="a", version=11, fields={"waiting": b"", "started_at": b"then"})
     record = await world.record()
     assert "waiting" not in record
     assert (record["started_at"], record["status"]) == ("then", "running")
 
 
 async def test_the_ledger_takes_out_what_a_status_makes_untrue(world: World) -> None:
-    await tell(world, life={"waiting": b"x", "attempts": b"y", "indexes": b"z"})
+    await tell(world, fields={"waiting": b"x", "attempts": b"y", "indexes": b"z"})
     await tell(world, "running", key="a", version=11)
     record = await world.record()
     assert ("waiting" in record, record["attempts"]) == (False, "y")
@@ -75,17 +75,17 @@ async def test_the_ledger_takes_out_what_a_status_makes_untrue(world: World) -> 
     assert ("attempts" in record, record["indexes"]) == (False, "z")
 
 
-async def test_whoever_lags_behind_does_not_rewrite_the_life(world: World) -> None:
-    await tell(world, "running", key="a", version=20, life={"attempts": b"new"})
-    await tell(world, version=19, life={"attempts": b"old"})
+async def test_a_replica_that_lags_does_not_rewrite_the_record(world: World) -> None:
+    await tell(world, "running", key="a", version=20, fields={"attempts": b"new"})
+    await tell(world, version=19, fields={"attempts": b"old"})
     assert (await world.record())["attempts"] == "new"
     await tell(world, "completed", version=21)
-    await tell(world, version=22, life={"waiting": b"late"})
+    await tell(world, version=22, fields={"waiting": b"late"})
     assert "waiting" not in await world.record()
 
 
 async def test_the_jobs_of_an_evaluation_are_listed_and_the_newest_is_current(world: World) -> None:
-    await tell(world, "running", key="a", life={"started_at": b"then"})
+    await tell(world, "running", key="a", fields={"started_at": b"then"})
     await tell(world, uid=OTHER, created=2000.0)
     record = await world.record()
     assert record[f"job:{UID}"] == f"1000.0 running evals/job of {UID[:8]}"

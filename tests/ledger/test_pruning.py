@@ -46,14 +46,14 @@ async def live(world: World, uid: str) -> None:
     """Everything that one Job leaves in Redis, from its beginning to its end and the end of its handler."""
     ledger, place = world.ledger, LogPlace("evals", "job", uid, "pod", "main")
     book = LogIndex(ledger, RETENTION)
-    await world.tell(uid=uid)
-    await world.tell("running", uid=uid, key="a")
+    await world.publish(uid=uid)
+    await world.publish("running", uid=uid, key="a")
     assert await ledger.claim(uid)
     await book.record_first_line(uid, "pod/main/0", "2026-11-20T10:00:00Z")
     await book.put(place, b"log", 3)
     await book.attach(place, "42", Log(bytes=3))
     await book.add_pending_upload(place, "42", "pod-uid")
-    await world.tell("completed", uid=uid)
+    await world.publish("completed", uid=uid)
     await book.mark_uploaded(place)
 
 
@@ -106,20 +106,20 @@ async def test_keys_that_lost_their_expiry_get_one(world: World, valkey: ValkeyS
 
 
 async def test_what_belongs_to_an_open_job_is_kept(world: World) -> None:
-    await world.tell("running", key="a")
+    await world.publish("running", key="a")
     assert await prune(world) == 0
     assert await immortal(world) == {world.keys.job(UID), world.keys.evaluation("42"), world.keys.index}
 
 
 async def test_an_open_job_that_is_missing_among_the_open_ones_is_put_back(world: World) -> None:
-    await world.tell("running", key="a", created=1234.0)
+    await world.publish("running", key="a", created=1234.0)
     await world.client.delete(world.keys.open)
     assert await prune(world) == 1
     assert await world.client.zrange(world.keys.open, 0, -1, withscores=True) == [(UID.encode(), 1234.0)]
 
 
 async def test_the_record_of_a_job_whose_row_is_gone_goes_too(world: World) -> None:
-    await world.tell("running", key="a")
+    await world.publish("running", key="a")
     await world.client.delete(world.keys.job(UID))
     await world.ledger.forget_open(UID)
     assert await prune(world) == 2
@@ -177,8 +177,8 @@ async def test_of_many_workers_one_prunes_in_a_while(world: World) -> None:
 
 
 async def test_of_the_open_ones_only_those_without_a_row_or_with_an_end_are_forgotten(world: World) -> None:
-    await world.tell("running", key="a")
-    await world.tell("completed", uid="ended")
+    await world.publish("running", key="a")
+    await world.publish("completed", uid="ended")
     await world.client.zadd(world.keys.open, {"ended": 1, "unknown": 1})
     for uid in (UID, "ended", "unknown"):
         await world.ledger.forget_open(uid)

@@ -67,7 +67,7 @@ async def read(world: World, group: str, count: int, *, acknowledge: int = 0) ->
 
 @pytest.fixture
 def day_later(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """When called, every consumer so far counts as silent for a day: nobody can tell Redis that one is."""
+    """When called, every consumer so far counts as silent for a day: Redis cannot be made to believe it."""
 
     def later() -> None:
         monkeypatch.setattr(trimming, "DEAD_SECONDS", 0.0)
@@ -172,7 +172,7 @@ async def test_a_group_that_has_read_everything_is_not_dead_however_long_it_has_
 
 @pytest.mark.parametrize("consumers", ["none", "reading", "silent"])
 @pytest.mark.parametrize("behind", ["unread", "unacknowledged", "not at all"])
-async def test_what_is_dead_is_the_same_to_whoever_looks(world: World, day_later, consumers, behind) -> None:
+async def test_what_is_dead_is_the_same_for_python_and_lua(world: World, day_later, consumers, behind) -> None:
     await fill(world, NODE)
     await world.client.xgroup_create(world.keys.events, "group", id="$" if behind == "not at all" else "0")
     if consumers != "none":
@@ -201,9 +201,9 @@ async def test_without_a_stream_there_is_nothing_to_trim_and_nothing_is_made(wor
     assert not await world.client.exists(world.keys.events, world.keys.replays, world.keys.dead)
 
 
-async def test_telling_alone_trims_nothing(world: World) -> None:
+async def test_publishing_alone_trims_nothing(world: World) -> None:
     for number in range(3 * NODE):
-        await world.tell("completed", uid=str(number))
+        await world.publish("completed", uid=str(number))
     assert await kept(world) == 3 * NODE
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobcast.event import logged
+from jobcast.event import log_fields
 from jobcast.service.logging import Formatter
 from jobcast.wire import decode
 from tests.observability.running import PUBLISHED, Running
@@ -133,8 +133,8 @@ def test_what_the_sweep_tells_is_the_same_line(caplog: pytest.LogCaptureFixture)
     (record,) = caplog.records
     line = json.loads(Formatter(as_json=True).format(record))
     assert (line["level"], line["event"]) == ("info", "published")
-    assert {key: line[key] for key in logged(event)} == logged(event)
-    assert {"job", "uid", "status"} <= logged(event).keys()
+    assert {key: line[key] for key in log_fields(event)} == log_fields(event)
+    assert {"job", "uid", "status"} <= log_fields(event).keys()
     after = metrics.sweep_found._value.get(), metrics.events_by_status[event.status]._value.get()
     assert [late - early for late, early in zip(after, before, strict=True)] == [1, 1]
 

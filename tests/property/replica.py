@@ -52,14 +52,14 @@ class Logs:
 class LossyLedger(Ledger):
     """A ledger whose next step may be refused, or be done and its reply lost."""
 
-    trouble_ahead = ""
+    next_failure = ""
 
     async def step(self, step: Step) -> StepResult:
-        trouble, self.trouble_ahead = self.trouble_ahead, ""
-        if trouble == "refused" and step.outgoing:
+        failure, self.next_failure = self.next_failure, ""
+        if failure == "refused" and step.outgoing:
             raise LedgerError("refused")
         published = await super().step(step)
-        if trouble == "lost":
+        if failure == "lost":
             raise LedgerError("the reply was lost")
         return published
 
@@ -76,7 +76,7 @@ class Replica:
         self.queue = Queue()
         self.store = Store()
         self.client = fakeredis.FakeAsyncRedis(server=self._server)
-        self.ledger = LossyLedger(self.client, self._keys, forgot=self._forget)
+        self.ledger = LossyLedger(self.client, self._keys, on_data_loss=self._forget)
         await self.ledger.__aenter__()
         await self.look_at_epoch()
         self.logs = LogReads(Logs(), excerpt_bytes=256, concurrency=4, done=self.queue.add)

@@ -41,7 +41,7 @@ def read(resource: Resource[Any], lines: list[bytes]) -> list[Any]:
     return [change.object for change in found if change is not None and change.object is not None]
 
 
-def told_of(job: Job, pods: list[Pod]) -> None:
+def publish_all(job: Job, pods: list[Pod]) -> None:
     """All that a reconcile works out of a Job and its Pods, with the log gone."""
     for gone in (False, True):
         seen = infer_end(Observation(job, pods, is_gone=gone))
@@ -57,19 +57,19 @@ def told_of(job: Job, pods: list[Pod]) -> None:
 
 @pytest.mark.must_survive(8)
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: repr(snippet[:20]))
-def test_anything_in_any_field_can_be_told_of(snippet: bytes) -> None:
+def test_a_job_with_anything_in_any_field_can_be_published(snippet: bytes) -> None:
     """One by one, and all of them: what hypothesis draws is never all there is."""
     whole_job = read(JOBS, [json.dumps(JOB).encode()])[0]
     whole_pod, never_started = read(PODS, [json.dumps(one).encode() for one in (POD, NEVER_STARTED)])
     for at in range(len(places(JOB))):
         for job in read(JOBS, [grafted(JOB, at, snippet)]):
-            told_of(job, [])
-            told_of(job, [whole_pod])
-            told_of(job, [never_started])
+            publish_all(job, [])
+            publish_all(job, [whole_pod])
+            publish_all(job, [never_started])
     for at in range(len(places(POD))):
         for pod in read(PODS, [grafted(POD, at, snippet)]):
-            told_of(whole_job, [pod])
-            told_of(whole_job, [pod, whole_pod])
+            publish_all(whole_job, [pod])
+            publish_all(whole_job, [pod, whole_pod])
 
 
 class Shown(History):
@@ -98,7 +98,7 @@ class Shown(History):
 @pytest.mark.must_survive(8)
 @settings(max_examples=200, deadline=None)
 @given(jobs=st.lists(odd(JOB), max_size=2), pods=st.lists(odd(POD), max_size=3), is_gone=st.booleans())
-def test_odd_jobs_and_pods_are_told_or_not_and_those_beside_them_are(
+def test_odd_jobs_and_pods_never_keep_others_from_being_published(
     jobs: list[bytes], pods: list[bytes], is_gone: bool
 ) -> None:
     async def story() -> None:

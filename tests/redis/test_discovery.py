@@ -24,9 +24,9 @@ async def world(doubled: Doubled) -> AsyncIterator[World]:
         yield one
 
 
-async def tell_all(world: World) -> list[Answer]:
+async def publish_all(world: World) -> list[Answer]:
     """As after a relist: all facts, including the published ones."""
-    published = await asyncio.gather(*(world.tell("running", "completed", uid=uid, key="a") for uid in JOBS))
+    published = await asyncio.gather(*(world.publish("running", "completed", uid=uid, key="a") for uid in JOBS))
     return [one.answer for one in published]
 
 
@@ -60,20 +60,20 @@ async def watching(world: World) -> AsyncIterator[None]:
 @pytest.mark.must_survive(26)
 @pytest.mark.parametrize("kill", [True, False], ids=["killed", "demoted"])
 async def test_steps_go_on_with_the_new_primary(world: World, doubled: Doubled, kill: bool) -> None:
-    await tell_all(world)
+    await publish_all(world)
     before = await world.ids()
     async with watching(world):
         failing = asyncio.create_task(asyncio.to_thread(doubled.fail_over, kill=kill))
         published = 0
-        while not failing.done() or not world.forgot:
-            await world.tell("completed", uid=f"meanwhile-{published}")
+        while not failing.done() or not world.data_losses:
+            await world.publish("completed", uid=f"meanwhile-{published}")
             published += 1
             await asyncio.sleep(0.01)
         await failing
     # Writes that the old primary accepted last may be lost, so everything is listed again.
     for number in range(published):
-        await world.tell("completed", uid=f"meanwhile-{number}")
-    assert world.ledger.trouble is None
+        await world.publish("completed", uid=f"meanwhile-{number}")
+    assert world.ledger.error is None
     ids = await stream(world)
     assert ids[: len(before)] == before
     assert len(ids) == len(set(ids)) == len(before) + published, "all of them, and none twice"
@@ -81,15 +81,15 @@ async def test_steps_go_on_with_the_new_primary(world: World, doubled: Doubled, 
 
 @pytest.mark.must_survive(26)
 async def test_what_the_new_primary_lacks_is_published_again_with_the_same_ids(world: World, doubled: Doubled) -> None:
-    await world.tell("running", uid="before", key="a")
+    await world.publish("running", uid="before", key="a")
     await asyncio.to_thread(doubled.primary.ask, "WAIT", 1, 5000)
     async with lagging(doubled):
-        assert await tell_all(world) == [Answer.PUBLISHED] * len(JOBS)
+        assert await publish_all(world) == [Answer.PUBLISHED] * len(JOBS)
         lost = await world.ids()
     async with watching(world):
-        await eventually(lambda: "away" in world.forgot)
+        await eventually(lambda: "unreachable" in world.data_losses)
         assert len(await stream(world)) == 1
-        assert await tell_all(world) == [Answer.PUBLISHED] * len(JOBS)
+        assert await publish_all(world) == [Answer.PUBLISHED] * len(JOBS)
         assert await stream(world) == lost
 
 
@@ -99,7 +99,7 @@ async def test_a_sentinel_that_is_down_and_one_that_is_mute_cost_a_second(watche
     try:
         url = watched.url.replace(str(gone.port), "1")
         async with world_on(lambda: connect(url)) as world, asyncio.timeout(60):
-            assert (await world.tell("completed")).answer is Answer.PUBLISHED
+            assert (await world.publish("completed")).answer is Answer.PUBLISHED
     finally:
         mute.thaw()
 
@@ -108,49 +108,49 @@ async def test_steps_wait_for_a_service_that_no_sentinel_knows_and_the_error_nam
     async with world_on(
         lambda: connect(watched.url.replace("/jobcast", "/evaluations")), bare=lambda: connect(watched.url)
     ) as world:
-        telling = asyncio.create_task(world.tell("completed"))
-        await eventually(lambda: "says where the primary of 'evaluations' is" in str(world.ledger.trouble))
-        telling.cancel()
+        publishing = asyncio.create_task(world.publish("completed"))
+        await eventually(lambda: "says where the primary of 'evaluations' is" in str(world.ledger.error))
+        publishing.cancel()
 
 
 async def test_one_node_of_a_cluster_is_enough_to_find_the_others(cluster: Cluster) -> None:
     for node in cluster.nodes:
         async with world_on(lambda: connect(f"redis+cluster://127.0.0.1:{node.port}", prefix=DOUBLED_PREFIX)) as world:  # noqa: B023 (called at once)
-            assert (await world.tell("completed", uid=str(node.port))).answer is Answer.PUBLISHED
-            assert world.forgot == []
+            assert (await world.publish("completed", uid=str(node.port))).answer is Answer.PUBLISHED
+            assert world.data_losses == []
 
 
 async def test_a_client_with_another_prefix_finds_the_node_of_its_keys(cluster: Cluster) -> None:
     async with world_on(
         lambda: connect(cluster.url), bare=lambda: connect(cluster.url, prefix=DOUBLED_PREFIX)
     ) as world:
-        assert (await world.tell("completed")).answer is Answer.PUBLISHED
+        assert (await world.publish("completed")).answer is Answer.PUBLISHED
         assert await world.stream() == ["completed"]
 
 
 async def test_steps_wait_while_an_operator_moves_the_slot(cluster: Cluster) -> None:
     async with world_on(lambda: connect(cluster.url, prefix=DOUBLED_PREFIX)) as world:
-        await world.tell("running", key="a")
+        await world.publish("running", key="a")
         with cluster.slot_on_the_move():
-            telling = asyncio.create_task(world.tell("completed", uid="of another Job", eval_id="43"))
-            await eventually(lambda: "moving Jobcast's keys" in str(world.ledger.trouble))
-            assert not telling.done()
-        assert (await telling).answer is Answer.PUBLISHED
+            publishing = asyncio.create_task(world.publish("completed", uid="of another Job", eval_id="43"))
+            await eventually(lambda: "moving Jobcast's keys" in str(world.ledger.error))
+            assert not publishing.done()
+        assert (await publishing).answer is Answer.PUBLISHED
         assert await world.stream() == ["running", "completed"]
 
 
 async def test_steps_wait_for_a_cluster_that_is_down(cluster: Cluster) -> None:
     async with world_on(lambda: connect(cluster.url, prefix=DOUBLED_PREFIX)) as world:
-        await world.tell("running", key="a")
+        await world.publish("running", key="a")
         ours = (cluster.primary, cluster.replica)
         others = [node for node in cluster.nodes if node not in ours]
         for node in others:
             node.freeze()
         try:
             await eventually(lambda: b"cluster_state:fail" in ours[0].ask("CLUSTER", "INFO"))
-            telling = asyncio.create_task(world.tell("completed", version=11))
-            await eventually(lambda: "CLUSTERDOWN" in str(world.ledger.trouble))
+            publishing = asyncio.create_task(world.publish("completed", version=11))
+            await eventually(lambda: "CLUSTERDOWN" in str(world.ledger.error))
         finally:
             for node in others:
                 node.thaw()
-        assert (await telling).answer is Answer.PUBLISHED
+        assert (await publishing).answer is Answer.PUBLISHED

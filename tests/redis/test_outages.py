@@ -9,7 +9,7 @@ from jobcast.redis.connection import connect
 from testbed.faultproxy import FaultProxy
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually
-from tests.ledger.conftest import World, command, pauses_of_the_link, tell_later, world_on
+from tests.ledger.conftest import World, command, pauses_of_the_link, publish_later, world_on
 from tests.valkeys.nodes import SlowLoader
 
 
@@ -19,18 +19,18 @@ async def test_a_step_whose_reply_was_lost_is_not_published_twice(valkey: Valkey
         FaultProxy(valkey.port) as proxy,
         world_on(lambda: connect(f"redis://127.0.0.1:{proxy.port}/0")) as world,
     ):
-        await world.tell("running", key="a")
+        await world.publish("running", key="a")
         proxy.lose_reply_to(b"EVALSHA", always=True)
-        telling = [tell_later(world, "running", "completed", key="a", uid=str(number)) for number in range(10)]
+        publishing = [publish_later(world, "running", "completed", key="a", uid=str(number)) for number in range(10)]
         await eventually(lambda: proxy.lost >= 1)
         proxy.lose_no_more()
-        published = await asyncio.gather(*telling)
+        published = await asyncio.gather(*publishing)
         assert Answer.ENDED in {one.answer for one in published}, (
             "the first attempt was published, and its reply was lost"
         )
         assert len(await world.stream()) == 21
         assert len(set(await world.ids())) == 21
-        assert "away" in world.forgot
+        assert "unreachable" in world.data_losses
 
 
 @pytest.mark.must_survive(25)
@@ -43,17 +43,17 @@ async def test_while_only_replies_to_steps_are_lost_nothing_is_listed_again_and_
         FaultProxy(valkey.port) as proxy,
         world_on(lambda: connect(f"redis://127.0.0.1:{proxy.port}/0")) as world,
     ):
-        await world.tell("running", key="a")
+        await world.publish("running", key="a")
         proxy.lose_reply_to(b"EVALSHA", always=True)
-        telling = tell_later(world, "running", "completed", key="a", version=11)
+        publishing = publish_later(world, "running", "completed", key="a", version=11)
         await eventually(lambda: proxy.lost >= 5)
-        assert world.forgot == []
-        assert not telling.done()
+        assert world.data_losses == []
+        assert not publishing.done()
         assert pauses == sorted(pauses)
         assert pauses[-1] >= 8 * pauses[0]
         proxy.lose_no_more()
-        assert (await telling).answer is Answer.ENDED
-        assert world.forgot == ["away"]
+        assert (await publishing).answer is Answer.ENDED
+        assert world.data_losses == ["unreachable"]
         assert await world.stream() == ["running", "completed"]
 
 
@@ -63,18 +63,18 @@ async def test_an_outage_after_an_outage_is_probed_as_soon_as_the_first_one(
     pauses = pauses_of_the_link(monkeypatch)
     for version in (11, 12):
         own_valkey.stop(kill=True)
-        telling = tell_later(own, "running", key=str(version), version=version)
+        publishing = publish_later(own, "running", key=str(version), version=version)
         before = len(pauses)
         await eventually(lambda: len(pauses) >= before + 3)  # noqa: B023 (awaited at once)
         own_valkey.start()
-        await telling
+        await publishing
     assert pauses.count(min(pauses)) == 2
 
 
 async def test_calls_cancelled_while_redis_is_down_leave_nothing_behind(own: World, own_valkey: ValkeyServer) -> None:
     """Ten minutes without Redis mean thousands of cancelled calls."""
     own_valkey.stop(kill=True)
-    patient = tell_later(own, "completed")
+    patient = publish_later(own, "completed")
     await eventually(lambda: own.ledger.is_down)
     for _ in range(20):
         impatient = [asyncio.create_task(own.ledger.claim(str(number))) for number in range(100)]
@@ -106,11 +106,11 @@ async def test_a_bug_in_a_callback_does_not_end_the_batcher(own: World, own_valk
         raise RuntimeError("ours")
 
     own.ledger._batcher._health._on_recovered = make_a_mistake
-    await own.tell("running", uid="first")
+    await own.publish("running", uid="first")
     for number in range(2):
         own_valkey.stop()
-        waiting = asyncio.create_task(own.tell("running", uid=f"uid-{number}"))
-        await eventually(lambda: own.ledger.trouble)
+        waiting = asyncio.create_task(own.publish("running", uid=f"uid-{number}"))
+        await eventually(lambda: own.ledger.error)
         own_valkey.start()
         assert (await waiting).answer is Answer.PUBLISHED
     assert mistakes == ["ours", "ours"]
@@ -118,16 +118,16 @@ async def test_a_bug_in_a_callback_does_not_end_the_batcher(own: World, own_valk
 
 @pytest.mark.must_survive(24)
 async def test_steps_wait_while_redis_is_down_and_all_are_taken_in_order(own: World, own_valkey: ValkeyServer) -> None:
-    await own.tell("running", uid="before", key="a")
+    await own.publish("running", uid="before", key="a")
     own_valkey.stop(kill=True)
 
     async def live(uid: str) -> None:
-        await own.tell("running", uid=uid, key="a")
-        await own.tell("suspended", uid=uid, key="b", version=11)
-        await own.tell("running", "completed", uid=uid, key="c", version=12)
+        await own.publish("running", uid=uid, key="a")
+        await own.publish("suspended", uid=uid, key="b", version=11)
+        await own.publish("running", "completed", uid=uid, key="c", version=12)
 
     living = [asyncio.create_task(live(f"job-{number}")) for number in range(100)]
-    await eventually(lambda: own.ledger.trouble)
+    await eventually(lambda: own.ledger.error)
     assert not any(task.done() for task in living)
     own_valkey.start()
     async with asyncio.timeout(60):
@@ -138,38 +138,38 @@ async def test_steps_wait_while_redis_is_down_and_all_are_taken_in_order(own: Wo
     assert len(by_job) == 400, "each its own id"
     statuses = await own.stream()
     assert [statuses.count(status) for status in ("running", "suspended", "completed")] == [200, 100, 100]
-    assert "away" in own.forgot
-    assert own.ledger.trouble is None
-    assert own.troubles[0] is None
-    assert own.troubles[-1] is None
+    assert "unreachable" in own.data_losses
+    assert own.ledger.error is None
+    assert own.errors[0] is None
+    assert own.errors[-1] is None
 
 
 @pytest.mark.must_survive(26)
 async def test_after_a_restart_without_data_the_same_events_are_published_again(
     own: World, own_valkey: ValkeyServer
 ) -> None:
-    await own.tell("running", "completed", key="a")
+    await own.publish("running", "completed", key="a")
     ids = await own.ids()
     own_valkey.stop(kill=True)
     own_valkey.start()
-    assert (await own.tell("running", "completed", key="a")).answer is Answer.PUBLISHED
+    assert (await own.publish("running", "completed", key="a")).answer is Answer.PUBLISHED
     assert await own.ids() == ids
-    assert own.forgot[0] == "away"
+    assert own.data_losses[0] == "unreachable"
 
 
 @pytest.mark.must_survive(27)
 async def test_steps_wait_while_redis_loads_its_data(slow_loader: SlowLoader) -> None:
     async with world_on(lambda: connect(slow_loader.url)) as world:
-        await world.tell("running", key="a")
+        await world.publish("running", key="a")
         await asyncio.to_thread(slow_loader.restart_slowly)
-        telling = tell_later(world, "running", "completed", key="a", version=11)
-        await eventually(lambda: "Redis is starting" in str(world.ledger.trouble))
+        publishing = publish_later(world, "running", "completed", key="a", version=11)
+        await eventually(lambda: "Redis is starting" in str(world.ledger.error))
         assert slow_loader.is_loading()
-        assert not telling.done()
+        assert not publishing.done()
         slow_loader.hurry()
-        assert (await telling).answer is Answer.PUBLISHED
+        assert (await publishing).answer is Answer.PUBLISHED
         assert await world.stream() == ["running", "completed"]
-        assert world.forgot == ["away"]
+        assert world.data_losses == ["unreachable"]
 
 
 @pytest.mark.must_survive(27)
@@ -180,10 +180,10 @@ async def test_a_name_that_resolves_to_another_primary_is_followed_though_the_ol
         FaultProxy(own_valkey.port) as name,
         world_on(lambda: connect(f"redis://127.0.0.1:{name.port}/0"), bare=lambda: connect(valkey.url)) as world,
     ):
-        await world.tell("running", key="a")
+        await world.publish("running", key="a")
         name.lead_to(valkey.port)
         await command(own_valkey, "REPLICAOF", "127.0.0.1", "1")
         async with asyncio.timeout(60):
-            await world.tell("running", "completed", key="a", version=11)
+            await world.publish("running", "completed", key="a", version=11)
         assert await world.stream() == ["running", "completed"]
-        assert world.forgot[0] == "away"
+        assert world.data_losses[0] == "unreachable"

@@ -10,7 +10,7 @@ from jobcast.ledger.ledger import Answer, LedgerError
 from jobcast.redis.connection import connect
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually
-from tests.ledger.conftest import UID, World, command, pauses_of_the_link, tell_later, world_on
+from tests.ledger.conftest import UID, World, command, pauses_of_the_link, publish_later, world_on
 
 
 @pytest.mark.must_survive(27)
@@ -18,16 +18,16 @@ async def test_while_only_scripts_are_rejected_nothing_is_listed_again(
     own: World, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses = pauses_of_the_link(monkeypatch)
-    await own.tell("running", key="a")
+    await own.publish("running", key="a")
     await command(own_valkey, "ACL", "SETUSER", "default", "-evalsha")
-    asking = [asyncio.create_task(own.ledger.watch_epoch(every=0.01)), tell_later(own, "completed", version=11)]
+    asking = [asyncio.create_task(own.ledger.watch_epoch(every=0.01)), publish_later(own, "completed", version=11)]
     await eventually(lambda: len(pauses) >= 5)
-    assert own.forgot == []
+    assert own.data_losses == []
     assert pauses == sorted(pauses)
-    assert "lacks a permission" in str(own.ledger.trouble)
+    assert "lacks a permission" in str(own.ledger.error)
     await command(own_valkey, "ACL", "SETUSER", "default", "+evalsha")
     assert (await asking[1]).answer is Answer.PUBLISHED
-    assert own.forgot == ["away"]
+    assert own.data_losses == ["unreachable"]
     asking[0].cancel()
     await asyncio.gather(*asking, return_exceptions=True)
 
@@ -99,27 +99,27 @@ async def test_steps_wait_for_a_redis_that_rejects_them_and_the_error_says_what_
     own: World, own_valkey: ValkeyServer, name: str
 ) -> None:
     refuse, relent, advice = REFUSALS[name]
-    await own.tell("running", key="a")
+    await own.publish("running", key="a")
     await refuse(own_valkey)
-    telling = tell_later(own, "running", "completed", key="a", version=11)
-    await eventually(lambda: advice in str(own.ledger.trouble))
-    assert not telling.done()
+    publishing = publish_later(own, "running", "completed", key="a", version=11)
+    await eventually(lambda: advice in str(own.ledger.error))
+    assert not publishing.done()
     await relent(own_valkey)
     async with asyncio.timeout(60):
-        assert (await telling).answer is Answer.PUBLISHED
+        assert (await publishing).answer is Answer.PUBLISHED
     assert await own.stream() == ["running", "completed"]
-    assert own.ledger.trouble is None
-    assert own.forgot[0] == "away"
+    assert own.ledger.error is None
+    assert own.data_losses[0] == "unreachable"
 
 
 @pytest.mark.must_survive(27)
 async def test_a_script_that_may_not_be_loaded_is_reported(own: World, own_valkey: ValkeyServer) -> None:
     await command(own_valkey, "ACL", "SETUSER", "default", "-script|load")
-    telling = tell_later(own, "completed")
-    await eventually(lambda: "lacks a permission" in str(own.ledger.trouble))
+    publishing = publish_later(own, "completed")
+    await eventually(lambda: "lacks a permission" in str(own.ledger.error))
     await command(own_valkey, "ACL", "SETUSER", "default", "+@all")
     async with asyncio.timeout(60):
-        assert (await telling).answer is Answer.PUBLISHED
+        assert (await publishing).answer is Answer.PUBLISHED
 
 
 @pytest.mark.must_survive(27)
@@ -127,12 +127,12 @@ async def test_steps_wait_for_the_right_password_and_the_wrong_one_is_never_show
     await closed(own_valkey)
     url = own_valkey.url.replace("redis://", "redis://default:hunter2@")
     async with world_on(lambda: connect(url)) as world:
-        telling = tell_later(world, "completed")
-        await eventually(lambda: "is wrong" in str(world.ledger.trouble))
-        assert "hunter2" not in str(world.troubles)
+        publishing = publish_later(world, "completed")
+        await eventually(lambda: "is wrong" in str(world.ledger.error))
+        assert "hunter2" not in str(world.errors)
         await command(own_valkey, "CONFIG", "SET", "requirepass", "hunter2", password="secret")
         async with asyncio.timeout(60):
-            assert (await telling).answer is Answer.PUBLISHED
+            assert (await publishing).answer is Answer.PUBLISHED
 
 
 @pytest.mark.parametrize("key", ["job", "evaluation", "events", "open", "index"])
@@ -140,14 +140,14 @@ async def test_a_key_of_another_type_affects_its_own_job_only_and_nothing_is_hal
     world: World, key: str
 ) -> None:
     keys = world.keys
-    await world.tell("running", uid="before", key="a", eval_id="before")
+    await world.publish("running", uid="before", key="a", eval_id="before")
     own = {"job": keys.job(UID), "evaluation": keys.evaluation("42")}
     name = own.get(key) or getattr(keys, key)
     kept = await world.client.dump(name) if key not in own else None
     await world.client.delete(name)
     await world.client.set(name, "somebody wrote here")
-    ours = tell_later(world, "running", "completed", key="a")
-    other = tell_later(world, "completed", uid="other", eval_id="other")
+    ours = publish_later(world, "running", "completed", key="a")
+    other = publish_later(world, "completed", uid="other", eval_id="other")
     with pytest.raises(LedgerError, match="WRONGTYPE"):
         await ours
     if key in own:
@@ -158,6 +158,6 @@ async def test_a_key_of_another_type_affects_its_own_job_only_and_nothing_is_hal
     await world.client.delete(name)
     if kept:
         await world.client.restore(name, 0, kept)
-    assert (await world.tell("running", "completed", key="a")).count == 2, "it was half published"
-    assert world.ledger.trouble is None
-    assert world.forgot == []
+    assert (await world.publish("running", "completed", key="a")).count == 2, "it was half published"
+    assert world.ledger.error is None
+    assert world.data_losses == []

@@ -58,7 +58,7 @@ def test_what_has_no_uid_or_name_is_no_job(field: str) -> None:
 
 
 def test_a_version_that_is_no_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="no number"):
+    with pytest.raises(ValueError, match="not a number"):
         job(version="latest")
 
 

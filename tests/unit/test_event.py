@@ -12,7 +12,7 @@ RUNNING_ID = "15871b1f-b967-525f-9608-334b127123bb"
 
 
 def test_the_id_of_a_fact_is_the_same_for_ever() -> None:
-    # Literally: whoever remembers ids from before an upgrade must meet the same ones after it.
+    # Literal ids: consumers that remember ids must get the same ones after an upgrade.
     assert str(EVENT_NAMESPACE) == "8b0f6f43-3f0c-5f5e-9a3d-6f1f6d1a7c55"
     assert event_id(UID, Status.COMPLETED, "") == COMPLETED_ID
     assert event_id(UID, Status.RUNNING, STARTED) == RUNNING_ID

@@ -44,7 +44,7 @@ def facts(one: Job, pods: list[Pod], gone: bool = False) -> list[tuple[str, str]
     return [(fact.status.value, fact.id) for fact in facts_due(one, now)]
 
 
-def tell(one: Job, pods: list[Pod], context: EventContext = EventContext(READ), gone: bool = False) -> list[Event]:  # noqa: B008 - frozen
+def events_of(one: Job, pods: list[Pod], context: EventContext = EventContext(READ), gone: bool = False) -> list[Event]:  # noqa: B008 - frozen
     seen = Observation(one, pods, is_gone=gone)
     builder = EventBuilder(seen, context, now=lambda: NOW)
     return [builder.event(fact) for fact in facts_due(one, derive_status(seen))]
@@ -57,13 +57,15 @@ def only(kind: type[Any], events: list[Event]) -> Any:
 
 def completed(*states: dict[str, Any], **fields: Any) -> Completed:
     pods = [pod(*states)] if states else []
-    one: Completed = only(Completed, tell(job(**({"startTime": STARTED, "conditions": [COMPLETE]} | fields)), pods))
+    one: Completed = only(
+        Completed, events_of(job(**({"startTime": STARTED, "conditions": [COMPLETE]} | fields)), pods)
+    )
     return one
 
 
 def failed(*states: dict[str, Any], **fields: Any) -> Failed:
     pods = [pod(*states)] if states else []
-    one: Failed = only(Failed, tell(job(**({"startTime": STARTED, "conditions": [FAILED]} | fields)), pods))
+    one: Failed = only(Failed, events_of(job(**({"startTime": STARTED, "conditions": [FAILED]} | fields)), pods))
     return one
 
 
@@ -81,7 +83,7 @@ def test_ids_can_be_worked_out_from_what_the_api_server_shows() -> None:
 
 
 @pytest.mark.parametrize("end", ["Complete", "Failed"])
-def test_an_end_that_nobody_saw_running_is_told_after_its_running(end: str) -> None:
+def test_the_end_of_a_job_that_was_not_seen_running_comes_after_its_running(end: str) -> None:
     one = job(startTime=STARTED, conditions=[condition(end)], succeeded=1)
     statuses = [status for status, _ in facts(one, [])]
     assert statuses == ["running", "completed" if end == "Complete" else "failed"]
@@ -102,7 +104,7 @@ def test_each_start_has_its_own_running() -> None:
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_a_job_without_a_start_time_is_not_told_as_running(gone: bool) -> None:
+def test_a_job_without_a_start_time_is_not_published_as_running(gone: bool) -> None:
     # From Kubernetes 1.35 on, suspending clears startTime while the Pods still terminate; without it the id would be
     # another one than the running had that was published.
     lingering = [pod(running_state(), deleted=True)]
@@ -114,7 +116,7 @@ def test_a_job_without_a_start_time_is_not_told_as_running(gone: bool) -> None:
 
 def test_running_says_when_and_for_how_long_at_most() -> None:
     one = job(startTime=STARTED, annotations={"timeout": "600"}, labels={"eval-id": "42", "pipeline": "nightly"})
-    event = only(Running, tell(one, [pod(running_state())]))
+    event = only(Running, events_of(one, [pod(running_state())]))
     assert (event.started_at, event.time, event.timestamp) == (RAN, RAN, 1795168802.0)
     assert (event.timeout, event.eval_id) == (600.0, "42")
     assert (event.executor_id, event.container_id) == ("eval-42", "eval-42")
@@ -123,24 +125,24 @@ def test_running_says_when_and_for_how_long_at_most() -> None:
 
 
 def test_running_without_a_pod_in_sight_starts_with_the_job() -> None:
-    assert only(Running, tell(job(startTime=STARTED, ready=1), [])).started_at == STARTED
+    assert only(Running, events_of(job(startTime=STARTED, ready=1), [])).started_at == STARTED
 
 
 def test_suspended_says_why() -> None:
-    event = only(Suspended, tell(job(conditions=[SUSPENDED]), []))
+    event = only(Suspended, events_of(job(conditions=[SUSPENDED]), []))
     assert (event.reason, event.time) == ("JobSuspended", ENDED)
 
 
 def test_cancelled_says_whether_it_is_gone_and_what_was_known() -> None:
     context = EventContext(last_status="running")
-    event = only(Cancelled, tell(job(startTime=STARTED), [], context, gone=True))
+    event = only(Cancelled, events_of(job(startTime=STARTED), [], context, gone=True))
     assert (event.reason, event.cancelled_at, event.last_status, event.job_name) == (
         "JobDeleted",
         NOW,
         "running",
         "eval-42",
     )
-    going = only(Cancelled, tell(job(startTime=STARTED, deleted=ENDED), [], EventContext()))
+    going = only(Cancelled, events_of(job(startTime=STARTED, deleted=ENDED), [], EventContext()))
     assert (going.reason, going.cancelled_at, going.timestamp) == ("JobBeingDeleted", ENDED, 1795168862.0)
 
 
@@ -175,7 +177,7 @@ def test_the_error_is_one_readable_line(fields: dict[str, str], error: str | Non
 
 
 @pytest.mark.parametrize("states", [(), (waiting_state(),), (running_state(),)], ids=["no Pod", "waits", "runs"])
-def test_an_exit_code_that_nobody_knows_is_not_invented(states: tuple[dict[str, Any], ...]) -> None:
+def test_an_unknown_exit_code_is_not_invented(states: tuple[dict[str, Any], ...]) -> None:
     assert completed(*states).exit_code is None
     assert failed(*states).exit_code is None
 
@@ -190,7 +192,7 @@ def test_a_terminated_state_without_a_code_has_none() -> None:
 def test_a_sidecars_exit_code_decides_nothing() -> None:
     statuses = [container_json(ended_state(137), "proxy"), container_json(ended_state(0), "work")]
     pods = [pod(containers=statuses, names=("work", "proxy"))]
-    event = only(Completed, tell(job(startTime=STARTED, conditions=[COMPLETE]), pods))
+    event = only(Completed, events_of(job(startTime=STARTED, conditions=[COMPLETE]), pods))
     assert event.exit_code == 0
 
 
@@ -228,14 +230,14 @@ def test_an_odd_time_gives_way_to_the_next_best_of_the_cluster(time: str | None,
     assert (event.timestamp, event.time) == (pytest.approx(timestamp), shown)
 
 
-def test_a_job_without_any_time_is_told_at_the_epoch() -> None:
+def test_a_job_without_any_time_is_published_at_the_epoch() -> None:
     event = failed(ended_state(1), conditions=[{"type": "Failed", "status": "True"}], meta={"creationTimestamp": None})
     assert (event.timestamp, event.time) == (0.0, "1970-01-01T00:00:00Z")
 
 
 def test_a_missing_log_is_said_and_costs_the_event_nothing() -> None:
     one = job(startTime=STARTED, conditions=[FAILED])
-    event = only(Failed, tell(one, [], EventContext(unavailable("pod-gone"))))
+    event = only(Failed, events_of(one, [], EventContext(unavailable("pod-gone"))))
     assert (event.output, event.output_truncated, event.log.state, event.log.reason) == (
         "",
         False,
@@ -319,17 +321,17 @@ DEEP = '[{"name": "a", "location": "b", "x": ' + "[" * 5000 + "]" * 5000 + "}]"
 def test_annotations_that_lie_are_said_and_cost_nothing_else(annotations: dict[str, str], said: str) -> None:
     read = LogRead(Log(state="complete", bytes=1), "x", False)
     one = job(startTime=STARTED, conditions=[COMPLETE], annotations=annotations)
-    end = only(Completed, tell(one, [pod(ended_state())], EventContext(read)))
+    end = only(Completed, events_of(one, [pod(ended_state())], EventContext(read)))
     assert end.exit_code == 0
     (warning,) = end.warnings
     assert warning.startswith(said)
     assert len(warning) < 200
 
 
-def test_artifacts_are_told() -> None:
+def test_artifacts_are_published() -> None:
     read = LogRead(Log(state="complete", bytes=1), "x", False)
     given = '[{"name": "model", "location": "s3://bucket/model", "size": 3}]'
     one = job(startTime=STARTED, conditions=[COMPLETE], annotations={"jobcast/artifacts": given})
-    end = only(Completed, tell(one, [pod(ended_state())], EventContext(read)))
+    end = only(Completed, events_of(one, [pod(ended_state())], EventContext(read)))
     assert [(found.name, found.location) for found in end.artifacts] == [("model", "s3://bucket/model")]
     assert end.warnings == []

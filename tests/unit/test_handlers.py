@@ -197,7 +197,7 @@ def test_what_would_have_to_be_awaited_is_an_error_of_the_call(into) -> None:
         return later(event)
 
     (handler,) = into
-    with pytest.raises(TypeError, match="score returned what must be awaited"):
+    with pytest.raises(TypeError, match="score returned an awaitable"):
         handler.call(suspended())
 
 

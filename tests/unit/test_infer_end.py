@@ -18,7 +18,7 @@ def end(one: Job, *pods: Pod, gone: bool = False) -> str | None:
 
 @pytest.mark.must_survive(9)
 @pytest.mark.parametrize(("fields", "gone"), [({"deleted": LATER}, False), ({}, True)])
-def test_a_job_that_was_deleted_has_the_end_its_pods_told(fields: dict[str, str], gone: bool) -> None:
+def test_a_job_that_was_deleted_has_the_end_that_its_pods_show(fields: dict[str, str], gone: bool) -> None:
     def of(*pods: Pod, spec: dict[str, Any] | None = None) -> str | None:
         return end(started(spec=spec, **fields), *pods, gone=gone)
 
@@ -38,7 +38,7 @@ def test_a_job_that_was_deleted_has_the_end_its_pods_told(fields: dict[str, str]
 
 @pytest.mark.must_survive(9, 14)
 @pytest.mark.parametrize(("code", "expected"), [(0, "Complete"), (3, "Failed")])
-def test_a_main_container_that_ended_under_a_sidecar_has_told_the_end(code: int, expected: str) -> None:
+def test_a_main_container_that_ended_under_a_sidecar_shows_the_end(code: int, expected: str) -> None:
     both = [container_json(ended_state(code)), container_json(running_state(), name="proxy")]
     once = started(spec={"backoffLimit": 0}, deleted=LATER)
     assert end(once, pod(containers=both, names=("main", "proxy"), phase="Running")) == expected

@@ -1,4 +1,4 @@
-"""Every name in Redis: what strangers subscribe to never changes, and one script may touch all keys."""
+"""Every name in Redis: what subscribers use never changes, and one script may use all keys."""
 
 import pytest
 from redis.crc import key_slot
@@ -26,7 +26,7 @@ ALL = [
 ]
 
 
-def test_the_names_that_strangers_use_are_these() -> None:
+def test_the_names_that_others_depend_on_are_these() -> None:
     assert [KEYS.channel(status) for status in Status] == [
         "evaluation:running",
         "evaluation:suspended",

@@ -47,15 +47,15 @@ def test_a_job_that_is_tried_once_and_fails_has_no_progress() -> None:
 
 
 @pytest.mark.must_survive(11)
-def test_an_attempt_that_failed_is_told_once_another_follows() -> None:
+def test_an_attempt_that_failed_is_published_when_another_follows() -> None:
     first = failed()
-    assert published(started(), first) == [], "nobody knows yet whether it is tried again"
+    assert published(started(), first) == [], "it is not known yet whether another follows"
     assert published(started(failed=1), first) == [("attempt-ended", "bad", 1)]
     assert published(started(), first, running()) == [("attempt-ended", "bad", 1)]
     assert published(started(), first, running(start=RAN)) == [], "that one ran beside it"
 
 
-def test_the_last_of_several_attempts_is_told_before_the_end() -> None:
+def test_the_last_of_several_attempts_is_published_before_the_end() -> None:
     pods = failed("first", finished=ENDED), failed("second", 2, finished=LATER)
     assert published(started(failed=1), *pods) == [("attempt-ended", "first", 1)]
     assert published(started(TARGET, failed=1), *pods) == [("main-ended", "first", 1), ("main-ended", "second", 2)]
@@ -67,7 +67,7 @@ def test_the_last_of_several_attempts_is_told_before_the_end() -> None:
         ]
 
 
-def test_the_last_of_several_instances_is_told_before_the_end() -> None:
+def test_the_last_of_several_instances_is_published_before_the_end() -> None:
     spec = {"backoffLimit": 1}
     over = pod(containers=[container_json(ended_state(5), restartCount=1)], phase="Failed")
     assert published(started(TARGET, spec=spec, failed=1), over) == [("main-ended", "eval-42-abcde", 5)]
@@ -82,7 +82,7 @@ def test_the_same_attempt_has_the_same_id_whatever_becomes_of_it() -> None:
 
 @pytest.mark.must_survive(14)
 @pytest.mark.parametrize("code", [0, 3])
-def test_a_main_container_that_ends_under_a_sidecar_is_told_at_once(code: int) -> None:
+def test_a_main_container_that_ends_under_a_sidecar_is_published_at_once(code: int) -> None:
     both = [container_json(ended_state(code)), container_json(running_state(), name="proxy")]
     assert published(started(), pod(containers=both, phase="Running", names=("main", "proxy"))) == [
         ("main-ended", "eval-42-abcde", code)
@@ -102,7 +102,7 @@ def test_an_instance_that_ended_before_a_restart_is_an_attempt() -> None:
 
 
 @pytest.mark.must_survive(12)
-def test_each_index_that_finishes_is_told() -> None:
+def test_each_index_that_finishes_is_published() -> None:
     def at(index: int) -> dict[str, str]:
         return {"batch.kubernetes.io/job-completion-index": str(index)}
 

@@ -113,7 +113,7 @@ async def world() -> AsyncIterator[World]:
     await client.aclose()
 
 
-async def test_reconciling_again_is_harmless(world: World) -> None:
+async def test_reconciling_again_publishes_nothing_new(world: World) -> None:
     world.store.put_job(RUNNING)
     first = await world.reconciler.reconcile(UID)
     assert [event.status for event in first.published] == ["running"]
@@ -122,7 +122,7 @@ async def test_reconciling_again_is_harmless(world: World) -> None:
     assert await world.published() == ["running"]
 
 
-async def test_a_new_job_is_recorded_and_not_told(world: World) -> None:
+async def test_a_new_job_is_recorded_and_nothing_is_published(world: World) -> None:
     world.store.put_job(job())
     assert await world.reconciler.reconcile(UID) == DONE
     row = await world.ledger.row(UID)
@@ -237,14 +237,14 @@ async def test_an_end_waits_for_the_attempt_that_the_watch_has_not_brought_yet(w
     assert world.cluster.asked == 1, "and what it said was remembered"
 
 
-async def test_an_end_whose_attempts_are_all_here_asks_nobody(world: World) -> None:
+async def test_an_end_whose_attempts_are_all_here_asks_for_no_pods(world: World) -> None:
     world.store.put_job(COMPLETE)
     world.store.put_pod(pod(ended_state()))
     await world.until_published()
     assert world.cluster.asked == 0
 
 
-async def test_where_pods_may_not_be_listed_an_end_is_told_without_them(world: World) -> None:
+async def test_where_pods_may_not_be_listed_an_end_is_published_without_them(world: World) -> None:
     world.cluster.pods = Forbidden("pods is forbidden", code=403)
     world.store.put_job(COMPLETE)
     with pytest.raises(Forbidden):
@@ -285,7 +285,7 @@ async def test_a_log_that_another_replica_reads_is_left_to_it(world: World) -> N
 
 
 @pytest.mark.must_survive(34)
-async def test_of_a_job_that_went_while_nobody_looked_nothing_is_kept(world: World) -> None:
+async def test_of_a_job_that_vanished_while_no_replica_ran_nothing_is_kept(world: World) -> None:
     await world.ledger.step(
         Step(uid=UID, version=1, created=1, eval_id="42", namespace="evals", name="eval-42", status="pending")
     )
@@ -349,7 +349,7 @@ async def test_jobs_of_other_namespaces_are_others_business(world: World) -> Non
     assert await world.published() == []
 
 
-async def test_an_open_uid_that_nobody_knows_is_forgotten(world: World) -> None:
+async def test_an_open_uid_without_a_row_is_forgotten(world: World) -> None:
     await world.client.zadd(world.ledger.keys.open, {"unknown": 1})
     assert await world.reconciler.reconcile("unknown") == DONE
     assert await world.ledger.open_uids() == []
@@ -380,7 +380,7 @@ async def test_logs_are_read_as_each_container_ends_and_not_before(world: World)
 
 
 @pytest.mark.must_survive(26)
-async def test_an_end_that_waited_while_redis_forgot_is_told_with_its_running(world: World) -> None:
+async def test_an_end_that_waited_while_redis_lost_data_is_published_with_its_running(world: World) -> None:
     world.store.put_job(RUNNING)
     world.store.put_pod(pod(ended_state()))
     await world.reconciler.reconcile(UID)

@@ -1,4 +1,4 @@
-"""What a reconciler tells and does between a Job's statuses: progress, its life, its logs, the finalizer."""
+"""What a reconciler does between a Job's statuses: progress, its record, its logs, the finalizer."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ async def record(world: World) -> dict[str, Any]:
     return {name.decode(): value.decode() for name, value in found.items()}
 
 
-async def test_each_failed_attempt_is_told_once_and_is_in_the_record(world: World) -> None:
+async def test_each_failed_attempt_is_published_once_and_is_in_the_record(world: World) -> None:
     async with world.client.pubsub() as pubsub:
         await pubsub.subscribe(world.ledger.keys.progress)
         await pubsub.get_message(timeout=1)
@@ -201,7 +201,7 @@ async def test_the_log_of_an_init_container_is_read_while_it_waits_to_be_restart
 
 
 @pytest.mark.must_survive(19)
-async def test_a_pod_that_ran_and_never_told_its_end_is_gone_with_its_log(world: World) -> None:
+async def test_a_pod_that_ran_and_never_showed_its_end_is_gone_with_its_log(world: World) -> None:
     gone = pod(running_state(), phase="Failed", conditions=[condition("DisruptionTarget", reason="DeletionByPodGC")])
     world.store.put_job(open_job())
     world.store.put_pod(gone)
@@ -216,7 +216,7 @@ async def test_a_pod_that_ran_and_never_told_its_end_is_gone_with_its_log(world:
 # The finalizer.
 
 
-async def test_a_job_is_held_once_and_released_when_its_end_is_told() -> None:
+async def test_a_job_is_held_once_and_released_when_its_end_is_published() -> None:
     async with make_world(holds=True) as world:
         world.store.put_job(open_job())
         for _ in range(3):  # the watch may not show the finalizer yet
@@ -237,14 +237,14 @@ async def test_a_job_that_ended_or_is_going_is_not_held_any_more() -> None:
         assert world.cluster.held == []
 
 
-async def test_a_job_that_is_held_is_released_although_nobody_holds_jobs_any_more(world: World) -> None:
+async def test_a_held_job_is_released_although_no_jobs_are_held_any_more(world: World) -> None:
     world.cluster.held = [UID]
     world.store.put_job(open_job(deleted=LATER, meta=HELD))
     await world.reconciler.reconcile(UID)
     assert (world.cluster.held, await world.published()) == ([], ["running", "cancelled"])
 
 
-async def test_a_job_that_cannot_be_held_is_told_all_the_same() -> None:
+async def test_a_job_that_cannot_be_held_is_published_all_the_same() -> None:
     refused: list[str] = []
     async with make_world(holds=True, hooks=Hooks(cannot_hold=lambda job, error: refused.append(str(error)))) as world:
         world.cluster.refusal = Forbidden("no patch on jobs", code=403)
@@ -254,7 +254,7 @@ async def test_a_job_that_cannot_be_held_is_told_all_the_same() -> None:
 
 
 @pytest.mark.must_survive(31)
-async def test_a_release_that_failed_is_tried_again_and_nothing_is_told_twice(world: World) -> None:
+async def test_a_release_that_failed_is_retried_and_nothing_is_published_twice(world: World) -> None:
     world.cluster.held, world.cluster.refusal = [UID], Forbidden("not now", code=403)
     world.store.put_job(open_job(deleted=LATER, meta=HELD))
     for _ in range(2):
@@ -266,14 +266,14 @@ async def test_a_release_that_failed_is_tried_again_and_nothing_is_told_twice(wo
     await asyncio.sleep(0)
 
 
-async def test_what_is_told_is_heard_of_also_where_something_fails_after_it() -> None:
-    heard: list[Event] = []
-    async with make_world(hooks=Hooks(published=heard.append)) as world:
+async def test_the_hook_gets_what_is_published_also_where_something_fails_after_it() -> None:
+    published: list[Event] = []
+    async with make_world(hooks=Hooks(published=published.append)) as world:
         world.cluster.refusal = Forbidden("no patch")
         world.store.put_job(job(meta=HELD, startTime=STARTED, conditions=[condition("Complete")], succeeded=1))
         with pytest.raises(Forbidden):
             await world.until_published()
-        assert [event.status for event in heard] == await world.published() == ["running", "completed"]
+        assert [event.status for event in published] == await world.published() == ["running", "completed"]
 
 
 async def test_a_pending_job_whose_end_another_replica_published_is_let_go_of(world: World) -> None:

@@ -20,7 +20,7 @@ def golden(name: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", [*SHAPES, *PROGRESS])
-def test_what_is_told_looks_on_the_wire_as_its_golden_file(name: str) -> None:
+def test_each_message_is_on_the_wire_as_in_its_golden_file(name: str) -> None:
     assert encode((SHAPES | PROGRESS)[name]) == golden(name)
 
 

@@ -37,7 +37,7 @@ def score(event):
 ENDS = {
     "object": None,
     "lock": None,
-    "awaitable": "TypeError: handler my_handlers.score returned what must be awaited; it must be a plain function",
+    "awaitable": "TypeError: handler my_handlers.score returned an awaitable; it must be a plain function",
     "speechless": "Speechless, whose text cannot be had",
     "unpicklable": "Unpicklable: (1, 2)",
     "interrupt": "KeyboardInterrupt: ",

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 
-def records_before_telling() -> None:
+def records_before_publishing() -> None:
     """The row and the record first, the stream afterwards: two steps in place of one."""
     from jobcast.ledger import ledger
 
-    # count is still made, so that it is known what is to be appended.
-    start = ledger.SCRIPT.index("    redis.call('XADD'")
-    end = ledger.SCRIPT.index("    redis.call('PUBLISH', ARGV[at + 2], ARGV[at + 3])\n    fields[")
-    ledger.SCRIPT = ledger.SCRIPT[:start] + ledger.SCRIPT[end:]
+    # The script still counts, so that the second step knows what to append.
+    start = ledger.SCRIPT.index("redis.call('XADD'")
+    end = ledger.SCRIPT.index("\n    redis.call('PUBLISH', ARGV[at + 2], ARGV[at + 3])\n    fields[")
+    ledger.SCRIPT = ledger.SCRIPT[:start] + "redis.call('TIME')[1] .. '000-0'" + ledger.SCRIPT[end:]
     ledger.SHA = hashlib.sha1(ledger.SCRIPT.encode()).hexdigest()
     step = ledger.Ledger.step
 
@@ -53,10 +53,12 @@ def acks_before_task() -> None:
 
 
 def ignores_versions() -> None:
-    """Who is newer is not asked: whoever comes last is."""
+    """The last step wins, whatever its version."""
     from jobcast.ledger import ledger
 
-    text = ledger.SCRIPT.replace("version < told_version", "false").replace("version >= told_version", "true")
+    text = ledger.SCRIPT.replace("version < published_version", "false")
+    text = text.replace("version >= published_version", "true")
+    assert text.count("published_version") < ledger.SCRIPT.count("published_version"), "nothing was sabotaged"
     ledger.SCRIPT, ledger.SHA = text, hashlib.sha1(text.encode()).hexdigest()
 
 
@@ -78,19 +80,19 @@ def forgets_who_vanished() -> None:
 
 
 def ignores_the_epoch() -> None:
-    """Redis is believed to remember whatever it acknowledged."""
+    """Redis is trusted to keep every acknowledged write."""
     from jobcast.ledger.ledger import Ledger
 
     create = Ledger.__init__
 
     def deaf(self: Any, *args: Any, **options: Any) -> None:
-        create(self, *args, **{**options, "forgot": lambda reason: None})
+        create(self, *args, **{**options, "on_data_loss": lambda reason: None})
 
     Ledger.__init__ = deaf  # type: ignore[method-assign]
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
-    "records-before-one": records_before_telling,
+    "records-before-publishing": records_before_publishing,
     "acks-before-task": acks_before_task,
     "ignores-versions": ignores_versions,
     "forgets-who-vanished": forgets_who_vanished,

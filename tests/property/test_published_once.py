@@ -20,7 +20,7 @@ KEYS = Keys("test")
 PICK = st.integers(0, 3)
 EVERYTHING = 10**9
 COUNT = st.sampled_from([0, 1, 2, EVERYTHING])
-TROUBLE = st.sampled_from(["", "", "refused", "lost"])
+FAILURE = st.sampled_from(["", "", "refused", "lost"])
 EXAMPLES = {"thorough": 2000}.get(os.environ.get("HYPOTHESIS_PROFILE", ""), 150)
 
 
@@ -126,18 +126,18 @@ class Story(RuleBasedStateMachine):
         replica.watch_jobs(jobs)
         replica.watch_pods(pods)
 
-    @rule(pick=PICK, pods=COUNT, trouble=TROUBLE)
-    def replica_watches_and_tells(self, pick: int, pods: int, trouble: str) -> None:
+    @rule(pick=PICK, pods=COUNT, failure=FAILURE)
+    def replica_watches_and_tells(self, pick: int, pods: int, failure: str) -> None:
         replica = _pick(self.replicas, pick)
         replica.watch_jobs(EVERYTHING)
         replica.watch_pods(pods)
-        replica.ledger.trouble_ahead = trouble
+        replica.ledger.next_failure = failure
         self.run(replica.reconcile())
 
-    @rule(pick=PICK, trouble=TROUBLE, at_most=st.sampled_from([1, 1000]))
-    def replica_tells(self, pick: int, trouble: str, at_most: int) -> None:
+    @rule(pick=PICK, failure=FAILURE, at_most=st.sampled_from([1, 1000]))
+    def replica_tells(self, pick: int, failure: str, at_most: int) -> None:
         replica = _pick(self.replicas, pick)
-        replica.ledger.trouble_ahead = trouble
+        replica.ledger.next_failure = failure
         self.run(replica.reconcile(at_most))
 
     @rule()
@@ -204,7 +204,7 @@ class Story(RuleBasedStateMachine):
 
     def _check_order(self, job: SimJob, entries: list[dict[str, Any]]) -> None:
         if len(entries) > 1 and entries[-1]["status"] in TERMINAL and entries[-2]["status"] == "running":
-            del entries[-2]  # nobody saw it run, until one who did brought it with the end
+            del entries[-2]  # no replica saw it run, until one that did published it with the end
         moments = [moment for entry in entries if (moment := job.moment(entry["id"])) is not None]
         assert moments == sorted(moments), f"the story of {job.uid} went backwards"
 
