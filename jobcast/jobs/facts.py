@@ -24,8 +24,8 @@ from jobcast.event import (
     event_id,
 )
 from jobcast.jobs.model import Job, unix
-from jobcast.jobs.observation import LogsOf, Observation, attempts
-from jobcast.jobs.status import JobStatus, first_start
+from jobcast.jobs.observation import LogsOf, Observation, list_attempts
+from jobcast.jobs.status import JobStatus, find_first_start
 from jobcast.wire import UNREADABLE
 
 TERMINATION_MESSAGE = "termination-message"
@@ -105,9 +105,9 @@ class EventBuilder:
 
     def _running(self, fact: Fact) -> Running:
         job = self._job
-        started = first_start(self._seen)
+        started = find_first_start(self._seen)
         return Running(
-            **common_fields(self._seen, fact.id, started or job.created),
+            **build_common_fields(self._seen, fact.id, started or job.created),
             started_at=started,
             timeout=job.timeout,
             executor_id=job.name,
@@ -117,27 +117,29 @@ class EventBuilder:
     def _suspended(self, fact: Fact) -> Suspended:
         job, condition = self._job, self._job.suspended
         return Suspended(
-            **common_fields(self._seen, fact.id, condition.last_transition_time if condition else None, job.created),
+            **build_common_fields(
+                self._seen, fact.id, condition.last_transition_time if condition else None, job.created
+            ),
             reason=condition.reason if condition else None,
         )
 
     def _cancelled(self, fact: Fact) -> Cancelled:
         job = self._job
-        common = common_fields(self._seen, fact.id, job.deleted or self._now())
+        common = build_common_fields(self._seen, fact.id, job.deleted or self._now())
         return Cancelled(
             **common,
             reason="JobDeleted" if self._seen.is_gone else "JobBeingDeleted",
             cancelled_at=common["time"],
             job_name=job.name,
             last_status=self._context.last_status,
-            attempts=attempts(self._seen, self._context.logs),
+            attempts=list_attempts(self._seen, self._context.logs),
         )
 
     def _ended(self, fact: Fact) -> Completed | Failed:
         job, condition, read = self._job, self._job.end, self._context.read
         assert condition is not None, "only a condition ends a Job"
         assert read is not None, "an end comes with what is known of its log"
-        common = common_fields(self._seen, fact.id, condition.last_transition_time, job.completed, job.created)
+        common = build_common_fields(self._seen, fact.id, condition.last_transition_time, job.completed, job.created)
         time, found = common["time"], common["warnings"]
         decider = self._seen.decider
         ended = decider.ended if decider else None
@@ -162,7 +164,7 @@ class EventBuilder:
             error=error,
             duration_seconds=_seconds_between(job.started, job.completed or time),
             reason=condition.reason,
-            attempts=attempts(self._seen, self._context.logs),
+            attempts=list_attempts(self._seen, self._context.logs),
             log=read.log,
             container=decider.container.name if decider else None,
             role=decider.role if decider else "main",
@@ -180,7 +182,7 @@ class _CommonFields(TypedDict):
     warnings: list[str]
 
 
-def common_fields(seen: Observation, message_id: str, *times: str | None) -> _CommonFields:
+def build_common_fields(seen: Observation, message_id: str, *times: str | None) -> _CommonFields:
     """What all events and progress have. Of `times` the first counts that can be parsed."""
     job = seen.job
     timestamp, time = _moment(*times)

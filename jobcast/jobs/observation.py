@@ -110,14 +110,14 @@ def is_from_former_start(job: Job, pod: Pod, container: Container) -> bool:
         return True
 
 
-def attempts(seen: Observation, logs: LogsOf = lambda pod, container: []) -> list[Attempt]:
+def list_attempts(seen: Observation, logs: LogsOf = lambda pod, container: []) -> list[Attempt]:
     """All Pods of the Job that were seen, in the order in which they started."""
-    found = [attempt(outcome, logs) for outcome in seen.outcomes]
+    found = [build_attempt(outcome, logs) for outcome in seen.outcomes]
     # Those that never started come last; RFC 3339 in UTC sorts as text.
     return sorted(found, key=lambda attempt: (attempt.started_at or attempt.finished_at or "~", attempt.pod))
 
 
-def attempt(outcome: PodOutcome, logs: LogsOf = lambda pod, container: []) -> Attempt:
+def build_attempt(outcome: PodOutcome, logs: LogsOf = lambda pod, container: []) -> Attempt:
     pod, container, ended = outcome.pod, outcome.container, outcome.ended
     return Attempt(
         pod=pod.name,
@@ -134,7 +134,7 @@ def attempt(outcome: PodOutcome, logs: LogsOf = lambda pod, container: []) -> At
     )
 
 
-def former_attempt(outcome: PodOutcome, logs: LogsOf = lambda pod, container: []) -> Attempt | None:
+def build_former_attempt(outcome: PodOutcome, logs: LogsOf = lambda pod, container: []) -> Attempt | None:
     """The instance before the container's last restart, as an attempt of its own; None where there was none."""
     previous = outcome.container.previous
     if previous is None or outcome.container.state == "waiting":

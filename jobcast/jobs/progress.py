@@ -1,6 +1,6 @@
 """What is known of a Job between its statuses: why it waits, how its attempts go, which indexes are done. Pure.
 
-Some of it is published as progress, each note once (`notes`); all of it is in the record of the evaluation (`record_fields`).
+Some of it is published as progress, each note once; all of it is in the record of the evaluation.
 
 | kind | when |
 | --- | --- |
@@ -15,10 +15,10 @@ from typing import Literal
 import msgspec
 
 from jobcast.event import Progress, event_id
-from jobcast.jobs.facts import common_fields
+from jobcast.jobs.facts import build_common_fields
 from jobcast.jobs.model import Job, Pod
-from jobcast.jobs.observation import LogsOf, Observation, PodOutcome, attempt, attempts, former_attempt
-from jobcast.jobs.status import JobStatus, first_start
+from jobcast.jobs.observation import LogsOf, Observation, PodOutcome, build_attempt, build_former_attempt, list_attempts
+from jobcast.jobs.status import JobStatus, find_first_start
 
 Kind = Literal["attempt-ended", "index-finished", "main-ended"]
 ROUTINE = frozenset({"ContainerCreating", "PodInitializing", None})
@@ -55,7 +55,7 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     """It is about the instance before the last restart."""
 
 
-def notes(seen: Observation) -> list[Note]:
+def find_notes(seen: Observation) -> list[Note]:
     """The progress that the Pods show, in the order in which it happened."""
     current = seen.current
     if not current or (len(current) == 1 and _is_plain(current[0])):
@@ -75,20 +75,20 @@ def notes(seen: Observation) -> list[Note]:
     return found if seen.job.end is None else found[-MOST_AT_THE_END:]
 
 
-def progress(seen: Observation, note: Note, status: str, logs: LogsOf) -> Progress:
+def build_progress(seen: Observation, note: Note, status: str, logs: LogsOf) -> Progress:
     """The message. `status` is the Job's current one."""
     job = seen.job
-    ended = former_attempt(note.outcome, logs) if note.is_former else attempt(note.outcome, logs)
+    ended = build_former_attempt(note.outcome, logs) if note.is_former else build_attempt(note.outcome, logs)
     assert ended is not None, "a former instance is noted only where there is one"
     return Progress(
-        **common_fields(seen, note.id, ended.finished_at, job.started, job.created),
+        **build_common_fields(seen, note.id, ended.finished_at, job.started, job.created),
         status=status,
         kind=note.kind,
         attempt=ended,
     )
 
 
-def waiting(pods: Sequence[Pod]) -> Waiting | None:
+def find_waiting(pods: Sequence[Pod]) -> Waiting | None:
     """Why the first Pod that waits for something unusual does; None when none does."""
     for pod in pods:
         if pod.is_over or pod.deleted:
@@ -102,25 +102,25 @@ def waiting(pods: Sequence[Pod]) -> Waiting | None:
     return None
 
 
-def summary(seen: Observation) -> Summary:
+def summarize(seen: Observation) -> Summary:
     """The part of the record that is worth a ledger step of its own when it changes; NOTHING for a Job without incidents."""
     job, pods = seen.job, seen.pods
     if not pods and not job.is_indexed:
         return NOTHING
-    wait = waiting(pods)
+    wait = find_waiting(pods)
     ended = sum(pod.phase == "Failed" for pod in pods) + sum(c.restarts for pod in pods for c in pod.containers)
     return wait.reason if wait else None, ended, job.completed_indexes, job.failed_indexes
 
 
-def record_fields(seen: Observation, now: JobStatus, logs: LogsOf) -> dict[str, bytes]:
+def build_record_fields(seen: Observation, now: JobStatus, logs: LogsOf) -> dict[str, bytes]:
     """The fields of the record besides the event; an empty value removes one. The ledger itself removes those that a status
     ends."""
     job, found = seen.job, dict[str, bytes]()
     if seen.pods and not now.is_terminal:
-        wait = waiting(seen.pods)
+        wait = find_waiting(seen.pods)
         found["waiting"] = msgspec.json.encode(wait) if wait is not None else b""
-        found["attempts"] = msgspec.json.encode(attempts(seen, logs))
-    if now.has_run and (started := first_start(seen)) is not None:
+        found["attempts"] = msgspec.json.encode(list_attempts(seen, logs))
+    if now.has_run and (started := find_first_start(seen)) is not None:
         found["started_at"] = started.encode()
     if job.is_indexed:
         found["indexes"] = msgspec.json.encode(

@@ -76,7 +76,7 @@ def infer_end(seen: Observation) -> Observation:
     return _with_end(seen, Condition(type=kind, status="True", last_transition_time=at or None))
 
 
-def first_start(seen: Observation) -> str | None:
+def find_first_start(seen: Observation) -> str | None:
     """When a main container first ran since the last start, else when the Job started, as the cluster says."""
     starts = [one.container.started_at for one in seen.current if one.role == "main" and one.container.started_at]
     return min(starts, default=seen.job.started)

@@ -17,7 +17,7 @@ from jobcast.event import PENDING, Event, Status
 from jobcast.jobs.facts import EventBuilder, EventContext, Fact, LogRead, facts_due, unavailable
 from jobcast.jobs.model import Job, Pod
 from jobcast.jobs.observation import Observation
-from jobcast.jobs.progress import NOTHING, Note, notes, progress, record_fields, summary
+from jobcast.jobs.progress import NOTHING, Note, build_progress, build_record_fields, find_notes, summarize
 from jobcast.jobs.status import JobStatus, derive_status, infer_end
 from jobcast.kube.errors import KubeError
 from jobcast.ledger.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Outgoing, StepResult
@@ -25,7 +25,7 @@ from jobcast.logs.plan import LogPlan
 from jobcast.reconcile.claims import Claims
 from jobcast.reconcile.pods import Pods
 from jobcast.reconcile.state import JobState
-from jobcast.reconcile.view import Cluster, View, remembered, step_of
+from jobcast.reconcile.view import Cluster, View, build_step, rebuild_job
 from jobcast.wire import encode
 
 READS_WHILE_DOWN = 64
@@ -206,7 +206,7 @@ class Reconciler:
     async def _publish_progress(self, seen: Observation, now: JobStatus, state: JobState) -> Outcome:
         """The status is published; this is for Jobs that do not simply run."""
         noted = _new_notes(seen, state)
-        if noted or summary(seen) != state.summary:
+        if noted or summarize(seen) != state.summary:
             result = await self._step(seen, now, [self._progress(seen, note, now.status) for note in noted])
             if result.answer is Answer.ENDED:
                 return await self._finish(seen.job.uid, self._view.job(seen.job.uid), seen.pods)
@@ -214,11 +214,11 @@ class Reconciler:
         return Outcome(self._logs.next_look(seen))
 
     def _progress(self, seen: Observation, note: Note, status: str) -> Outgoing:
-        return Outgoing(note.id, PROGRESS, encode(progress(seen, note, status, self._logs.logs_of)))
+        return Outgoing(note.id, PROGRESS, encode(build_progress(seen, note, status, self._logs.logs_of)))
 
     async def _step(self, seen: Observation, now: JobStatus, outgoing: Sequence[Outgoing] = ()) -> StepResult:
-        fields = record_fields(seen, now, self._logs.logs_of)
-        result = await self._ledger.step(step_of(seen.job, now.status, outgoing, fields))
+        fields = build_record_fields(seen, now, self._logs.logs_of)
+        result = await self._ledger.step(build_step(seen.job, now.status, outgoing, fields))
         self._hooks.answered(result.answer)
         return result
 
@@ -242,7 +242,7 @@ class Reconciler:
         namespaces = self._options.namespaces
         if namespaces is not None and row.namespace not in namespaces:
             return DONE
-        job = remembered(row)
+        job = rebuild_job(row)
         if not await self._is_really_gone(job):
             return DONE
         if not await self._ledger.claim(uid):
@@ -335,11 +335,11 @@ class Reconciler:
 
 
 def _new_notes(seen: Observation, state: JobState) -> list[Note]:
-    return [note for note in notes(seen) if note.id not in state.notes]
+    return [note for note in find_notes(seen) if note.id not in state.notes]
 
 
 def _remember(seen: Observation, noted: Sequence[Note], state: JobState) -> None:
     if noted:
         state.notes = state.notes.union(note.id for note in noted)
     # Most Jobs have nothing to remember, and share what says so.
-    state.summary = found if (found := summary(seen)) != NOTHING else NOTHING
+    state.summary = found if (found := summarize(seen)) != NOTHING else NOTHING

@@ -46,7 +46,7 @@ class Cluster(Protocol):
     def now(self) -> str: ...
 
 
-def remembered(row: Row) -> Job:
+def rebuild_job(row: Row) -> Job:
     """What the ledger has recorded of a Job that is gone."""
     return Job(
         uid=row.uid,
@@ -59,7 +59,7 @@ def remembered(row: Row) -> Job:
     )
 
 
-def step_of(job: Job, status: str, outgoing: Sequence[Outgoing], fields: dict[str, bytes]) -> Step:
+def build_step(job: Job, status: str, outgoing: Sequence[Outgoing], fields: dict[str, bytes]) -> Step:
     try:
         created = unix(job.created)
     except ValueError:

@@ -14,11 +14,11 @@ from jobcast.jobs.decode import Reading
 from jobcast.jobs.facts import EventBuilder, EventContext, facts_due, unavailable
 from jobcast.jobs.model import Job, Pod
 from jobcast.jobs.observation import Observation
-from jobcast.jobs.progress import notes, progress, record_fields, summary
+from jobcast.jobs.progress import build_progress, build_record_fields, find_notes, summarize
 from jobcast.jobs.status import derive_status, infer_end
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, Change, Resource
-from jobcast.reconcile.view import step_of
+from jobcast.reconcile.view import build_step
 from jobcast.wire import decode, decode_progress, encode
 from tests.property.cluster import History
 from tests.property.odd import JOB, POD, SNIPPETS, grafted, odd, places
@@ -49,10 +49,10 @@ def publish_all(job: Job, pods: list[Pod]) -> None:
         builder = EventBuilder(seen, EventContext(unavailable("pod-gone")), now=lambda: "2026-11-20T12:00:00Z")
         for fact in facts_due(seen.job, now):
             decode(encode(builder.event(fact)))
-        for note in notes(seen):
-            decode_progress(encode(progress(seen, note, "running", lambda pod, container: [])))
-        summary(seen)
-        step_of(seen.job, now.status, (), record_fields(seen, now, lambda pod, container: []))
+        for note in find_notes(seen):
+            decode_progress(encode(build_progress(seen, note, "running", lambda pod, container: [])))
+        summarize(seen)
+        build_step(seen.job, now.status, (), build_record_fields(seen, now, lambda pod, container: []))
 
 
 @pytest.mark.must_survive(8)

@@ -14,7 +14,7 @@ from jobcast.jobs.facts import (
     unavailable,
 )
 from jobcast.jobs.model import Job, Pod
-from jobcast.jobs.observation import Observation, attempts
+from jobcast.jobs.observation import Observation, list_attempts
 from jobcast.jobs.status import derive_status
 from tests.unit.objects import (
     CREATED,
@@ -255,7 +255,7 @@ def test_attempts_come_in_the_order_in_which_they_started() -> None:
         pod(ended_state(1, "2026-11-20T10:00:01Z"), name="first", reason="Evicted"),
         pod(name="bare", phase="Pending"),
     ]
-    found = attempts(Observation(job(), pods))
+    found = list_attempts(Observation(job(), pods))
     assert [one.pod for one in found] == ["first", "second", "third", "bare", "never"]
     assert [one.reason for one in found] == ["Evicted", "Error", None, None, "ImagePullBackOff"]
     assert [one.exit_code for one in found] == [1, 1, 0, None, None]
@@ -264,7 +264,7 @@ def test_attempts_come_in_the_order_in_which_they_started() -> None:
 def test_an_attempt_says_its_index_and_its_restarts() -> None:
     annotations = {"batch.kubernetes.io/job-completion-index": "3"}
     again = container_json(running_state(), restartCount=2, lastState=ended_state(1))
-    (one,) = attempts(Observation(job(), [pod(containers=[again], annotations=annotations)]))
+    (one,) = list_attempts(Observation(job(), [pod(containers=[again], annotations=annotations)]))
     assert (one.index, one.restarts, one.started_at, one.exit_code) == (3, 2, RAN, None)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from jobcast.jobs.model import Job, Pod
-from jobcast.jobs.observation import Observation, attempts, pod_outcome
+from jobcast.jobs.observation import Observation, list_attempts, pod_outcome
 from tests.unit.objects import (
     ENDED,
     RAN,
@@ -68,7 +68,7 @@ def test_what_was_killed_before_the_job_was_resumed_did_not_decide_it() -> None:
 
 
 def test_the_init_container_that_failed_speaks_where_the_main_one_never_ran() -> None:
-    (attempt,) = attempts(Observation(started(), [init_failed()]))
+    (attempt,) = list_attempts(Observation(started(), [init_failed()]))
     assert (attempt.container, attempt.role, attempt.exit_code) == ("fetch", "init", 7)
     assert (attempt.reason, attempt.message) == ("Error", "no data")
     found = Observation(started(condition("Failed")), [init_failed()]).decider
@@ -88,21 +88,21 @@ def test_an_init_container_that_did_well_or_is_a_sidecar_says_nothing() -> None:
 
 def test_a_container_that_waits_to_be_restarted_has_ended() -> None:
     loop = restarted(2, **waiting_state("CrashLoopBackOff"))
-    (attempt,) = attempts(Observation(started(), [loop]))
+    (attempt,) = list_attempts(Observation(started(), [loop]))
     assert (attempt.exit_code, attempt.reason, attempt.message, attempt.restarts) == (3, "Error", "oops", 2)
 
 
 @pytest.mark.must_survive(19)
 def test_why_a_pod_was_disrupted_is_the_attempts_reason() -> None:
     evicted = condition("DisruptionTarget", reason="EvictionByEvictionAPI", message="Eviction API: evicting")
-    (attempt,) = attempts(Observation(started(), [failed(code=137, conditions=[evicted])]))
+    (attempt,) = list_attempts(Observation(started(), [failed(code=137, conditions=[evicted])]))
     assert (attempt.exit_code, attempt.reason, attempt.message) == (
         137,
         "EvictionByEvictionAPI",
         "Eviction API: evicting",
     )
     lost = running(reason="NodeLost", message="node was unresponsive")
-    (attempt,) = attempts(Observation(started(), [lost]))
+    (attempt,) = list_attempts(Observation(started(), [lost]))
     assert (attempt.exit_code, attempt.reason) == (None, "NodeLost")
 
 
@@ -135,5 +135,5 @@ def test_a_container_of_which_the_kubelet_has_no_trace_decides_nothing() -> None
 
 
 def test_a_container_that_could_not_start_did_not_run() -> None:
-    (attempt,) = attempts(Observation(started(), [pod(START_ERROR)]))
+    (attempt,) = list_attempts(Observation(started(), [pod(START_ERROR)]))
     assert (attempt.exit_code, attempt.started_at) == (128, None)

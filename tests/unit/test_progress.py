@@ -7,7 +7,15 @@ import pytest
 from jobcast.event import PENDING, Progress
 from jobcast.jobs.model import Job, Pod
 from jobcast.jobs.observation import Observation
-from jobcast.jobs.progress import NOTHING, in_intervals, notes, progress, record_fields, summary, waiting
+from jobcast.jobs.progress import (
+    NOTHING,
+    build_progress,
+    build_record_fields,
+    find_notes,
+    find_waiting,
+    in_intervals,
+    summarize,
+)
 from jobcast.jobs.status import derive_status
 from tests.unit.objects import (
     ENDED,
@@ -27,8 +35,8 @@ def published(one: Job, *pods: Pod) -> list[tuple[str, str, int | None]]:
     """Kind, Pod and exit code of each."""
     found = []
     seen = Observation(one, pods)
-    for note in notes(seen):
-        message = progress(seen, note, "running", lambda pod, container: [])
+    for note in find_notes(seen):
+        message = build_progress(seen, note, "running", lambda pod, container: [])
         assert isinstance(message, Progress)
         found.append((message.kind, message.attempt.pod, message.attempt.exit_code))
     return found
@@ -75,8 +83,8 @@ def test_the_last_of_several_instances_is_published_before_the_end() -> None:
 
 def test_the_same_attempt_has_the_same_id_whatever_becomes_of_it() -> None:
     pods = failed("first"), running()
-    (early,) = notes(Observation(started(), pods))
-    (late, _) = notes(Observation(started(condition("Failed")), (pods[0], failed("runs"))))
+    (early,) = find_notes(Observation(started(), pods))
+    (late, _) = find_notes(Observation(started(condition("Failed")), (pods[0], failed("runs"))))
     assert early.id == late.id
 
 
@@ -93,10 +101,10 @@ def test_a_main_container_that_ends_under_a_sidecar_is_published_at_once(code: i
 
 def test_an_instance_that_ended_before_a_restart_is_an_attempt() -> None:
     seen = Observation(started(), [restarted()])
-    (note,) = notes(seen)
-    message = progress(seen, note, "running", lambda pod, container: [])
+    (note,) = find_notes(seen)
+    message = build_progress(seen, note, "running", lambda pod, container: [])
     assert (message.kind, message.attempt.exit_code, message.attempt.restarts) == ("attempt-ended", 3, 0)
-    (waits,) = notes(Observation(started(), [restarted(0, **waiting_state("CrashLoopBackOff"))]))
+    (waits,) = find_notes(Observation(started(), [restarted(0, **waiting_state("CrashLoopBackOff"))]))
     assert waits.id == note.id, "it was published already while it waited"
     assert (message.timestamp, message.status) == (1795168862.0, "running")
 
@@ -133,20 +141,20 @@ def test_a_lost_pod_is_an_attempt_that_failed() -> None:
 
 def test_why_a_pod_waits_is_in_the_life_and_what_every_pod_waits_for_is_not() -> None:
     pulls = pod(containers=[container_json({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}})])
-    found = waiting([pulls])
+    found = find_waiting([pulls])
     assert found is not None
     assert (found.reason, found.message, found.pod) == ("ImagePullBackOff", "Back-off", "eval-42-abcde")
     unscheduled = condition("PodScheduled", "False", reason="Unschedulable", message="0/1 nodes are available")
-    found = waiting([pod(phase="Pending", conditions=[unscheduled])])
+    found = find_waiting([pod(phase="Pending", conditions=[unscheduled])])
     assert found is not None
     assert (found.reason, found.message) == ("Unschedulable", "0/1 nodes are available")
-    assert waiting([pod(waiting_state())]) is None
-    assert waiting([running()]) is None
+    assert find_waiting([pod(waiting_state())]) is None
+    assert find_waiting([running()]) is None
 
 
 def test_only_an_unusual_life_is_worth_a_step_of_its_own() -> None:
     def of(one: Job, *pods: Pod) -> Any:
-        return summary(Observation(one, pods))
+        return summarize(Observation(one, pods))
 
     assert of(started(), running()) == of(started(), good()) == of(started()) == NOTHING
     assert of(started(), failed()) != NOTHING
@@ -157,7 +165,7 @@ def test_only_an_unusual_life_is_worth_a_step_of_its_own() -> None:
 def test_of_the_life_of_a_job_that_is_over_only_its_start_is_said() -> None:
     def fields(one: Job, *pods: Pod) -> dict[str, bytes]:
         seen = Observation(one, pods)
-        return record_fields(seen, derive_status(seen), lambda pod, container: [])
+        return build_record_fields(seen, derive_status(seen), lambda pod, container: [])
 
     open_ = fields(started(), running())
     assert open_["waiting"] == b""

@@ -7,7 +7,7 @@ import pytest
 from jobcast.event import PENDING, Status
 from jobcast.jobs.model import Job, Pod
 from jobcast.jobs.observation import Observation
-from jobcast.jobs.status import JobStatus, derive_status, first_start
+from jobcast.jobs.status import JobStatus, derive_status, find_first_start
 from tests.unit.objects import (
     CREATED,
     ENDED,
@@ -147,7 +147,7 @@ def test_pods_of_the_suspended_run_say_nothing_of_the_resumed_one(former: Pod) -
     assert derive_status(Observation(resumed(active=1), [former])).status == PENDING
     now = pod(running_state("2026-11-20T11:00:05Z"), name="now")
     assert derive_status(Observation(resumed(active=1), [former, now])).status == Status.RUNNING
-    assert first_start(Observation(resumed(), [former, now])) == "2026-11-20T11:00:05Z"
+    assert find_first_start(Observation(resumed(), [former, now])) == "2026-11-20T11:00:05Z"
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_a_job_that_was_created_suspended_counts_its_first_pods() -> None:
 
 def test_the_first_start_is_the_earliest_of_its_pods_else_the_jobs_own() -> None:
     pods = [pod(running_state("2026-11-20T10:00:09Z"), name="b"), pod(running_state(RAN), name="a"), WAITS]
-    assert first_start(Observation(started(), pods)) == RAN
-    assert first_start(Observation(started(), [WAITS])) == STARTED
-    assert first_start(Observation(job(), [])) is None
+    assert find_first_start(Observation(started(), pods)) == RAN
+    assert find_first_start(Observation(started(), [WAITS])) == STARTED
+    assert find_first_start(Observation(job(), [])) is None
 
 
 def test_the_creation_time_is_no_start() -> None:

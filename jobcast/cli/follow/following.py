@@ -17,7 +17,7 @@ from jobcast.cli.render.output import complain
 from jobcast.client import AsyncClient, AsyncFeed, Unavailable
 from jobcast.event import TERMINAL, Event
 from jobcast.jobs.model import JOB_UID_LABEL, Job, Pod
-from jobcast.jobs.progress import waiting
+from jobcast.jobs.progress import find_waiting
 from jobcast.kube import Api, Forbidden, KubeError, NotFound
 from jobcast.logs.reader import GONE_MARK
 
@@ -233,7 +233,7 @@ class Following:
                 await self._pause()
 
     def _show_state(self, pods: list[Pod]) -> None:
-        why = waiting(pods)
+        why = find_waiting(pods)
         if why is not None and why.reason not in self._said:
             self._said.add(why.reason)
             self._screen.say(f"{why.pod} waits: {why.reason}" + (f": {why.message}" if why.message else ""))
