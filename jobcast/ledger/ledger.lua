@@ -153,8 +153,7 @@ if TERMINAL[status] then
   redis.call('EXPIRE', KEYS[1], retention)
   -- With no Job open, all records expire, and none later than this.
   if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('EXPIRE', KEYS[6], retention) end
-elseif is_new then
-  redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1])
+elseif is_new and redis.call('ZADD', KEYS[2], ARGV[5], ARGV[1]) == 1 then
   redis.call('PERSIST', KEYS[6])
 end
 return { answer, status, epoch, count }
