@@ -5,32 +5,27 @@ from collections.abc import Sequence
 import msgspec
 
 from jobcast.doctor.finding import Finding, broken, ok, warning
-from jobcast.kube import PODS, Api, Unreachable
+from jobcast.jobs.decode import WireMeta
+from jobcast.kube import Api, Resource
 
 SELECTOR = "app.kubernetes.io/name=jobcast"
 COMPONENT = "app.kubernetes.io/component"
 CRASHES = 3
-"""Restarts that are no accident any more."""
+"""Restarts that count as a crash loop."""
+_STARTING = ("", "ContainerCreating", "PodInitializing")
 _TODO = {
-    "CreateContainerConfigError": "make what is missing: kubectl create secret generic jobcast-redis"
+    "CreateContainerConfigError": "create what is missing: kubectl create secret generic jobcast-redis"
     " --from-literal=REDIS_URL=redis://…",
-    "ErrImagePull": "see whether the node can pull the image: its name, and imagePullSecrets",
-    "ImagePullBackOff": "see whether the node can pull the image: its name, and imagePullSecrets",
-    "ErrImageNeverPull": "bring the image to the node, or let it be pulled",
+    "ErrImagePull": "check the image's name and imagePullSecrets",
+    "ImagePullBackOff": "check the image's name and imagePullSecrets",
+    "ErrImageNeverPull": "load the image onto the node, or change imagePullPolicy",
     "InvalidImageName": "correct the image's name",
-    "Unschedulable": "make room: see kubectl describe pod",
+    "Unschedulable": "make room on a node: kubectl describe pod says what is missing",
 }
 
 
 class _Struct(msgspec.Struct, frozen=True, rename="camel"):
     """Fields that are not named here are skipped."""
-
-
-class _Meta(_Struct, frozen=True):
-    name: str = ""
-    namespace: str = ""
-    labels: dict[str, str] = {}
-    deletion_timestamp: str | None = None
 
 
 class _Spec(_Struct, frozen=True):
@@ -68,27 +63,24 @@ class _Status(_Struct, frozen=True):
 
 
 class Pod(_Struct, frozen=True):
-    metadata: _Meta
+    metadata: WireMeta
     spec: _Spec = _Spec()
     status: _Status = _Status()
 
     @property
     def component(self) -> str:
-        return self.metadata.labels.get(COMPONENT, "")
+        return (self.metadata.labels or {}).get(COMPONENT, "")
 
     @property
     def is_ready(self) -> bool:
         return any(one.type == "Ready" and one.status == "True" for one in self.status.conditions)
 
     @property
-    def trouble(self) -> tuple[str, str] | None:
-        """Why it does not start or does not stay: reason and message. None where nobody says."""
+    def start_error(self) -> tuple[str, str] | None:
+        """Why it does not start or crashes: reason and message. None where Kubernetes names none."""
         for container in (*self.status.init_container_statuses, *self.status.container_statuses):
-            if (waiting := container.state.waiting) and waiting.reason not in (
-                "",
-                "ContainerCreating",
-                "PodInitializing",
-            ):
+            waiting = container.state.waiting
+            if waiting is not None and waiting.reason not in _STARTING:
                 return waiting.reason, waiting.message
             if not container.ready and container.restart_count >= CRASHES:
                 return "CrashLoopBackOff", f"container {container.name} was restarted {container.restart_count} times"
@@ -98,19 +90,12 @@ class Pod(_Struct, frozen=True):
         return None
 
 
-class _Pods(_Struct, frozen=True):
-    items: list[Pod] = []
-
-
-_decoder = msgspec.json.Decoder(_Pods)
+_OURS: Resource[Pod] = Resource("", "v1", "pods", Pod, lambda _reading, pod: pod)
 
 
 async def ours(api: Api, namespace: str) -> list[Pod]:
-    """Those of Jobcast in that namespace. Raises KubeError."""
-    try:
-        pods = _decoder.decode(await api.listed(PODS, namespace, SELECTOR)).items
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreachable(f"the list of Pods is not a list: {error}") from error
+    """Jobcast's Pods in that namespace, without those in deletion. Raises KubeError."""
+    pods = [pod async for page in api.pages(_OURS, namespace, SELECTOR) for pod in page.items]
     return [pod for pod in pods if pod.metadata.deletion_timestamp is None]
 
 
@@ -122,8 +107,8 @@ def accounts(pods: Sequence[Pod]) -> dict[str, str]:
 
 def findings(pods: Sequence[Pod], namespace: str) -> list[Finding]:
     if not pods:
-        todo = "kubectl apply -k k8s/, or say with --namespace where it is installed"
-        return [warning("pods", f"no Pod of Jobcast is in {namespace}", todo)]
+        todo = "kubectl apply -k k8s/, or name the namespace of the installation with --namespace"
+        return [warning("pods", f"there is no Pod of Jobcast in {namespace}", todo)]
     found = []
     for component in sorted({pod.component for pod in pods}):
         alike = [pod for pod in pods if pod.component == component]
@@ -137,7 +122,9 @@ def findings(pods: Sequence[Pod], namespace: str) -> list[Finding]:
 def _unready(pod: Pod) -> Finding:
     name = pod.metadata.name
     logs = f"kubectl logs -n {pod.metadata.namespace} {name}"
-    if pod.trouble is None:
-        return broken("pods", f"{name} is not ready ({pod.status.phase})", f"its /readyz and its log say why: {logs}")
-    reason, message = pod.trouble
+    if pod.start_error is None:
+        return broken(
+            "pods", f"{name} is not ready ({pod.status.phase})", f"its /readyz and its log have the reason: {logs}"
+        )
+    reason, message = pod.start_error
     return broken("pods", f"{name} does not start: {reason}: {message}", _TODO.get(reason, f"{logs} --previous"))

@@ -1,12 +1,12 @@
 """The only door to the API server: list, watch, get, log, review, create, patch of a finalizer, over raw bytes.
 
-    access     where the cluster is and who we are (kubernetes-asyncio reads kubeconfig and service account)
-    api        the requests
-    decode     bytes to trimmed Jobs and Pods
-    permissions  what each part needs
-    errors     what the API server answers when it does not do what was asked
+    access       where the cluster is and our credentials (kubernetes-asyncio reads kubeconfig and service account)
+    api          the requests
+    decode       bytes to objects; how a new kind is added
+    permissions  what controller and worker need
+    errors       the API server's errors
 
-Nothing here retries: a watch is retried by its reflector, a Job by the workqueue, a log by its reader.
+Nothing here retries: the reflector retries a watch, the workqueue a Job, the reader a log.
 """
 
 from jobcast.kube.access import Access, NoCluster, own_namespace

@@ -1,7 +1,7 @@
-"""Where the cluster is and who we are, as kubectl finds it: service account first, else KUBECONFIG, else ~/.kube/config.
+"""Where the cluster is and our credentials, found as kubectl does: service account, else KUBECONFIG, else ~/.kube/config.
 
-kubernetes-asyncio does the reading: tokens, client certificates, exec plugins, OIDC. Importing it whole costs 1 s of CPU
-and 55 MB for generated models that nobody here uses (docs/adr/0002), so only its configuration is imported.
+kubernetes-asyncio reads them: tokens, client certificates, exec plugins, OIDC. Importing all of it costs 1 s of CPU and 55 MB
+for generated models that we do not use (docs/adr/0002), so only its configuration is imported.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from urllib.parse import urlsplit
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 LONGEST_LINE = 300
-"""Characters of what the library says is wrong: a parser may quote what it could not read."""
+"""Characters of the library's error message: a parser may quote a whole file."""
 CREDENTIALS_SECONDS = 60.0
-"""The longest that an exec plugin or an identity provider may take; people have to log in to some."""
+"""The longest that an exec plugin or an identity provider may take: with some of them, people log in."""
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _PACKAGE = "kubernetes_asyncio"
-# It logs, apart from raising, what an exec plugin did wrong: said once, by us.
+# It logs the errors of an exec plugin and also raises them. We report them once.
 logging.getLogger(f"{_PACKAGE}.config").setLevel(logging.CRITICAL)
 
 
@@ -58,25 +58,25 @@ class Access:
         return cls(configuration, namespace, reload)
 
     async def headers(self) -> dict[str, str]:
-        """The headers that authenticate a request; a service account's token is read anew every minute."""
+        """The headers that authenticate a request. A service account's token is read again every minute."""
         settings = await self._configuration.auth_settings()
         return {auth["key"]: auth["value"] for auth in settings.values() if auth["in"] == "header" and auth["value"]}
 
     async def refresh(self) -> None:
-        """Read the credentials anew, as after a 401. Raises NoCluster."""
+        """Read the credentials again, as after a 401. Raises NoCluster."""
         await self._reload()
 
     @property
     def cluster(self) -> str:
-        """The same for all who talk to this cluster, by whatever address: published by its certificates, which needs no permission."""
+        """Identifies the cluster, whatever address it is reached by. It is a hash of its certificates: that needs no permission."""
         try:
-            mark = Path(self._configuration.ssl_ca_cert or "").read_bytes().strip()
+            known_by = Path(self._configuration.ssl_ca_cert or "").read_bytes().strip()
         except OSError:
-            mark = self.host.encode()
-        return hashlib.sha256(mark).hexdigest()[:12]
+            known_by = self.host.encode()
+        return hashlib.sha256(known_by).hexdigest()[:12]
 
     def ssl(self) -> ssl.SSLContext | bool:
-        """What to trust and to show; costs 18 ms, so make one and keep it. Raises NoCluster."""
+        """The certificates to trust and to present. Takes 18 ms, so make one and keep it. Raises NoCluster."""
         if self.host.startswith("http://"):
             return False
         configuration = self._configuration
@@ -93,14 +93,14 @@ class Access:
 
 
 def own_namespace() -> str | None:
-    """That of the Pod that this process runs in; None where it runs in none."""
+    """The namespace of the Pod that this process runs in; None outside of a cluster."""
     is_pod = os.environ.get("KUBERNETES_SERVICE_HOST") and NAMESPACE_FILE.exists()
     return NAMESPACE_FILE.read_text().strip() if is_pod else None
 
 
 async def _load(library: types.SimpleNamespace, configuration: Any) -> str:
     """Fill the configuration; returns the namespace to use by default."""
-    # Small files on a local disk, read once or after a 401: not worth a thread.
+    # Small local files, read once or after a 401: not worth a thread.
     if (own := own_namespace()) is not None:
         try:
             library.incluster_config.load_incluster_config(client_configuration=configuration)
@@ -120,16 +120,16 @@ async def _load(library: types.SimpleNamespace, configuration: Any) -> str:
     except TimeoutError:
         late = f"no credentials within {CREDENTIALS_SECONDS:g} s: an exec plugin or identity provider hangs"
         raise NoCluster(f"kubeconfig {path}: {late}") from None
-    except (TypeError, AttributeError, KeyError, AssertionError):  # of a file that is YAML, and something else
-        raise NoCluster(f"kubeconfig {path}: it is not built as a kubeconfig is; try: kubectl config view") from None
+    except (TypeError, AttributeError, KeyError, AssertionError):  # a file that is YAML but no kubeconfig
+        raise NoCluster(f"kubeconfig {path}: not a valid kubeconfig; try: kubectl config view") from None
     except Exception as error:
-        # The library raises whatever YAML, base64, an exec plugin or its own checks raise; all mean the same here.
+        # The library raises what YAML, base64, an exec plugin or its own checks raise: all mean the same here.
         raise NoCluster(f"kubeconfig {path}: {_line(error)}") from error
     _check_url(path, "server", configuration.host)
     if configuration.proxy:
         _check_url(path, "proxy-url", configuration.proxy)
     if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
-        raise NoCluster(f"kubeconfig {path}: the context's namespace is no name of one")
+        raise NoCluster(f"kubeconfig {path}: the namespace of the current context is not a valid name")
     return namespace
 
 
@@ -138,25 +138,25 @@ def _line(error: Exception) -> str:
 
 
 def _check_url(path: str, name: str, url: str) -> None:
-    """Nothing of it is repeated: it may hold credentials."""
+    """Raises NoCluster, without the URL: it may contain credentials."""
     try:
         parts = urlsplit(url)
         is_right = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         is_right = False
     if not is_right or not url.isprintable() or " " in url:
-        raise NoCluster(f"kubeconfig {path}: the cluster's {name} is no URL; it must be https://host:port")
+        raise NoCluster(f"kubeconfig {path}: the cluster's {name} is not a URL; it must be https://host:port")
     if name == "server" and "@" in parts.netloc:
-        raise NoCluster(f"kubeconfig {path}: credentials belong to the user, not into the cluster's server")
+        raise NoCluster(f"kubeconfig {path}: the cluster's server contains credentials; they belong to the user entry")
 
 
 @functools.cache
 def _library() -> types.SimpleNamespace:
     """kubernetes-asyncio's configuration modules, without the 700 modules of models that its packages import.
 
-    Where somebody imported the package already, theirs is used. Otherwise its two package bodies stand empty while the
-    modules are loaded, and are taken out again, so that a later `import kubernetes_asyncio` finds everything. Once a process:
-    modules that are loaded anew each time add up, 200 KB a time.
+    If the package is imported already, its modules are used. Otherwise two empty packages take its place while the modules are
+    loaded. They are removed again, so that a later `import kubernetes_asyncio` finds everything. Cached, because modules that
+    are loaded again cost 200 KB each time.
     """
     wanted = {
         "configuration": "client.configuration",
@@ -164,9 +164,9 @@ def _library() -> types.SimpleNamespace:
         "incluster_config": "config.incluster_config",
         "kube_config": "config.kube_config",
     }
-    borrowed = _PACKAGE not in sys.modules
-    if borrowed:
-        package, client = _hollow(_PACKAGE), _hollow(f"{_PACKAGE}.client")
+    is_replaced = _PACKAGE not in sys.modules
+    if is_replaced:
+        package, client = _empty(_PACKAGE), _empty(f"{_PACKAGE}.client")
         package.client = client  # type: ignore[attr-defined]
         configuration = importlib.import_module(f"{_PACKAGE}.client.configuration")
         client.Configuration = configuration.Configuration  # type: ignore[attr-defined]
@@ -176,15 +176,15 @@ def _library() -> types.SimpleNamespace:
             **{name: importlib.import_module(f"{_PACKAGE}.{path}") for name, path in wanted.items()}
         )
     finally:
-        if borrowed:
+        if is_replaced:
             for name in [name for name in sys.modules if name.split(".")[0] == _PACKAGE]:
                 del sys.modules[name]
 
 
-def _hollow(name: str) -> types.ModuleType:
+def _empty(name: str) -> types.ModuleType:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.submodule_search_locations is None:
-        raise ModuleNotFoundError(f"{name} is needed to reach a cluster: pip install 'jobcast[controller]'")
+        raise ModuleNotFoundError(f"{name} is needed to connect to a cluster: pip install 'jobcast[controller]'")
     module = types.ModuleType(name)
     module.__path__ = list(spec.submodule_search_locations)
     sys.modules[name] = module

@@ -1,6 +1,6 @@
 """The requests: list, watch, get, log, access review, and two writes, a finalizer and a new Job; each over raw bytes.
 
-Every method raises KubeError and nothing else of the network's. None of them retries.
+Whatever goes wrong on the network, every method raises KubeError. None of them retries.
 """
 
 import time
@@ -23,18 +23,18 @@ from jobcast.kube.permissions import Permission
 from jobcast.wire import UNREADABLE
 
 WATCH_SILENCE_SECONDS = 90.0
-"""The API server sends a bookmark about every minute: 90 s without a byte mean that the link is dead."""
+"""The API server sends a bookmark about every minute: after 90 s without a byte the connection is dead."""
 WATCH_SECONDS = 570
-"""How long we ask a watch to last. Servers end one after 30 to 60 minutes themselves; a shorter one moves replicas on to
-new API servers after a rolling update. client-go asks for 5 to 10 minutes."""
+"""How long we ask a watch to last. Servers end one after 30 to 60 minutes themselves. A shorter one moves replicas on to new
+API servers after a rolling update. client-go asks for 5 to 10 minutes."""
 ANSWER_SECONDS = 30.0
 """The longest silence within an answer that is not a watch."""
 CONNECT_SECONDS = 5.0
 PAGE_SIZE = 500
 """client-go's page size: 3.3 MB of JSON, 0.2 MB on the wire."""
 LOG_CHUNK_BYTES = 64 * 1024
-REFUSAL_BYTES = 64 * 1024
-"""Of a refusal, and of whatever page a proxy has put in its place."""
+ERROR_BYTES = 64 * 1024
+"""How much is read of an error, which may be any page that a proxy sends."""
 FIRST_LINE_BYTES = 64
 """Enough of a log for the time that the kubelet writes before its first line: 30 to 35 bytes and a space."""
 
@@ -75,37 +75,35 @@ class Api:
 
     @property
     def skew(self) -> float:
-        """Seconds that the cluster's clock is ahead of ours, by the Date header of its last answer. For one, not deciding."""
+        """Seconds that the cluster's clock is ahead of ours, by the Date header of its last answer. For people: nothing may
+        depend on it."""
         return self._skew
 
     def now(self) -> str:
-        """The cluster's time, RFC 3339 to the second, by the Date header of its last answer. For one, not deciding."""
+        """The cluster's time, RFC 3339 to the second, by the Date header of its last answer. For people: nothing may depend on
+        it."""
         return datetime.fromtimestamp(time.time() + self._skew, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     async def pages(
         self, resource: Resource[T], namespace: str | None, selector: str, *, limit: int = PAGE_SIZE
     ) -> AsyncGenerator[Page[T], None]:
-        """The list, page by page, each decoded before the next is kept. Raises Expired when it took too long."""
+        """The list, page by page, so that only one is in memory. Raises Expired when it took too long."""
         params = {"labelSelector": selector, "limit": str(limit)}
         while True:
             body = await self._read(_path(resource, namespace), params)
             try:
                 page = resource.page(body, self.reading, self._skip)
             except UNREADABLE as error:
-                raise Unreachable(f"the list of {resource.name} is not a list: {error}") from error
+                raise Unreachable(f"the answer is not a list of {resource.name}: {error}") from error
             yield page
             if not page.next:
                 return
             params["continue"] = page.next
 
     async def first(self, resource: Resource[T], namespace: str | None, selector: str = "") -> T | None:
-        """One of them, whichever the API server names first; None where there is none."""
+        """The first one that the API server lists; None where there is none."""
         async with aclosing(self.pages(resource, namespace, selector, limit=1)) as pages:
             return next(iter((await anext(pages)).items), None)
-
-    async def listed(self, resource: Resource[Any], namespace: str | None, selector: str) -> bytes:
-        """The first page of the list as the API server wrote it."""
-        return await self._read(_path(resource, namespace), {"labelSelector": selector, "limit": str(PAGE_SIZE)})
 
     async def watch(
         self,
@@ -120,7 +118,7 @@ class Api:
         """What changed since `version`, as the bytes come in: each batch is one read. Ends when the server ends it.
 
         `heard` is called for every read. Raises Expired (410, as an answer or as an event), Unreachable after
-        `watch_silence` seconds without a byte, and whatever else the server says.
+        `watch_silence` seconds without a byte, and any other KubeError that the server answers with.
         """
         params = {
             "watch": "true",
@@ -143,7 +141,7 @@ class Api:
             self._skip("cut_line")
 
     async def job(self, namespace: str, name: str) -> Job | None:
-        """The Job of that name as etcd has it now; None when there is none."""
+        """The Job of that name as it is in etcd now; None when there is none."""
         try:
             body = await self._read(_path(JOBS, namespace, name), {})
         except NotFound:
@@ -151,14 +149,14 @@ class Api:
         return self._one(JOBS, body)
 
     async def pods_of(self, namespace: str, selector: str) -> list[Pod]:
-        """All Pods of the selector, straight from the API server."""
+        """All Pods that the selector matches, straight from the API server."""
         return [pod async for page in self.pages(PODS, namespace, selector) for pod in page.items]
 
     async def create(self, namespace: str, job: dict[str, Any]) -> tuple[Job, list[str]]:
-        """Make the Job, which names itself; it as it is now, and what the server warns of. Asks for unknown fields to be
-        refused. Raises KubeError with code 409 where one of that name exists, Invalid, Forbidden, NotFound for the namespace.
+        """Create the Job; returns it as it is now, and the server's warnings. The server refuses unknown fields. Raises
+        KubeError with code 409 where one of that name exists, Invalid, Forbidden, NotFound for the namespace.
 
-        Unreachable leaves open whether it was made.
+        After Unreachable it may exist or not.
         """
         body = msgspec.json.encode(job)
         async with self._open(_path(JOBS, namespace), {"fieldValidation": "Strict"}, body=body) as response:
@@ -168,18 +166,18 @@ class Api:
         return self._one(JOBS, answer), warnings
 
     async def hold(self, namespace: str, name: str, uid: str) -> None:
-        """Put our finalizer on the Job. Does nothing where the Job is gone, another one by now, or being deleted."""
+        """Add our finalizer to the Job. Does nothing where the Job is gone, replaced by another of that name, or being deleted."""
         with suppress(NotFound), _unless_wrong("metadata.uid", "metadata.finalizers"):
             await self._patch(namespace, name, {"uid": uid, "finalizers": [FINALIZER]})
 
     async def release(self, namespace: str, name: str, uid: str) -> None:
-        """Take our finalizer off the Job. Does nothing where the Job is gone, another one by now, or without it."""
+        """Remove our finalizer from the Job. Does nothing where the Job is gone, replaced by another, or without it."""
         with suppress(NotFound), _unless_wrong("metadata.uid"):
             await self._patch(namespace, name, {"uid": uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER]})
 
     async def _patch(self, namespace: str, name: str, metadata: dict[str, Any]) -> None:
-        # A strategic merge adds and removes single finalizers: nobody else's are lost, whoever writes at the same time. The
-        # uid has a namesake's patch refused: as Invalid, for it may not be changed.
+        # A strategic merge adds and removes single finalizers, so that no other writer's are lost. With the uid in it, the
+        # server refuses a patch of another Job of that name as Invalid: a uid may not be changed.
         body = msgspec.json.encode({"metadata": metadata})
         path, kind = _path(JOBS, namespace, name), "application/strategic-merge-patch+json"
         async with self._open(path, {}, body=body, method="PATCH", kind=kind) as response:
@@ -198,8 +196,8 @@ class Api:
         silence: float = ANSWER_SECONDS,
         **more: str,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The container's log as chunks of raw bytes: no decoding, no line is waited for. `follow`: to its end. `more` are
-        further parameters of the request.
+        """The container's log as chunks of raw bytes, not decoded and not split into lines. `follow`: until it ends. `more`
+        are further parameters of the request.
 
         Raises NotFound (the Pod is gone) and KubeError with code 400 (the container has not started).
         """
@@ -219,19 +217,19 @@ class Api:
             async for chunk in chunks:
                 head += chunk
         time, separator, _ = head.partition(b" ")
-        # What is no time is a complaint of the kubelet's in place of a log.
+        # Anything else is an error message of the kubelet in place of the log.
         return time.decode() if separator and time[:1].isdigit() else ""
 
     async def may(
         self, verb: str, resource: Resource[Any], namespace: str | None, subresource: str = "", *, user: str = ""
     ) -> bool:
-        """Whether our own account may do this, by a SelfSubjectAccessReview; or that of `user`, which not everybody may ask."""
-        group = resource.group.split("/")[1] if resource.group.startswith("apis/") else ""
-        attributes = {"verb": verb, "group": group, "resource": resource.name, "subresource": subresource}
+        """Whether our own account may do this, by a SelfSubjectAccessReview; or `user`, by a SubjectAccessReview, for which we
+        may lack the permission."""
+        attributes = {"verb": verb, "group": resource.group, "resource": resource.name, "subresource": subresource}
         kind = "SubjectAccessReview" if user else "SelfSubjectAccessReview"
         asked: dict[str, Any] = {"resourceAttributes": attributes | ({"namespace": namespace} if namespace else {})}
         if user:
-            # Of a ServiceAccount also what all of its kind may.
+            # A ServiceAccount also has the permissions of these groups.
             asked |= {"user": user, "groups": ["system:authenticated", "system:serviceaccounts"]}
         review = {"kind": kind, "apiVersion": "authorization.k8s.io/v1", "spec": asked}
         path = f"/apis/authorization.k8s.io/v1/{kind.lower()}s"
@@ -275,7 +273,7 @@ class Api:
         try:
             return resource.one(body, self.reading)
         except (*UNREADABLE, ValueError) as error:
-            raise Unreachable(f"the answer is no {resource.name[:-1]}: {error}") from error
+            raise Unreachable(f"the answer is not one of {resource.name}: {error}") from error
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         with _as_unreachable():
@@ -294,7 +292,8 @@ class Api:
         method: str = "POST",
         kind: str = "application/json",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send the request; the response is a success. A 401 has the credentials read again before it is raised."""
+        """Send the request and yield the response, which is a success. After a 401 the credentials are read again before
+        Unauthorized is raised."""
         headers = await self._headers() | {"Accept": "application/json", "Accept-Encoding": encoding}
         if body is not None:
             headers["Content-Type"] = kind
@@ -307,7 +306,7 @@ class Api:
                 headers=headers,
                 proxy=self.access.proxy,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence),
-                # A redirect would carry the token to wherever an untrusted answer points.
+                # A redirect would carry the token to an address that an untrusted answer names.
                 allow_redirects=False,
             )
         try:
@@ -321,13 +320,13 @@ class Api:
                 raise error
             yield response
         finally:
-            # Not awaited to its end: a watch that is left, or a log that is given up, must not be drained.
+            # Not read to its end: a watch or a log that is abandoned may be endless.
             response.close() if not response.content.at_eof() else response.release()
 
     async def _headers(self) -> dict[str, str]:
         try:
             return await self.access.headers()
-        except Exception as error:  # a hook of the library: an unreadable token file, an OIDC provider that is down
+        except Exception as error:  # of a hook of the library: an unreadable token file, an OIDC provider that is down
             raise Unauthorized(f"no credentials: {error}") from error
 
     async def _refresh(self) -> None:
@@ -342,23 +341,23 @@ class Api:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """Raises Unreachable for what is no JSON object: some other server is at this address."""
+    """Raises Unreachable for anything but a JSON object: another server is at this address."""
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except UNREADABLE as error:
-        raise Unreachable(f"the answer is not an API server's: {error}") from error
+        raise Unreachable(f"the answer is not that of an API server: {error}") from error
 
 
 def _path(resource: Resource[Any], namespace: str | None, name: str | None = None) -> str:
-    """Of the collection, or of the one of that name. Names may come from Redis, where anybody may have put them: each stays
-    one segment. Raises NotFound for what cannot be one."""
+    """Of the collection, or of one object. Names may come from Redis and are untrusted: each stays one segment of the path.
+    Raises NotFound for one that cannot."""
     collection = resource.path(None if namespace is None else _segment(namespace))
     return collection if name is None else f"{collection}/{_segment(name)}"
 
 
 def _segment(name: str) -> str:
-    if name in ("", ".", "..") or "/" in name or "%" in name:  # the API server has nothing of such a name
-        raise NotFound(f"{name!r} is not the name of anything", code=404)
+    if name in ("", ".", "..") or "/" in name or "%" in name:
+        raise NotFound(f"no object can have the name {name!r}", code=404)
     return quote(name, safe="")
 
 
@@ -369,16 +368,16 @@ def _warning(header: str) -> str:
 
 
 async def _beginning(content: aiohttp.StreamReader) -> bytes:
-    """All of it, if it is no longer than a refusal may be: one read returns what has come so far."""
+    """At most ERROR_BYTES of it. A single read would return only what has arrived so far."""
     found = b""
-    while len(found) < REFUSAL_BYTES and (part := await content.read(REFUSAL_BYTES - len(found))):
+    while len(found) < ERROR_BYTES and (part := await content.read(ERROR_BYTES - len(found))):
         found += part
     return found
 
 
 @contextmanager
 def _unless_wrong(*fields: str) -> Iterator[None]:
-    """Passes over a refusal that is about one of these fields."""
+    """Ignores Invalid if it is about one of these fields."""
     try:
         yield
     except Invalid as error:
@@ -387,7 +386,7 @@ def _unless_wrong(*fields: str) -> Iterator[None]:
 
 
 class _as_unreachable:  # noqa: N801 - reads as a phrase at its place of use
-    """Whatever the network does becomes Unreachable, and keeps its cause."""
+    """Turns every error of the network into Unreachable; the error is its cause."""
 
     def __enter__(self) -> None:
         pass

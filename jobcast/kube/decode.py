@@ -1,9 +1,17 @@
-"""Bytes to trimmed Jobs and Pods. Pure.
+"""Bytes of the API server to objects of ours. Pure.
 
-A line or an item that cannot be decoded is skipped and counted, never a crash: it costs nobody else anything.
+A line or an item that cannot be decoded is skipped and counted. It is never a crash, and the others are not affected.
+
+A new kind is one file beside this one, with three things:
+
+1. A `msgspec.Struct` with the fields that are needed, among them `metadata: WireMeta`.
+2. A function that flattens it to what is kept, and raises ValueError for an object that makes no sense.
+3. `WIDGETS = Resource("example.dev", "v1", "widgets", Widget, flatten)`: group, version and plural as in a CRD.
+
+`Api.pages` and `Api.watch` read it, `controller.reflector.Reflector` mirrors it, and `Permission("list", WIDGETS)` asks for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -13,7 +21,10 @@ from jobcast.jobs.model import Job, Pod
 from jobcast.kube.errors import Status, from_status
 from jobcast.wire import UNREADABLE
 
-T = TypeVar("T", Job, Pod)
+T = TypeVar("T")
+"""What is kept of an object."""
+W = TypeVar("W")
+"""An object as the API server writes it."""
 Skip = Callable[[str], None]
 """Called with the reason for each thing skipped: not_json, unknown_type, bad_object, cut_line."""
 
@@ -43,60 +54,45 @@ class _ListMeta(msgspec.Struct, rename="camel"):
     continue_: str = msgspec.field(default="", name="continue")
 
 
-class _Jobs(msgspec.Struct):
+class _List(msgspec.Struct, Generic[W]):
     metadata: _ListMeta
-    items: list[WireJob] | None = None
+    items: list[W] | None = None
 
 
-class _Pods(msgspec.Struct):
-    metadata: _ListMeta
-    items: list[WirePod] | None = None
-
-
-class _RawList(msgspec.Struct):
-    metadata: _ListMeta
-    items: list[msgspec.Raw] | None = None
-
-
-class _JobEvent(msgspec.Struct, gc=False):
+class _Event(msgspec.Struct, Generic[W], gc=False):
     type: str
-    object: WireJob
+    object: W
 
 
-class _PodEvent(msgspec.Struct, gc=False):
-    type: str
-    object: WirePod
-
-
-class _RawEvent(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
-_raw_list = msgspec.json.Decoder(_RawList)
-_raw_event = msgspec.json.Decoder(_RawEvent)
+_raw_list = msgspec.json.Decoder(_List[msgspec.Raw])
+_raw_event = msgspec.json.Decoder(_Event[msgspec.Raw])
 _status = msgspec.json.Decoder(Status)
 _TYPES = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK"})
 
 
 class Resource(Generic[T]):
-    """A kind that is watched: where it is served, and how its bytes become objects."""
+    """A kind that is read: where it is served, and how its bytes become objects."""
 
-    def __init__(
-        self, group: str, name: str, item: Any, page: Any, event: Any, flatten: Callable[[Reading, Any], T]
-    ) -> None:
+    def __init__(self, group: str, version: str, name: str, wire: type[W], flatten: Callable[[Reading, W], T]) -> None:
         self.group = group
-        """Path of the API group: `api/v1` or `apis/batch/v1`."""
+        """Of the API, as in RBAC rules; empty for the core group."""
+        self.version = version
         self.name = name
         """The plural, as in paths, RBAC rules and metrics."""
-        self._item: msgspec.json.Decoder[Any] = msgspec.json.Decoder(item)
-        self._page: msgspec.json.Decoder[Any] = msgspec.json.Decoder(page)
-        self._event: msgspec.json.Decoder[Any] = msgspec.json.Decoder(event)
+        self._item: msgspec.json.Decoder[Any] = msgspec.json.Decoder(wire)
+        self._list: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_List[wire])  # type: ignore[valid-type]
+        self._event: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Event[wire])  # type: ignore[valid-type]
         self._flatten: Callable[[Reading, Any], T] = flatten
 
     def path(self, namespace: str | None) -> str:
         """The collection's path; None is all namespaces."""
-        return f"/{self.group}/namespaces/{namespace}/{self.name}" if namespace else f"/{self.group}/{self.name}"
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        return f"{root}/namespaces/{namespace}/{self.name}" if namespace else f"{root}/{self.name}"
+
+    def rule(self, *verbs: str) -> str:
+        """The RBAC rule that grants these verbs."""
+        quoted = ", ".join(f'"{verb}"' for verb in verbs)
+        return f'apiGroups ["{self.group}"], resources ["{self.name}"], verbs [{quoted}]'
 
     def one(self, body: bytes, reading: Reading) -> T:
         """Raises msgspec.DecodeError or ValueError."""
@@ -105,16 +101,14 @@ class Resource(Generic[T]):
     def page(self, body: bytes, reading: Reading, skip: Skip) -> Page[T]:
         """Raises msgspec.DecodeError when it is no list at all; a bad item is skipped alone."""
         try:
-            decoded = self._page.decode(body)
+            decoded = self._list.decode(body)
+            wires: Iterable[Any] = decoded.items or ()
         except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
-            raw = _raw_list.decode(body)
-            wires: Any = [self._try_item(item, skip) for item in raw.items or ()]
-            decoded = raw
-        else:
-            wires = decoded.items or ()
+            decoded = _raw_list.decode(body)
+            wires = (wire for item in decoded.items or () if (wire := self._try_item(item, skip)) is not None)
         if not is_version(decoded.metadata.resource_version):
             raise msgspec.ValidationError("it has no resourceVersion to watch from")
-        items = [flat for wire in wires if wire is not None and (flat := self._try_flatten(wire, reading, skip))]
+        items = [flat for wire in wires if (flat := self._try_flatten(wire, reading, skip)) is not None]
         return Page(items, decoded.metadata.resource_version, decoded.metadata.continue_)
 
     def change(self, line: bytes, reading: Reading, skip: Skip) -> Change[T] | None:
@@ -122,33 +116,19 @@ class Resource(Generic[T]):
         try:
             event = self._event.decode(line)
         except UNREADABLE:
-            self._odd(line, skip)
+            _raise_or_skip(line, skip)
             return None
         kind, meta = event.type, event.object.metadata
         if kind == "BOOKMARK":
             if not is_version(meta.resource_version):
-                skip("bad_object")  # a watch from there would be refused for ever
+                skip("bad_object")  # the API server would refuse a watch from there for ever
                 return None
             return Change(kind, meta.resource_version, None)
         if kind not in _TYPES:
-            self._odd(line, skip)
+            _raise_or_skip(line, skip)
             return None
         flat = self._try_flatten(event.object, reading, skip)
         return Change(kind, meta.resource_version, flat) if flat is not None else None
-
-    def _odd(self, line: bytes, skip: Skip) -> None:
-        """A line that is not one of ours: an error to raise, or something to count and pass over."""
-        try:
-            event = _raw_event.decode(line)
-        except UNREADABLE:
-            skip("not_json")
-            return
-        if event.type == "ERROR":
-            try:
-                raise from_status(_status.decode(event.object))
-            except UNREADABLE:
-                raise from_status(Status(code=500, message="an ERROR event without a Status")) from None
-        skip("bad_object" if event.type in _TYPES else "unknown_type")
 
     def _try_item(self, raw: msgspec.Raw, skip: Skip) -> Any:
         try:
@@ -165,8 +145,23 @@ class Resource(Generic[T]):
             return None
 
 
-JOBS: Resource[Job] = Resource("apis/batch/v1", "jobs", WireJob, _Jobs, _JobEvent, Reading.job)
-PODS: Resource[Pod] = Resource("api/v1", "pods", WirePod, _Pods, _PodEvent, Reading.pod)
+def _raise_or_skip(line: bytes, skip: Skip) -> None:
+    """For a line that is not a change: raises the KubeError of an ERROR event, and counts anything else."""
+    try:
+        event = _raw_event.decode(line)
+    except UNREADABLE:
+        skip("not_json")
+        return
+    if event.type == "ERROR":
+        try:
+            raise from_status(_status.decode(event.object))
+        except UNREADABLE:
+            raise from_status(Status(code=500, message="an ERROR event without a Status")) from None
+    skip("bad_object" if event.type in _TYPES else "unknown_type")
+
+
+JOBS: Resource[Job] = Resource("batch", "v1", "jobs", WireJob, Reading.job)
+PODS: Resource[Pod] = Resource("", "v1", "pods", WirePod, Reading.pod)
 
 
 class Lines:

@@ -1,13 +1,13 @@
-"""What the API server answers when it does not do what was asked.
+"""The errors of a request to the API server.
 
 KubeError
 ├── Unreachable     no answer: refused, reset, timed out, cut
 ├── Expired         410: the resourceVersion or continue token is too old; list again
 ├── Unauthorized    401: the credentials are read again before the next try
-├── Forbidden       403: a rule is missing; the message names it
+├── Forbidden       403: a permission is missing; the message names it
 ├── NotFound        404
-├── Invalid         422: the object cannot be so; `fields` says where
-└── Throttled       429 and 5xx: later, after `retry_after` where the server said so
+├── Invalid         422: the object is not valid; `fields` says where
+└── Throttled       429 and 5xx: try later, after `retry_after` where the server sends it
 """
 
 import msgspec
@@ -32,7 +32,7 @@ class Status(msgspec.Struct, rename="camel"):
 
 
 class KubeError(Exception):
-    """An answer that is not the one asked for. `code` is the HTTP status, 0 where there was no answer."""
+    """`code` is the HTTP status, 0 where there was no answer."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class KubeError(Exception):
         self.code = code
         self.reason = reason
         self.fields = fields
-        """Paths of what the server found wrong, such as metadata.uid; where it said so."""
+        """Paths of what is not valid, such as metadata.uid; empty where the server names none."""
         self.retry_after = retry_after
-        """Seconds the server asked us to stay away; None when it did not say."""
+        """Seconds to wait, by the server's request; None without one."""
 
 
 class Unreachable(KubeError):
@@ -91,7 +91,7 @@ _BY_CODE: dict[int, type[KubeError]] = {
 _status = msgspec.json.Decoder(Status)
 
 LONGEST_RETRY_AFTER_SECONDS = 300.0
-"""API servers ask for 1 to 30 s. Nobody is to be deaf for a day because a proxy asked for more."""
+"""API servers ask for 1 to 30 s. A proxy that asks for a day must not stop us for so long."""
 
 
 def from_status(status: Status, *, retry_after: float | None = None) -> KubeError:
@@ -107,7 +107,7 @@ def from_status(status: Status, *, retry_after: float | None = None) -> KubeErro
 
 
 def from_response(code: int, body: bytes, retry_after: str | None) -> KubeError:
-    """The error in a response. Proxies answer in HTML: then the code alone is believed."""
+    """The error in a response. Of a proxy's HTML only the code counts."""
     try:
         status = _status.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""What each part asks of the API server, and so every permission that it needs; k8s/base/rbac.yaml grants just these. Pure."""
+"""Every permission that controller and worker need for their requests; k8s/base/rbac.yaml grants these and no others. Pure."""
 
 from typing import Any, NamedTuple
 
@@ -27,6 +27,6 @@ _OF = {
 }
 
 
-def needed(part: str, *, finalizer: bool) -> tuple[Permission, ...]:
-    """By the controller or the worker; with the finalizer one more."""
-    return (*_OF[part], _HOLD) if finalizer else _OF[part]
+def needed(kind: str, *, finalizer: bool) -> tuple[Permission, ...]:
+    """Of the controller or the worker; one more with the finalizer."""
+    return (*_OF[kind], _HOLD) if finalizer else _OF[kind]
