@@ -1,4 +1,4 @@
-"""What `jobcast doctor` looks at, and what to do about it. Looks only: nothing is changed in the cluster or in Redis.
+"""The checks: what `jobcast doctor`, `controller --check` and the controller's readiness warnings look at, and what to do.
 
     finding    ok, warning, broken, or unknown, and what to do           pure
     cluster    the API server: version, permissions, Jobs               needs jobcast[controller]
@@ -6,9 +6,11 @@
     server     Redis: version, persistence, memory, clock
     account    what our account in Redis may do
     streams    how far behind the consumer groups are, dead letters
-    installed  the controllers and workers that say that they are there
+    installed  the controllers and workers that are running
+    storage    whether Redis and the log store take writes
 
-Each check is a function that returns findings; what the outside world raises is for `examined` to turn into one.
+Each check is a function that returns findings. It may raise what Redis and the API server raise: `examined` makes a finding of
+that. No check changes anything, except those of `storage`, which `jobcast doctor` leaves out.
 """
 
 from jobcast.doctor.finding import Finding, Verdict, examined

@@ -1,6 +1,5 @@
-"""What our account in Redis may do: asked of Redis without doing it, else tried in a way that changes nothing."""
+"""What our account in Redis may do. Redis is asked without running a command; else commands are tried that change nothing."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
@@ -15,14 +14,14 @@ _Command = tuple[Any, ...]
 
 
 def _rights(keys: Keys) -> dict[str, tuple[_Command, ...]]:
-    """By who needs it, commands of theirs that change nothing: keys and groups of these names there are none."""
+    """By role, commands that it needs and that change nothing: no key or group of these names exists."""
     none = keys.claim("doctor")
     return {
         "read (subscriber)": (
             ("HGETALL", keys.evaluation("doctor")),
             ("XREAD", "COUNT", 1, "STREAMS", keys.events, "$"),
         ),
-        "tell (controller)": (
+        "publish (controller)": (
             ("EVAL", "return 1", 1, keys.events),
             ("XADD", none, "NOMKSTREAM", "*", "a", "b"),
             ("DEL", none),
@@ -33,41 +32,41 @@ def _rights(keys: Keys) -> dict[str, tuple[_Command, ...]]:
 
 
 def _channels(keys: Keys) -> dict[str, tuple[_Command, ...]]:
-    """What cannot be tried without anybody noticing."""
+    """What can only be asked for: subscribers would notice a try."""
     channel = keys.channel("completed")
-    return {"read (subscriber)": (("SUBSCRIBE", channel),), "tell (controller)": (("PUBLISH", channel, "doctor"),)}
+    return {"read (subscriber)": (("SUBSCRIBE", channel),), "publish (controller)": (("PUBLISH", channel, "doctor"),)}
 
 
 async def rights(client: "redis.asyncio.Redis", keys: Keys) -> list[Finding]:
-    """Raises what redis-py raises, but for refusals."""
+    """Raises what redis-py raises, except for refused permissions."""
     name = await _name(client)
-    asking = _Asking(client, name, await _can_ask(client, name))
+    account = _Account(client, name, await _can_ask(client, name))
     may: list[str] = []
-    not_may: list[str] = []
-    lacks: list[str] = []
-    for what, commands in _rights(keys).items():
-        asked = commands + (_channels(keys).get(what, ()) if asking.can_ask else ())
-        refused = [command[0] for command in asked if not await asking.may(command)]
-        (not_may if refused else may).append(what)
-        if refused:
-            lacks.append(f"{what}: {', '.join(_unique(refused))}")
+    refused: dict[str, list[str]] = {}
+    for role, commands in _rights(keys).items():
+        asked = commands + (_channels(keys).get(role, ()) if account.can_ask else ())
+        if names := [command[0] for command in asked if not await account.may(command)]:
+            refused[role] = names
+        else:
+            may.append(role)
     who = f"account {name}" if name else "this account"
     if not may:
+        lacks = "; ".join(f"{role}: {', '.join(dict.fromkeys(names))}" for role, names in refused.items())
         todo = "give it the rules of one of the accounts in k8s/components/redis/users.acl"
-        return [broken("account", f"{who} may nothing that anybody needs; refused: {'; '.join(lacks)}", todo)]
-    found = [ok("account", f"{who} may " + ", ".join(may) + (f"; not {', '.join(not_may)}" if not_may else ""))]
-    if not asking.can_ask:
-        found.append(unknown("account", "which channels: it may not ask what it may do (ACL DRYRUN)"))
+        return [broken("account", f"{who} has the permissions of no role; it lacks {lacks}", todo)]
+    found = [ok("account", f"{who} may {', '.join(may)}" + (f"; not {', '.join(refused)}" if refused else ""))]
+    if not account.can_ask:
+        found.append(unknown("account", "this account may not ask for its permissions on channels (ACL DRYRUN)"))
     return found
 
 
 async def _name(client: "redis.asyncio.Redis") -> str:
-    """Empty where it may not be asked."""
+    """Empty where the account may not ask for it."""
     try:
-        said = await _ask(client, "ACL", "WHOAMI")
+        name = await _ask(client, "ACL", "WHOAMI")
     except redis.exceptions.ResponseError:  # NOPERM, or a Redis before 6
         return ""
-    return said.decode() if isinstance(said, bytes) else str(said)
+    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 async def _can_ask(client: "redis.asyncio.Redis", name: str) -> bool:
@@ -82,9 +81,7 @@ async def _ask(client: "redis.asyncio.Redis", *command: Any) -> Any:
     return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
-class _Asking(NamedTuple):
-    """Says of commands whether they would be let through."""
-
+class _Account(NamedTuple):
     client: "redis.asyncio.Redis"
     name: str
     can_ask: bool
@@ -97,9 +94,5 @@ class _Asking(NamedTuple):
         except redis.exceptions.NoPermissionError:
             return False
         except redis.exceptions.ResponseError:
-            return True  # it was let through: there is no such group
+            return True  # it is permitted: no such group exists
         return True
-
-
-def _unique(words: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(words))

@@ -1,4 +1,4 @@
-"""The API server: whether it answers, what the parts' accounts may do there, and which Jobs are watched."""
+"""The API server: whether it answers, what the accounts of controller and worker may do there, and which Jobs are watched."""
 
 import contextlib
 from collections.abc import Mapping
@@ -11,44 +11,52 @@ MOST_COUNTED = 10_000
 """Jobs: twenty pages, a second or two."""
 
 ACCOUNTS = {"controller": "jobcast-controller", "worker": "jobcast-worker"}
-"""As k8s/base/rbac.yaml calls them."""
+"""The names in k8s/base/rbac.yaml."""
 
 
 class Watched(NamedTuple):
-    """What an installation looks at."""
+    """What an installation watches."""
 
     namespaces: tuple[str, ...] | None
     """None is all of them."""
     selector: str
     finalizer: bool
     home: str
-    """The namespace that its own Pods are in."""
+    """The namespace of its own Pods."""
 
     @property
     def each(self) -> tuple[str | None, ...]:
         return self.namespaces or (None,)
 
+    @property
+    def where(self) -> str:
+        return ", ".join(self.namespaces) if self.namespaces else "all namespaces"
+
 
 async def reachable(api: Api) -> list[Finding]:
     """Raises KubeError."""
     version = await api.version()
-    skew = api.skew
     return [
         ok("cluster", f"{api.access.host} answers, Kubernetes {version}"),
-        ok("clocks", f"the API server's clock is {skew:+.0f} s from this machine's; nothing is decided by either"),
+        ok(
+            "clocks",
+            f"the API server's clock differs from this machine's by {api.skew:+.0f} s; neither decides anything",
+        ),
     ]
 
 
 async def permissions(api: Api, watched: Watched, accounts: Mapping[str, str]) -> list[Finding]:
-    """`accounts` are the ServiceAccounts of the parts, by kind. Who is one of them asks of itself, and so does who finds
-    none. Raises KubeError."""
+    """What `accounts`, the ServiceAccounts by process, may do. If our own account is one of them, only what that one may do;
+    if there are none, what our own account may do of a controller's work. Raises KubeError."""
     found = []
-    for kind, account in (await _asked(api, watched.home, accounts)).items():
-        found += await _of(api, watched, kind, f"system:serviceaccount:{watched.home}:{account}" if account else "")
+    for kind, account in (await _to_be_asked(api, watched.home, accounts)).items():
+        user = f"system:serviceaccount:{watched.home}:{account}" if account else ""
+        found += await permissions_of(kind, api, watched, user)
     return found
 
 
-async def _asked(api: Api, home: str, accounts: Mapping[str, str]) -> Mapping[str, str]:
+async def _to_be_asked(api: Api, home: str, accounts: Mapping[str, str]) -> Mapping[str, str]:
+    """Accounts by process; empty for our own."""
     try:
         me = await api.whoami()
     except (Forbidden, NotFound):
@@ -59,7 +67,9 @@ async def _asked(api: Api, home: str, accounts: Mapping[str, str]) -> Mapping[st
     return accounts or {"controller": ""}
 
 
-async def _of(api: Api, watched: Watched, kind: str, user: str) -> list[Finding]:
+async def permissions_of(kind: str, api: Api, watched: Watched, user: str = "") -> list[Finding]:
+    """Whether `user` (empty: our own account) may do a controller's or a worker's work: in each namespace one finding for
+    each missing permission, or one if none is missing. Raises KubeError."""
     who = f"the {kind}'s account" if user else "this account"
     asked = needed(kind, finalizer=watched.finalizer)
     found = []
@@ -69,11 +79,13 @@ async def _of(api: Api, watched: Watched, kind: str, user: str) -> list[Finding]
         try:
             missing = await api.missing(asked, namespace, user=user)
         except (Forbidden, NotFound):
-            hint = "ask as who may create subjectaccessreviews, or run doctor in the Pod"
-            return [unknown("permissions", f"what {who} may do cannot be asked", hint)]
+            hint = "run doctor as an account that may create subjectaccessreviews, or in the Pod"
+            return [unknown("permissions", f"this account may not ask what {who} may do", hint)]
         todo = f"add it to the {role} jobcast-{kind} (k8s/base/rbac.yaml)"
-        found += [broken("permissions", f"{who} may not {one} {where}", todo) for one in missing]
-    return found or [ok("permissions", f"{who} may {', '.join(map(str, asked))}")]
+        found += [broken("permissions", f"{who} may not {one} {where}", todo) for one in missing] or [
+            ok("permissions", f"{who} may {', '.join(map(str, asked))} {where}")
+        ]
+    return found
 
 
 async def selection(api: Api, watched: Watched) -> list[Finding]:
@@ -81,16 +93,21 @@ async def selection(api: Api, watched: Watched) -> list[Finding]:
     count = 0
     for namespace in watched.each:
         count += await _count(api, namespace, watched.selector)
-    where = ", ".join(watched.namespaces) if watched.namespaces else "all namespaces"
-    if count:
-        more = "at least " if count >= MOST_COUNTED else ""
-        return [ok("jobs", f"LABEL_SELECTOR {watched.selector} selects {more}{count} Jobs in {where}")]
+    if not count:
+        return await unselected(api, watched)
+    more = "at least " if count >= MOST_COUNTED else ""
+    return [ok("jobs", f"LABEL_SELECTOR {watched.selector} selects {more}{count} Jobs in {watched.where}")]
+
+
+async def unselected(api: Api, watched: Watched) -> list[Finding]:
+    """Where no Job is selected, whether there are other Jobs. Raises KubeError."""
     for namespace in watched.each:
         other = await api.first(JOBS, namespace)
         if other is not None:
-            text = f"LABEL_SELECTOR {watched.selector} selects no Job in {where}, and there are others, as {other.name}"
-            return [warning("jobs", text, "label the Jobs, or change LABEL_SELECTOR")]
-    return [ok("jobs", f"there are no Jobs in {where} yet")]
+            text = f"LABEL_SELECTOR {watched.selector} selects no Job in {watched.where}, but there are others"
+            todo = f"label the Jobs, such as {other.namespace}/{other.name}, or change LABEL_SELECTOR"
+            return [warning("jobs", text, todo)]
+    return [ok("jobs", f"there are no Jobs in {watched.where} yet")]
 
 
 async def _count(api: Api, namespace: str | None, selector: str) -> int:
@@ -106,7 +123,7 @@ async def _count(api: Api, namespace: str | None, selector: str) -> int:
 def explained(error: Exception) -> tuple[str, str]:
     """For `examined`."""
     if isinstance(error, Forbidden):
-        return str(error), "use an account that may, or ask whoever runs the cluster"
+        return str(error), "use an account that has this permission, or ask the administrator of the cluster"
     if isinstance(error, KubeError):
-        return str(error), "see whether kubectl reaches it: kubectl version"
+        return str(error), "check whether kubectl reaches the cluster: kubectl version"
     return f"{type(error).__name__}: {error}", "please report it"

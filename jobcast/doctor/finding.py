@@ -6,36 +6,40 @@ from enum import StrEnum
 from typing import NamedTuple
 
 LIMIT_SECONDS = 8.0
-"""Of each check; they run beside each other, so that all of it ends within ten seconds whatever hangs."""
+"""Of each check. They run at the same time, so that all of them end within ten seconds even if one hangs."""
 
 
 class Verdict(StrEnum):
     OK = "ok"
     WARNING = "warning"
-    """It works, and something is to be seen to."""
+    """It works, but needs attention."""
     BROKEN = "broken"
     UNKNOWN = "unknown"
-    """We are not allowed to look, or could not."""
+    """This account may not look, or could not."""
 
 
 class Finding(NamedTuple):
     verdict: Verdict
     about: str
-    """Which of the checks."""
+    """What was checked."""
     text: str
     todo: str = ""
     """What to do about it."""
 
     @property
+    def line(self) -> str:
+        return f"{self.text}: {self.todo}" if self.todo else self.text
+
+    @property
     def is_late(self) -> bool:
-        """Something hangs, perhaps for longer than anybody waits."""
+        """The check gave no answer in time: it may hang for much longer."""
         return self.text.startswith(_LATE)
 
 
 _LATE = "no answer within "
 Check = Callable[[], Awaitable[Sequence[Finding]]]
 Explain = Callable[[Exception], tuple[str, str]]
-"""Of what a check raised, what happened and what to do."""
+"""Turns what a check raised into what happened and what to do."""
 
 
 def ok(about: str, text: str) -> Finding:
@@ -55,7 +59,7 @@ def unknown(about: str, text: str, todo: str = "") -> Finding:
 
 
 async def examined(checks: Mapping[str, Check], explain: Explain, limit: float = LIMIT_SECONDS) -> list[Finding]:
-    """What all of them found, in their order. One that hangs or fails is a finding, and costs the others nothing."""
+    """What all of them found, in their order. One that hangs or fails is a finding, and does not affect the others."""
     found = await asyncio.gather(*(_examined(about, check, explain, limit) for about, check in checks.items()))
     return [finding for findings in found for finding in findings]
 

@@ -1,4 +1,4 @@
-"""The controllers and workers that say in Redis that they are there, and whether they fit together."""
+"""The controllers and workers that are running, as they report it in Redis, and whether they conflict."""
 
 from typing import TYPE_CHECKING
 
@@ -15,26 +15,25 @@ if TYPE_CHECKING:
 async def installed(client: "redis.asyncio.Redis", keys: Keys) -> list[Finding]:
     """Raises what redis-py raises."""
     try:
-        said = (await client.hgetall(keys.parts)).values()
+        records = (await client.hgetall(keys.parts)).values()
         now = (await client.time())[0]
     except redis.exceptions.NoPermissionError:
-        return [unknown("parts", "this account may not ask who is there", "run doctor as operator")]
-    parts = known(said)
-    there = [part for part in parts if now - part.seen <= GONE_SECONDS]
-    found = [finding for kind in (CONTROLLER, WORKER) for finding in _kind(kind, parts, there, now)]
-    return [*found, *(warning("parts", misfit) for misfit in conflicts(there))]
+        return [unknown("members", "this account may not list controllers and workers", "run doctor as operator")]
+    members = known(records)
+    running = [member for member in members if now - member.seen <= GONE_SECONDS]
+    found = [_kind(kind, members, running, now) for kind in (CONTROLLER, WORKER)]
+    return [*found, *(warning("members", conflict) for conflict in conflicts(running))]
 
 
-def _kind(kind: str, parts: list[Member], there: list[Member], now: float) -> list[Finding]:
-    alike = [part for part in there if part.kind == kind]
+def _kind(kind: str, members: list[Member], running: list[Member], now: float) -> Finding:
+    alike = [member for member in running if member.kind == kind]
     if alike:
-        versions = ", ".join(sorted({part.version for part in alike}))
-        watches = "; ".join(sorted({part.watches for part in alike if part.watches}))
-        return [ok("parts", f"{kind}: {len(alike)} there, version {versions}" + (f", {watches}" if watches else ""))]
-    gone = max((part for part in parts if part.kind == kind), key=lambda part: part.seen, default=None)
-    last = f"; {gone.name} was last there {now - gone.seen:.0f} s ago" if gone else ""
+        versions = ", ".join(sorted({member.version for member in alike}))
+        watches = "; ".join(sorted({member.watches for member in alike if member.watches}))
+        return ok("members", f"{kind}: {len(alike)} running, version {versions}" + (f", {watches}" if watches else ""))
+    gone = max((member for member in members if member.kind == kind), key=lambda member: member.seen, default=None)
+    last = f"; {gone.name} was last seen {now - gone.seen:.0f} s ago" if gone else ""
+    todo = f"kubectl get pods -l app.kubernetes.io/component={kind}"
     if kind == CONTROLLER:
-        todo = "kubectl get pods -l app.kubernetes.io/component=controller"
-        return [broken("parts", f"no controller is there{last}", todo)]
-    todo = "kubectl get pods -l app.kubernetes.io/component=worker"
-    return [warning("parts", f"no worker is there: no handlers run, and nothing is swept{last}", todo)]
+        return broken("members", f"no controller is running{last}", todo)
+    return warning("members", f"no worker is running: no handler runs, and there is no sweep{last}", todo)

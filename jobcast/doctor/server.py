@@ -1,4 +1,4 @@
-"""Redis itself: whether it answers and is the primary, and whether it keeps what it acknowledged, which all promises rest on."""
+"""Redis itself: whether it answers, is the primary, and keeps what it has acknowledged, which all promises depend on."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,20 +20,20 @@ async def reachable(client: "redis.asyncio.Redis") -> list[Finding]:
     try:
         seconds, micros = await client.time()
     except redis.exceptions.NoPermissionError:
-        return [unknown("clocks", "this account may not ask Redis for its time")]
+        return [unknown("clocks", "this account may not ask Redis for the time")]
     skew = seconds + micros / 1_000_000 - time.time()
-    return [ok("clocks", f"Redis' clock is {skew:+.1f} s from this machine's; nothing is decided by either")]
+    return [ok("clocks", f"the clock of Redis differs from this machine's by {skew:+.1f} s; neither decides anything")]
 
 
 async def settings(client: "redis.asyncio.Redis") -> list[Finding]:
-    """Version and what endangers the promise. Raises what redis-py raises."""
+    """The version, and settings that risk losing data. Raises what redis-py raises."""
     try:
         info: dict[str, Any] = await client.info()
     except redis.exceptions.NoPermissionError:
-        todo = "run doctor as an account that may INFO, such as operator, or see to it yourself"
+        todo = "run doctor as an account that may run INFO, such as operator, or check Redis yourself"
         return [
             ok("redis", "it answers"),
-            unknown("redis", "version, persistence and memory: this account may not ask (INFO)", todo),
+            unknown("redis", "this account may not ask for version, persistence and memory (INFO)", todo),
         ]
     return [_version(info), *_role(info), *_persistence(info), *_memory(info)]
 
@@ -46,17 +46,17 @@ def _version(info: dict[str, Any]) -> Finding:
 def _role(info: dict[str, Any]) -> list[Finding]:
     if info.get("role") == "master":
         return []
-    return [broken("redis", "it is a replica, which takes no writes", "have REDIS_URL lead to the primary")]
+    return [broken("redis", "it is a replica, which takes no writes", "set REDIS_URL to the primary")]
 
 
 def _persistence(info: dict[str, Any]) -> list[Finding]:
     found = []
     if not info.get("aof_enabled"):
-        text = "no append-only file: a restart forgets what was acknowledged since the last snapshot, or all"
+        text = "no append-only file: a restart loses what was acknowledged since the last snapshot, or everything"
         found.append(warning("persistence", text, "set appendonly yes"))
     for name, what in (("aof_last_write_status", "append-only file"), ("rdb_last_bgsave_status", "snapshot")):
         if info.get(name, "ok") != "ok":
-            found.append(broken("persistence", f"its {what} cannot be written", "see Redis' log, and its disk"))
+            found.append(broken("persistence", f"it cannot write its {what}", "check the log of Redis, and its disk"))
     return found or [ok("persistence", "append-only file is on")]
 
 
@@ -64,13 +64,15 @@ def _memory(info: dict[str, Any]) -> list[Finding]:
     policy, most, used = info.get("maxmemory_policy", ""), info.get("maxmemory", 0), info.get("used_memory", 0)
     found = []
     if policy not in ("noeviction", ""):
-        text = f"maxmemory-policy is {policy}: a full Redis throws away what was told"
+        text = f"maxmemory-policy is {policy}: a full Redis evicts what was published"
         say = broken if policy.startswith("allkeys") else warning
         found.append(say("memory", text, "set maxmemory-policy noeviction"))
     if evicted := info.get("evicted_keys", 0):
-        found.append(broken("memory", f"{evicted} keys were thrown away for want of memory", "raise maxmemory"))
+        found.append(broken("memory", f"{evicted} keys were evicted because memory was full", "raise maxmemory"))
     if most and used >= NEARLY_FULL * most:
         say = broken if used >= FULL * most else warning
-        found.append(say("memory", f"{used / most:.0%} of maxmemory is used", "raise maxmemory or lower the retention"))
+        found.append(
+            say("memory", f"{used / most:.0%} of maxmemory is used", "raise maxmemory or shorten RETENTION_SECONDS")
+        )
     limit = f"{used / most:.0%} of maxmemory" if most else "no maxmemory"
-    return found or [ok("memory", f"nothing is thrown away ({policy}), {used / 1e6:.0f} MB used, {limit}")]
+    return found or [ok("memory", f"nothing is evicted ({policy}), {used / 1e6:.0f} MB used, {limit}")]

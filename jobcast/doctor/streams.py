@@ -1,4 +1,4 @@
-"""How far behind the consumer groups are, and what handlers gave up on."""
+"""How far behind the consumer groups are, and how many dead letters there are."""
 
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 WAITING_SECONDS = 300.0
-"""What was given to a consumer so long ago and is not acknowledged: a handler that takes longer is rare."""
+"""The age from which a pending entry is reported: few handlers take longer."""
 MANY = 1000
-"""Entries unread: at 50 events a second, twenty seconds of them."""
+"""Unread entries: at 50 events a second, those of twenty seconds."""
 
 
 async def lag(client: "redis.asyncio.Redis", keys: Keys) -> list[Finding]:
@@ -23,7 +23,7 @@ async def lag(client: "redis.asyncio.Redis", keys: Keys) -> list[Finding]:
         found = [finding for group in await groups(client, keys) for finding in _group(group, keys)]
         return found or [ok("stream", "it has no consumer groups yet")]
     except redis.exceptions.NoPermissionError:
-        return [unknown("stream", "this account may not ask how far behind the groups are", "run doctor as operator")]
+        return [unknown("stream", "this account may not ask for the lag of consumer groups", "run doctor as operator")]
 
 
 def _group(group: GroupState, keys: Keys) -> list[Finding]:
@@ -34,8 +34,10 @@ def _group(group: GroupState, keys: Keys) -> list[Finding]:
         text = f"{name} is dead, {behind}: the stream is trimmed without it"
         return [warning("stream", text, f"start its consumers, or XGROUP DESTROY '{group.stream}' {group.name}")]
     if group.unread > MANY or group.waiting > WAITING_SECONDS:
-        slow = f", the oldest given {group.waiting:.0f} s ago" if group.waiting > WAITING_SECONDS else ""
-        return [warning("stream", f"{name} is behind: {behind}{slow}", "more consumers, or quicker ones: jobcast lag")]
+        slow = f", the oldest delivered {group.waiting:.0f} s ago" if group.waiting > WAITING_SECONDS else ""
+        return [
+            warning("stream", f"{name} is behind: {behind}{slow}", "add consumers, or make them faster: jobcast lag")
+        ]
     return [ok("stream", f"{name}: {behind}")]
 
 
@@ -44,7 +46,7 @@ async def dead_letters(client: "redis.asyncio.Redis", keys: Keys) -> list[Findin
     try:
         count = await client.xlen(keys.dead)
     except redis.exceptions.NoPermissionError:
-        return [unknown("dead letters", "this account may not count them")]
+        return [unknown("dead letters", "this account may not count dead letters")]
     if not count:
         return [ok("dead letters", "none")]
-    return [warning("dead letters", f"{count} events were given up on", "jobcast dead list")]
+    return [warning("dead letters", f"{count} kept", "jobcast dead list")]

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller import check
-from controller.settings import ControllerSettings
+from jobcast.doctor import Verdict, storage
 from jobcast.logstore import REFUSED, UNAVAILABLE, LogStoreError, Stored, Uploader, probe
 from jobcast.logstore.fetch import read_object
 from jobcast.logstore.objects import PART_BYTES
@@ -220,11 +219,12 @@ async def test_the_error_for_an_endpoint_without_tls_says_how_to_write_the_url(
         await probe(STORE)
 
 
-async def test_check_tries_the_store(s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
-    assert await check._check_store(ControllerSettings(log_store=STORE))
-    assert not await check._check_store(ControllerSettings(log_store="s3://nowhere"))
-    assert await check._check_store(ControllerSettings(log_store="redis"))
-    assert capsys.readouterr().out.splitlines() == [
-        f"ok      log store {STORE} takes an object and gives it back",
-        "broken  LOG_STORE: s3://nowhere: the store answered 404: NoSuchBucket: The specified bucket does not exist",
-    ]
+async def test_the_check_of_a_log_store_writes_to_it(s3: S3Server) -> None:
+    (good,) = await storage.log_store(STORE)
+    (bad,) = await storage.log_store("s3://nowhere")
+    assert await storage.log_store("redis") == []
+    assert (good.verdict, good.line) == (Verdict.OK, f"{STORE} takes an object and returns it")
+    assert (bad.verdict, bad.line) == (
+        Verdict.BROKEN,
+        "LOG_STORE s3://nowhere: the store answered 404: NoSuchBucket: The specified bucket does not exist",
+    )

@@ -139,7 +139,7 @@ async def of_redis(redis: Redis) -> Sequence[Finding]:
         checks: dict[str, Check] = {
             "clocks": partial(server.reachable, client),
             "account": partial(account.rights, client, keys),
-            "parts": partial(installed.installed, client, keys),
+            "members": partial(installed.installed, client, keys),
             "stream": partial(streams.lag, client, keys),
             "dead letters": partial(streams.dead_letters, client, keys),
         }
