@@ -18,7 +18,7 @@ from jobcast.service.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, read
 def main() -> int:
     arguments = sys.argv[1:]
     if arguments not in ([], ["--check"]):
-        return _complain(f"unknown arguments: {' '.join(arguments)}; usage: python -m controller [--check]")
+        return _wrong_settings(f"unknown arguments: {' '.join(arguments)}; usage: python -m controller [--check]")
     settings = read(ControllerSettings)
     configure(settings)
     return asyncio.run(check(settings) if arguments else _run(settings))
@@ -28,7 +28,7 @@ async def _run(settings: ControllerSettings) -> int:
     try:
         access = await Access.find()
     except NoCluster as error:
-        return _complain(f"KUBECONFIG: {error}")
+        return _wrong_settings(f"KUBECONFIG: {error}")
     memory.settle()
     controller = Controller(settings, access)
     loop = asyncio.get_running_loop()
@@ -36,7 +36,7 @@ async def _run(settings: ControllerSettings) -> int:
     def stop() -> None:
         controller.stop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            # The second signal ends at once: whoever sends it has waited long enough.
+            # The second signal ends the process at once.
             loop.add_signal_handler(number, os._exit, EXIT_FAILED)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -44,15 +44,15 @@ async def _run(settings: ControllerSettings) -> int:
     try:
         await controller.run()
     except NoCluster as error:
-        return _complain(f"KUBECONFIG: {error}")
+        return _wrong_settings(f"KUBECONFIG: {error}")
     except PortTaken as error:
-        print(error, file=sys.stderr)  # noqa: T201 - for whoever started us
+        print(error, file=sys.stderr)  # noqa: T201 - for the person who started it
         return EXIT_FAILED
     return 0
 
 
-def _complain(line: str) -> int:
-    print(line, file=sys.stderr)  # noqa: T201 - for whoever started us, also where logs are JSON
+def _wrong_settings(line: str) -> int:
+    print(line, file=sys.stderr)  # noqa: T201 - for the person who started it, even where logs are JSON
     return EXIT_WRONG_SETTINGS
 
 

@@ -1,52 +1,43 @@
-"""Whether a restart would let us hear of Jobs again: a watch in vain, although the API server answers.
+"""Whether a restart may help: a watch gets no answer for minutes, although the API server answers other requests.
 
-An API server that is away, or that refuses, is not mended by a restart of ours. A watch that cannot be opened for minutes
-while the very same server answers another request at once may be: something of ours is stuck.
+A restart does not help against an API server that is down or refuses. It may help when the same server answers another request
+at once: then something in this process is stuck.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-from controller.reflector import Reflector
-from jobcast.jobs.model import Job, Pod
+from controller.reflector import WatchStatus
 from jobcast.kube import KubeError
 
-DEAF_SECONDS = 300.0
-"""Neither a byte nor an answer for so long. A mute watch is given up after 90 s and asked for again: this is three of those."""
-LOOK_SECONDS = 10.0
+UNANSWERED_SECONDS = 300.0
+"""A silent watch is given up after 90 s and opened again: this is three of those."""
+CHECK_SECONDS = 10.0
 
 
 class Liveness:
-    """`run` is a task; `ask` is a request that any API server answers. Both are cheap while all is well: nothing is asked."""
+    """`run` is a task. `ask` is a request that any API server answers; it is sent only while a watch gets no answer."""
 
-    def __init__(
-        self, reflectors: Callable[[], Iterable[Reflector[Job] | Reflector[Pod]]], ask: Callable[[], Awaitable[object]]
-    ) -> None:
-        self._reflectors = reflectors
+    def __init__(self, statuses: Callable[[], Iterable[WatchStatus]], ask: Callable[[], Awaitable[object]]) -> None:
+        self._statuses = statuses
         self._ask = ask
-        self._unhealthy_reason: str | None = None
-
-    def unhealthy_reason(self) -> str | None:
-        """What a restart may mend; None while nothing is."""
-        return self._unhealthy_reason
+        self.unhealthy_reason: str | None = None
+        """What a restart may fix; None while all is well."""
 
     async def run(self) -> None:
         while True:
-            self._unhealthy_reason = await self._look()
-            await asyncio.sleep(LOOK_SECONDS)
+            self.unhealthy_reason = await self._check()
+            await asyncio.sleep(CHECK_SECONDS)
 
-    async def _look(self) -> str | None:
-        for reflector in self._reflectors():
-            since = reflector.in_vain_since
-            if since is None or time.monotonic() - since < DEAF_SECONDS:
+    async def _check(self) -> str | None:
+        for status in self._statuses():
+            since = status.unanswered_since
+            if since is None or time.monotonic() - since < UNANSWERED_SECONDS:
                 continue
             try:
                 await self._ask()
             except KubeError:
                 return None
-            where = reflector.namespace or "*"
-            return (
-                f"{reflector.resource.name} in {where}: no answer for {DEAF_SECONDS:.0f} s, and the API server answers"
-            )
+            return f"{status}: no answer for {UNANSWERED_SECONDS:.0f} s, although the API server answers other requests"
         return None

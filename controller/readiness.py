@@ -1,16 +1,11 @@
-"""What the probes and `/statusz` say, from what the parts know of themselves."""
+"""What the probes and `/statusz` answer."""
 
 import asyncio
-import time
-from collections.abc import Sequence
 from typing import Any
 
+from controller.checks import Checks
 from controller.liveness import Liveness
-from controller.namespace import NamespaceWatch
-from controller.rights import Rights
-from controller.selection import Selection
-from controller.store import Store
-from controller.workqueue import Workqueue
+from controller.mirror import Mirror
 from jobcast import __version__
 from jobcast.ledger.ledger import Ledger
 from jobcast.redis.connection import masked
@@ -19,61 +14,44 @@ from jobcast.service.supervisor import Supervisor
 
 
 class Readiness:
-    """Asked before the parts are there, it says so."""
+    """Can be asked from the first moment; what has not started yet is the reason for not being ready."""
 
     def __init__(
-        self,
-        *,
-        stopping: asyncio.Event,
-        supervisor: Supervisor,
-        scopes: Sequence[NamespaceWatch],
-        store: Store,
-        queue: Workqueue,
-        redis_url: str,
-        cluster: str,
+        self, stopping: asyncio.Event, supervisor: Supervisor, mirror: Mirror, *, redis_url: str, cluster: str
     ) -> None:
         self.ledger: Ledger | None = None
-        self.hearing: Liveness | None = None
+        self.liveness: Liveness | None = None
         self.neighbours = Membership()
-        self.selection: Selection | None = None
-        self.rights: Rights | None = None
+        self.checks: Checks | None = None
         self._stopping = stopping
         self._supervisor = supervisor
-        self._scopes = scopes
-        self._store = store
-        self._queue = queue
+        self._mirror = mirror
         self._redis = masked(redis_url)
         self._cluster = cluster
 
     def alive(self) -> str | None:
-        """What a restart mends; None while nothing needs one.
+        """What a restart may fix; None while all is well.
 
-        An event loop that is stuck says nothing at all: that is for the probe's timeout to notice. Once it can be asked it
-        turns again, and a restart would help nobody.
+        A stuck event loop gives no answer at all, and the probe times out. Once it answers again, a restart is of no use.
         """
-        return self._supervisor.hopeless() or (self.hearing.unhealthy_reason() if self.hearing else None)
+        return self._supervisor.hopeless() or (self.liveness.unhealthy_reason if self.liveness else None)
 
     def ready(self) -> str | None:
-        """Why what happens now is not published now; None when it is."""
+        """Why current changes are not published; None while they are."""
         if self._stopping.is_set():
             return "stopping"
         if self.ledger is None or self.ledger.error is not None:
             return f"redis: {self.ledger.error if self.ledger else 'not connected yet'}"
-        for scope in self._scopes:
-            for reflector in scope.reflectors:
-                if reflector.trouble is not None or not reflector.synced.is_set():
-                    where = reflector.namespace or "*"
-                    return f"{reflector.resource.name} in {where}: {reflector.trouble or 'not listed yet'}"
-        return None if self._scopes else "not started yet"
+        reasons = (status.unhealthy_reason for status in self._mirror.statuses)
+        return next(filter(None, reasons), None if self._mirror.watches else "not started yet")
 
     def warnings(self) -> list[str]:
-        """What is wrong around us. We do our work all the same, so that it makes nothing unready."""
-        warning = self.selection.warning if self.selection else None
-        missing = self.rights.missing if self.rights else []
-        return [*missing, *self.neighbours.misfits, *([warning] if warning else [])]
+        """What is wrong with the installation. It does not make this replica unready, because it still does its work."""
+        return [*(self.checks.warnings() if self.checks else ()), *self.neighbours.misfits]
 
     def status(self) -> dict[str, Any]:
         """For people."""
+        store = self._mirror.store
         return {
             "ready": self.ready() or "yes",
             "alive": self.alive() or "yes",
@@ -82,21 +60,20 @@ class Readiness:
             "parts": self.neighbours.shown(),
             "redis": {
                 "url": self._redis,
-                "trouble": self.ledger.error if self.ledger else None,
+                "error": self.ledger.error if self.ledger else None,
                 "epoch": self.ledger.epoch if self.ledger else None,
                 "commands_waiting": self.ledger.waiting if self.ledger else 0,
             },
             "cluster": self._cluster,
             "watches": [
                 {
-                    "resource": reflector.resource.name,
-                    "namespace": reflector.namespace or "*",
-                    "trouble": reflector.trouble,
-                    "seconds_since_last_byte": round(time.monotonic() - reflector.last_byte, 1),
+                    "resource": status.resource,
+                    "namespace": status.namespace,
+                    "error": status.error,
+                    "seconds_since_last_byte": round(status.age, 1),
                 }
-                for scope in self._scopes
-                for reflector in scope.reflectors
+                for status in self._mirror.statuses
             ],
-            "jobs": {"open": len(self._store), "ended": self._store.ended_count},
-            "queue": len(self._queue),
+            "jobs": {"open": len(store), "ended": store.ended_count},
+            "queue": len(self._mirror.queue),
         }

@@ -1,15 +1,15 @@
 """Mirrors one kind in one namespace: list, then watch from there, for ever.
 
-One loop, one switch over failures. The reflector is the one that retries a list or a watch; nobody else does.
+One loop, one switch over failures. Only the reflector retries a list or a watch.
 
-| what happens | what is done |
+| what happens | what the reflector does |
 | --- | --- |
-| the server ends the watch | watch on from the last version; it says nothing about any Job |
-| 410, as an answer or as an event | list again, and publish the difference; at once, unless that brought a 410 too |
-| nothing for 90 s, cut, reset, refused | watch on from the last version, after a short pause |
+| the server ends the watch | watches on from the last version; the end says nothing about any Job |
+| 410, as an answer or as an event | lists again and hands over the difference; with a pause if a list brings a 410, too |
+| no byte for 90 s, connection cut, reset or refused | watches on from the last version after a short pause |
 | 429, 5xx | the same after Retry-After, else after a longer pause |
-| 401 | the same; the credentials have been read anew |
-| 403 | the same, and said plainly: a rule is missing |
+| 401 | the same; the credentials have been read again |
+| 403 | the same; the log names the RBAC rule that is missing |
 """
 
 import asyncio
@@ -28,20 +28,20 @@ from jobcast.kube.decode import T
 log = structlog.get_logger()
 
 PAUSE_SECONDS = (0.05, 0.5)
-"""First and longest pause after a failure: back within half a second of the API server. A refused connection costs
-neither side anything."""
-ASKED_SECONDS = (0.2, 5.0)
-"""The same when the server answered that it has too much to do, or that we may not: its work is to be spared."""
+"""First and longest pause after a failure, so that it watches again within half a second after the API server is up. A
+refused connection costs neither side anything."""
+REFUSED_PAUSE_SECONDS = (0.2, 5.0)
+"""The same when the server answered 410, 429, 5xx or 403: it has work enough."""
 PROVEN_SECONDS = 1.0
-"""A watch that lasted so long, or brought something, has recovered: the failures before it are forgotten. That it was
-opened proves nothing: there are servers and proxies that open a watch and end it at once, for ever."""
+"""A watch that lasted so long, or brought something, has recovered, and earlier failures no longer count. An open watch alone
+proves nothing: some servers and proxies open a watch and end it at once, again and again."""
 
 
 class ReflectorStore(Protocol[T]):
-    """Where what is mirrored goes."""
+    """Takes in what the reflector reads."""
 
     def begin(self) -> None:
-        """A list starts; what is not in it by `end` is gone."""
+        """A list starts. What it does not contain when `end` is called no longer exists."""
 
     async def page(self, items: list[T]) -> None: ...
 
@@ -50,179 +50,205 @@ class ReflectorStore(Protocol[T]):
     def change(self, change: Change[T]) -> None: ...
 
 
+class Source(Generic[T]):
+    """The objects of one kind in a namespace (None: in all of them) that a label selector matches."""
+
+    def __init__(self, api: Api, resource: Resource[T], namespace: str | None, selector: str) -> None:
+        self.api = api
+        self.resource: Resource[T] = resource
+        self.namespace = namespace
+        self.selector = selector
+
+    def pages(self) -> AsyncGenerator[Page[T], None]:
+        return self.api.pages(self.resource, self.namespace, self.selector)
+
+    def watch(
+        self, version: str, *, opened: Callable[[], None], heard: Callable[[], None]
+    ) -> AsyncGenerator[list[Change[T]], None]:
+        return self.api.watch(self.resource, self.namespace, self.selector, version, opened=opened, heard=heard)
+
+    def explain(self, error: KubeError) -> str:
+        """What is wrong, and for a missing permission the rule that grants it."""
+        if not isinstance(error, Forbidden):
+            return str(error)
+        where, role = (f"namespace {self.namespace}", "Role") if self.namespace else ("all namespaces", "ClusterRole")
+        rule = self.resource.rule("list", "watch")
+        return f"may not list and watch {self.resource.name} in {where}: add to its {role} the rule {rule} ({error})"
+
+
+class WatchStatus:
+    """How current a reflector's copy is. Times are this machine's monotonic clock."""
+
+    def __init__(self, resource: str, namespace: str | None) -> None:
+        self.resource = resource
+        self.namespace = namespace or "*"
+        self.error: str | None = "not listed yet"
+        """Why the copy is not current; None while it is."""
+        self.synced = asyncio.Event()
+        """Set while a complete list has been read."""
+        self.is_watching = False
+        """Changes arrive as they happen. False while it lists or waits."""
+        self.lists = 0
+        """How many lists it has read to the end."""
+        self.last_byte = time.monotonic()
+        """When the API server last sent anything."""
+        self.unanswered_since: float | None = None
+        """Since when requests get no answer at all; None while the API server answers."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since the API server last sent anything."""
+        return time.monotonic() - self.last_byte
+
+    @property
+    def unhealthy_reason(self) -> str | None:
+        is_synced = self.error is None and self.synced.is_set()
+        return None if is_synced else f"{self}: {self.error or 'not listed yet'}"
+
+    def received(self) -> None:
+        self.last_byte = time.monotonic()
+        self.unanswered_since = None
+
+    def __str__(self) -> str:
+        return f"{self.resource} in {self.namespace}"
+
+
 class Reflector(Generic[T]):
-    """`namespace` None is all of them. `after` is waited for before each list. `restarted` is called with the reason when
-    a watch has ended, `well` when the API server answers again."""
+    """Waits for `after` before each list. Calls `on_restart` with the reason when a watch has ended, and `on_recovery`
+    when the API server answers again."""
 
     def __init__(
         self,
-        api: Api,
-        resource: Resource[T],
-        namespace: str | None,
-        selector: str,
-        sink: ReflectorStore[T],
+        source: Source[T],
+        store: ReflectorStore[T],
         *,
         after: asyncio.Event | None = None,
-        restarted: Callable[[str], None] = lambda reason: None,
-        well: Callable[[], None] = lambda: None,
+        on_restart: Callable[[str], None] = lambda reason: None,
+        on_recovery: Callable[[], None] = lambda: None,
     ) -> None:
-        self.resource: Resource[T] = resource
-        self.namespace = namespace
-        self.trouble: str | None = "not listed yet"
-        """Why it does not mirror now; None while it does."""
-        self.synced = asyncio.Event()
-        self.is_watching = False
-        """Changes come in as they happen; False while it lists, or waits to."""
-        self.lists = 0
-        """How often it has listed to the end."""
-        self.last_byte = time.monotonic()
-        """When the API server was heard last, on this machine's monotonic clock."""
-        self.in_vain_since: float | None = None
-        """Since when it has asked and got no answer at all, on the monotonic clock; None while it gets answers."""
-        self._api = api
-        self._selector = selector
-        self._sink: ReflectorStore[T] = sink
+        self.source: Source[T] = source
+        self.status = WatchStatus(source.resource.name, source.namespace)
+        self._store: ReflectorStore[T] = store
         self._after = after
-        self._restarted = restarted
-        self._on_well = well
+        self._on_restart = on_restart
+        self._on_recovery = on_recovery
         self._version: str | None = None
-        self._turn: asyncio.Task[None] | None = None
+        self._request: asyncio.Task[None] | None = None
         self._failures = 0
         self._opened = math.inf
 
     async def run(self) -> None:
-        """Never ends by itself; what the API server does is no reason to. After a mistake of ours it begins with a list."""
+        """Never returns, whatever the API server does. After a mistake of ours it starts with a list."""
         while True:
-            self._turn = asyncio.create_task(self._list_or_watch(), name=f"turn {self.resource.name}")
+            self._request = asyncio.create_task(self._list_or_watch(), name=f"request {self.status.resource}")
             try:
-                await asyncio.shield(self._turn)
+                await asyncio.shield(self._request)
             except asyncio.CancelledError:
                 me = asyncio.current_task()
-                if me is not None and me.cancelling():  # it is us who are to end, not only this turn
-                    self._turn.cancel()
+                if me is not None and me.cancelling():  # this task is cancelled, not only the request
+                    self._request.cancel()
                     with contextlib.suppress(asyncio.CancelledError, Exception):
-                        await self._turn
+                        await self._request
                     raise
-                self._restarted("relist")
+                self._on_restart("relist")
             except Expired:
                 self._version = None
-                self._restarted("expired")
+                self._on_restart("expired")
                 self._failures += 1
                 if self._failures > 1:
-                    await asyncio.sleep(backoff.pause(self._failures, ASKED_SECONDS))
+                    await asyncio.sleep(backoff.pause(self._failures, REFUSED_PAUSE_SECONDS))
             except KubeError as error:
                 await self._pause(error)
             except Exception:
                 # A mistake of ours, perhaps half way through a change that no watch will bring again.
                 self._version = None
-                self.synced.clear()
+                self.status.synced.clear()
                 raise
 
     def relist(self) -> None:
-        """List again now, whatever is going on."""
+        """List again now, whatever request is under way."""
         self._version = None
-        self.synced.clear()
-        if self._turn is not None:
-            self._turn.cancel()
-
-    def pages(self) -> AsyncGenerator[Page[T], None]:
-        """What it lists; for whoever cannot wait for it."""
-        return self._api.pages(self.resource, self.namespace, self._selector)
+        self.status.synced.clear()
+        if self._request is not None:
+            self._request.cancel()
 
     async def _list_or_watch(self) -> None:
         if self._version is None:
             self._version = await self._list()
-            self.synced.set()
+            self.status.synced.set()
         before = self._version
         self._opened = math.inf
         try:
             await self._watch(self._version)
         finally:
-            self.is_watching = False
+            self.status.is_watching = False
             is_proven = self._version != before or time.monotonic() - self._opened > PROVEN_SECONDS
             if is_proven:
                 self._failures = 0
-        self._restarted("ended")
+        self._on_restart("ended")
         if not is_proven:
-            # An answer without a line, at once: a proxy, or a server that is going down. Not to be asked in a hot loop.
+            # An empty answer at once, of a proxy or of a server that shuts down: without a pause this would be a hot loop.
             raise KubeError("the watch ended as soon as it began")
 
     async def _list(self) -> str:
         if self._after is not None:
             await self._after.wait()
-        self._sink.begin()
+        self._store.begin()
         version = ""
-        pages = self.pages()
+        pages = self.source.pages()
         async with contextlib.aclosing(pages):
-            # The next page is on its way while this one is worked on.
+            # The next page is fetched while this one is worked on.
             coming = asyncio.ensure_future(anext(pages, None))
             try:
                 while (page := await coming) is not None:
-                    self._heard()
+                    self.status.received()
                     coming = asyncio.ensure_future(anext(pages, None))
                     version = page.version
-                    await self._sink.page(page.items)
+                    await self._store.page(page.items)
             finally:
                 coming.cancel()
-                # Awaited, else its own failure would be said to be nobody's.
+                # Awaited, else asyncio reports its failure as never retrieved.
                 await asyncio.gather(coming, return_exceptions=True)
-        self._sink.end(version)
-        self.lists += 1
-        self._heard()
-        self._well()
+        self._store.end(version)
+        self.status.lists += 1
+        self.status.received()
+        self._clear_error()
         return version
 
     async def _watch(self, version: str) -> None:
-        batches = self._api.watch(
-            self.resource, self.namespace, self._selector, version, opened=self._begin, heard=self._heard
-        )
+        batches = self.source.watch(version, opened=self._watch_opened, heard=self.status.received)
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 for change in batch:
                     self._version = change.version
                     if change.object is not None:
-                        self._sink.change(change)
+                        self._store.change(change)
 
-    def _heard(self) -> None:
-        self.last_byte = time.monotonic()
-        self.in_vain_since = None
+    def _watch_opened(self) -> None:
+        self._opened = self.status.last_byte = time.monotonic()
+        self.status.is_watching = True
+        self._clear_error()
 
-    def _begin(self) -> None:
-        self._opened = self.last_byte = time.monotonic()
-        self.is_watching = True
-        self._well()
-
-    def _well(self) -> None:
-        if self.trouble is not None:
-            self.trouble = None
-            self._on_well()
-            log.info("watching", resource=self.resource.name, namespace=self.namespace or "*")
+    def _clear_error(self) -> None:
+        if self.status.error is not None:
+            self.status.error = None
+            self._on_recovery()
+            log.info("watching", resource=self.status.resource, namespace=self.status.namespace)
 
     async def _pause(self, error: KubeError) -> None:
+        status = self.status
         self._failures += 1
         if error.code:
-            self.in_vain_since = None  # a refusal is an answer
-        elif self.in_vain_since is None:
-            self.in_vain_since = time.monotonic()
-        self._restarted(type(error).__name__.lower())
-        is_asked = isinstance(error, Throttled | Forbidden)
-        pause = backoff.pause(self._failures, ASKED_SECONDS if is_asked else PAUSE_SECONDS)
+            status.unanswered_since = None  # a refusal is an answer
+        elif status.unanswered_since is None:
+            status.unanswered_since = time.monotonic()
+        self._on_restart(type(error).__name__.lower())
+        is_refused = isinstance(error, Throttled | Forbidden)
+        pause = backoff.pause(self._failures, REFUSED_PAUSE_SECONDS if is_refused else PAUSE_SECONDS)
         if error.retry_after is not None:
             pause = max(pause, error.retry_after)
-        trouble = self._explain(error)
-        # Once for each kind of trouble, not once for each try.
-        if trouble != self.trouble:
-            log.warning("watch interrupted", resource=self.resource.name, namespace=self.namespace or "*", why=trouble)
-        self.trouble = trouble
+        text = self.source.explain(error)
+        if text != status.error:  # once for each error, not for each try
+            log.warning("watch interrupted", resource=status.resource, namespace=status.namespace, why=text)
+        status.error = text
         await asyncio.sleep(pause)
-
-    def _explain(self, error: KubeError) -> str:
-        if not isinstance(error, Forbidden):
-            return str(error)
-        where = f"in namespace {self.namespace}" if self.namespace else "in all namespaces"
-        role = "Role" if self.namespace else "ClusterRole"
-        group = "batch" if self.resource.name == "jobs" else '""'
-        return (
-            f"may not list and watch {self.resource.name} {where}: add to its {role} the rule "
-            f"apiGroups [{group}], resources [{self.resource.name}], verbs [get, list, watch] ({error})"
-        )

@@ -1,4 +1,4 @@
-"""The controller's settings: those every part shares, and where its probes are."""
+"""The controller's settings: those that controller and worker share, and the port of its probes."""
 
 from pydantic import Field
 

@@ -1,7 +1,7 @@
-"""What the API server has published us: the Jobs that have no end yet, and their Pods.
+"""What the watches have brought: the Jobs whose end is not published yet, and their Pods.
 
-Of a Job whose end is published nothing is kept but its uid, so memory follows the Jobs that are open, not those there ever
-were. Objects in it are never changed, only replaced.
+Of a Job whose end is published only the uid is kept, so that memory grows with the open Jobs alone. Objects in the store are
+never changed, only replaced.
 """
 
 from collections import OrderedDict
@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from jobcast.jobs.model import Job, Pod, unix
 
 MAX_ORPHANS = 1024
-"""Jobs whose Pods are kept although the Job itself was not seen: the two watches race by milliseconds. Pods of Jobs that
-the selector leaves out end up here too, and the oldest make room."""
+"""How many unseen Jobs' Pods are kept: one of the two watches is milliseconds ahead of the other. Pods of Jobs that the
+selector leaves out are kept here, too; the oldest are dropped first."""
 
 
 class Store:
@@ -25,12 +25,12 @@ class Store:
         self._pods: dict[str, dict[str, Pod]] = {}
         self._gone: set[str] = set()
         self._ended: dict[str, str] = {}
-        """Namespace by uid, of Jobs that are published to their end and still in the cluster."""
+        """Namespace by uid, of Jobs whose end is published and that are still in the cluster."""
         self._orphans: OrderedDict[str, dict[str, Pod]] = OrderedDict()
-        """Pods by uid, by the uid of a Job that was not seen, in the order in which they came."""
+        """Pods by uid, by the uid of an unseen Job, oldest first."""
         self._pods_version: dict[str | None, int] = {}
-        """By the namespace that is watched (None is all), where all Pods up to that version were kept that belong to an open Job."""
-        self._peopled: set[str] = set()
+        """By watched namespace (None is all): up to this version, the store has every Pod of an open Job."""
+        self._with_pods: set[str] = set()
         """Namespaces in which a Job had a Pod."""
 
     def job(self, uid: str) -> Job | None:
@@ -47,19 +47,19 @@ class Store:
         return self._pods_version.get(namespace) or self._pods_version.get(None, 0)
 
     def has_seen_pods(self, namespace: str) -> bool:
-        return namespace in self._peopled
+        return namespace in self._with_pods
 
     def pods_listed(self, namespace: str | None, version: str) -> None:
-        """All Pods of that version were put."""
+        """All Pods as of that version have been put."""
         self._pods_version[namespace] = int(version or 0)
 
     def pods_seen(self, namespace: str | None, version: str) -> None:
-        """All Pods up to that version were put, if those of the list before were: a watch brings them in order."""
+        """All Pods up to that version have been put, if those of the list before were: a watch brings them in order."""
         if namespace in self._pods_version:
             self._pods_version[namespace] = int(version or 0)
 
     def drop(self, uid: str) -> None:
-        """The Job's end is published: keep its uid, if the API server still shows it."""
+        """The Job's end is published: keep only its uid, as long as the API server has the Job."""
         job = self._jobs.pop(uid, None)
         self._pods.pop(uid, None)
         if uid in self._gone:
@@ -75,12 +75,12 @@ class Store:
         self._gone.discard(uid)
 
     def put_ended(self, job: Job) -> None:
-        """A Job of which the ledger has the end already."""
+        """A Job whose end is in the ledger already."""
         self._orphans.pop(job.uid, None)
         self._ended[job.uid] = intern(job.namespace)
 
     def remove_job(self, uid: str) -> bool:
-        """The API server has it no more. True when its end is still to be published."""
+        """The API server no longer has it. True if its end is still to be published."""
         self._ended.pop(uid, None)
         if uid in self._jobs:
             self._gone.add(uid)
@@ -88,10 +88,10 @@ class Store:
         return False
 
     def put_pod(self, pod: Pod) -> str | None:
-        """The uid of the Job that this Pod publishes something new of; None when it does not."""
+        """The uid of the Job for which this Pod is news; None where it is not."""
         owner = pod.owner
         if owner:
-            self._peopled.add(intern(pod.namespace))
+            self._with_pods.add(intern(pod.namespace))
         if not owner or owner in self._ended:
             return None
         if owner not in self._jobs:
@@ -100,22 +100,22 @@ class Store:
         pods = self._pods.setdefault(owner, {})
         known = pods.get(pod.uid)
         if known is not None:
-            pod = _as_it_went(known, pod)
+            pod = _with_deletion_time(known, pod)
         pods[pod.uid] = pod
-        # Most of a Pod's updates change nothing that anybody reads here.
+        # Most updates of a Pod change nothing that is read here.
         return owner if known is None or replace(known, version=pod.version) != pod else None
 
     def remove_pod(self, pod: Pod) -> str | None:
-        """As put_pod, for a Pod that is gone; how it was seen last stays with its Job."""
+        """As put_pod, for a Pod that is gone. Its last state stays with its Job."""
         return self.put_pod(replace(pod, gone=True))
 
     def uids_in(self, namespace: str | None) -> set[str]:
-        """All Jobs of a namespace (None: of all) that the API server was last known to have, ended ones included."""
+        """All Jobs of a namespace (None: of all) that the API server had when last seen, ended ones included."""
         open_ones = {uid for uid, job in self._jobs.items() if namespace is None or job.namespace == namespace}
         return open_ones | {uid for uid, name in self._ended.items() if namespace is None or name == namespace}
 
     def pods_in(self, namespace: str | None) -> list[Pod]:
-        """The Pods of a namespace that the API server was last known to have."""
+        """The Pods of a namespace that the API server had when last seen."""
         pods = (pod for by_uid in self._pods.values() for pod in by_uid.values())
         return [pod for pod in pods if not pod.gone and (namespace is None or pod.namespace == namespace)]
 
@@ -123,7 +123,7 @@ class Store:
         return iter(self._jobs.values())
 
     def forget_ended(self) -> None:
-        """Redis may have lost their ends: they are to be looked at again, as the next list shows them. Their Pods were let go."""
+        """Redis may have lost their ends: the next list brings these Jobs again. Their Pods were dropped."""
         self._ended.clear()
         self._pods_version.clear()
 
@@ -135,22 +135,20 @@ class Store:
         return len(self._jobs)
 
     def trim_orphans(self) -> None:
-        """To be called when no list is under way: before the Jobs are listed, all Pods are orphans."""
+        """Call it only while no list is under way: before the Jobs are listed, all Pods are orphans."""
         while len(self._orphans) > MAX_ORPHANS:
             self._orphans.popitem(last=False)
-            self._pods_version.clear()  # their Job may be on its way
+            self._pods_version.clear()  # their Job may still appear
 
 
-def _as_it_went(known: Pod, pod: Pod) -> Pod:
-    """A Pod that is being deleted, with what was seen before: containers that had ended by then were not killed.
-
-    The times are whole seconds, and a container that ended in the very second in which its Pod was deleted would otherwise
-    be taken for one that was killed.
+def _with_deletion_time(known: Pod, pod: Pod) -> Pod:
+    """The Pod, with its deletion not before the end of any container that was seen to have ended earlier: the deletion did not
+    kill that one. Times are whole seconds, so both may be in the same second.
     """
     if pod.asked is None or known.asked is not None:
         return pod if known.asked is None else replace(pod, asked=known.asked)
     ended = [c.finished_at for c in known.containers if c.state == "terminated" and c.finished_at]
     try:
         return replace(pod, asked=max([pod.asked, *(unix(at) + 1 for at in ended)]))
-    except ValueError:  # a time that is none: no API server writes it, and one Pod must not stop the watch
+    except ValueError:  # not a time: no API server writes it, and one Pod must not stop the watch
         return pod

@@ -1,12 +1,11 @@
-"""Reconciles: so many at a time, each key's outcome translated into when it is due again."""
+"""Runs reconciles, so many at a time, and turns the outcome of each into when its key is due again."""
 
 import asyncio
 
 import structlog
 
 from controller import metrics
-from controller.store import Store
-from controller.workqueue import Workqueue
+from controller.mirror import Mirror
 from jobcast.event import Event, log_fields
 from jobcast.kube import KubeError
 from jobcast.reconcile.reconciler import Reconciler
@@ -15,20 +14,20 @@ from jobcast.redis.batcher import LedgerError
 log = structlog.get_logger()
 
 WORKERS = 128
-"""Reconciles at the same time: their steps share round trips. More of them made the start no faster, and cost memory."""
+"""Reconciles at the same time: their steps share round trips. More of them cost memory and made the start no faster."""
 
 
 class Workers:
-    """`tasks` are to be run by a supervisor."""
+    """Run `tasks` under a supervisor."""
 
-    def __init__(self, reconciler: Reconciler, queue: Workqueue, store: Store) -> None:
+    def __init__(self, reconciler: Reconciler, mirror: Mirror) -> None:
         self._reconciler = reconciler
-        self._queue = queue
-        self._store = store
+        self._queue = mirror.queue
+        self._store = mirror.store
         self.tasks = {f"reconcile {number}": self._reconcile_forever for number in range(WORKERS)}
 
     async def finish(self, seconds: float) -> None:
-        """Returns when nothing is in hand any more, or after so long: a Redis that is away is not waited for longer."""
+        """Returns when every key was reconciled, or after so many seconds: Redis may be down."""
         until = asyncio.get_running_loop().time() + seconds
         while not self._queue.is_idle and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.01)
@@ -45,7 +44,7 @@ class Workers:
                 queue.retry(uid, shared=isinstance(error, KubeError))
                 self._failed(uid, error, type(error).__name__)
             except Exception as error:
-                # Our own mistake, or a Job like no other: it must not take the others' workers with it.
+                # A mistake of ours, or a Job like no other: the workers of the others must go on.
                 queue.retry(uid)
                 log.exception("reconcile failed", uid=uid)
                 self._failed(uid, error, "unexpected")
@@ -62,17 +61,15 @@ class Workers:
     def _failed(self, uid: str, error: Exception, kind: str) -> None:
         metrics.errors.labels(kind.lower()).inc()
         job = self._store.job(uid)
-        log.warning(
-            "reconcile is tried again", uid=uid, job=f"{job.namespace}/{job.name}" if job else None, why=str(error)
-        )
+        name = f"{job.namespace}/{job.name}" if job else None
+        log.warning("reconcile failed, retrying", uid=uid, job=name, why=str(error))
 
 
-def note(event: Event) -> None:
-    """Of an event that was published: counts it, and says so."""
+def count_and_log(event: Event) -> None:
+    """For each event that was published."""
     metrics.events_by_status[event.status].inc()
     if event.warnings and event.status.is_terminal:  # once a Job
         metrics.warnings.inc()
-        log.warning(
-            "the Job is not as it says", job=f"{event.job.namespace}/{event.job.name}", warnings=list(event.warnings)
-        )
+        name = f"{event.job.namespace}/{event.job.name}"
+        log.warning("job has invalid annotations", job=name, warnings=list(event.warnings))
     log.info("published", **log_fields(event))

@@ -1,7 +1,7 @@
-"""Keys to be reconciled: each once, however often it is added, and never by two at the same time.
+"""Keys to be reconciled: each once, however often it is added, and never by two workers at the same time.
 
-As client-go's: fair (in the order of adding), stingy (one reconcile for many adds), and a key added while it is being
-reconciled comes again afterwards. Two sets and a list, and timers for what is due later.
+As in client-go: first come, first served; many adds are one reconcile; a key added while it is being reconciled comes again
+afterwards. Two sets and a list, and timers for later keys.
 """
 
 import asyncio
@@ -10,26 +10,26 @@ from collections import deque
 from jobcast.backoff import pause
 
 BACKOFF_SECONDS = (0.1, 2.0)
-"""After an error, first and longest. Low, because keys fail for what the API server or the Job is, and both change; an
-outage of Redis never gets here, the ledger waits it out. One of the API server ends for all keys at once, see `release`."""
+"""After an error, first and longest. Low, because the cause is the API server or the Job, and both change. An outage of Redis
+never gets here: the ledger waits until it is over. One of the API server ends for all keys at once, see `release`."""
 
 
 class Workqueue:
-    """Use from one event loop. `get` waits; every key got must be given back with `done`."""
+    """Use it from one event loop. `get` waits. Call `done` for every key that `get` returned."""
 
     def __init__(self) -> None:
         self._keys: deque[str] = deque()
         self._dirty: dict[str, float] = {}
-        """Keys that wait or are to come again, with the time of their first adding."""
+        """Keys that wait or come again, with the time at which they were first added."""
         self._processing: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
         self._released: set[str] = set()
-        """Keys that `release` adds: they failed for what they all share."""
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        """Keys that `release` adds: they failed because of the API server."""
+        self._getters: deque[asyncio.Future[None]] = deque()
         self._loop = asyncio.get_running_loop()
         self.taken = 0
-        """How many keys were ever got."""
+        """How many keys `get` has returned."""
 
     def add(self, key: str) -> None:
         if key in self._dirty:
@@ -40,7 +40,7 @@ class Workqueue:
             self._wake()
 
     def add_after(self, key: str, seconds: float) -> None:
-        """Add it then; the earlier of two such wishes holds."""
+        """Add it after so many seconds. The earlier of two times counts."""
         due = self._loop.time() + seconds
         known = self._timers.get(key)
         if known is not None:
@@ -50,21 +50,21 @@ class Workqueue:
         self._timers[key] = self._loop.call_at(due, self._fire, key)
 
     def retry(self, key: str, *, shared: bool = False) -> None:
-        """Add it after a pause that doubles with every failure, jittered. `shared`: not the key failed, but the API server,
-        and no key is to wait on when that is back."""
+        """Add it after a pause that doubles with every failure, jittered. `shared`: it failed because of the API server, and
+        `release` adds it earlier."""
         if shared:
             self._released.add(key)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         self.add_after(key, pause(failures, BACKOFF_SECONDS))
 
     def forget(self, key: str) -> None:
-        """It went well: the next failure is the first again, and what all of them share may be well too."""
+        """It succeeded: the next failure counts as the first, and the API server may be up for all keys."""
         self._failures.pop(key, None)
         if key in self._released:
             self.release()
 
     def release(self) -> None:
-        """The API server answers: add all keys now that wait because it did not."""
+        """The API server is up: add all keys now that failed because of it."""
         released, self._released = self._released, set()
         for key in released:
             if (timer := self._timers.pop(key, None)) is not None:
@@ -72,7 +72,7 @@ class Workqueue:
                 self.add(key)
 
     async def room(self, keys: int) -> None:
-        """Wait until no more than so many keys wait. Looks every few milliseconds: it is for bursts."""
+        """Wait until no more than so many keys wait. Polls every few milliseconds: it is for bursts."""
         while len(self._keys) > keys:
             await asyncio.sleep(0.002)
 
@@ -80,12 +80,12 @@ class Workqueue:
         """The next key, and the loop time at which it was added."""
         while not self._keys:
             future = self._loop.create_future()
-            self._waiting.append(future)
+            self._getters.append(future)
             try:
                 await future
             except asyncio.CancelledError:
                 if not future.cancelled() and self._keys:
-                    self._wake()  # we were woken and cannot take it: the next one may
+                    self._wake()  # this getter was woken for a key and is cancelled: the next one takes it
                 raise
         key = self._keys.popleft()
         self._processing.add(key)
@@ -99,7 +99,7 @@ class Workqueue:
             self._wake()
 
     def close(self) -> None:
-        """Nothing is due later any more."""
+        """Cancel all timers."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -116,8 +116,8 @@ class Workqueue:
         self.add(key)
 
     def _wake(self) -> None:
-        while self._waiting:
-            future = self._waiting.popleft()
+        while self._getters:
+            future = self._getters.popleft()
             if not future.done():
                 future.set_result(None)
                 return

@@ -16,9 +16,9 @@ from tests.controller.world import World, make_job
 @pytest.mark.parametrize(
     ("resource", "verb", "rule"),
     [
-        ("jobs", "list", "apiGroups [batch], resources [jobs], verbs [get, list, watch]"),
-        ("jobs", "watch", "apiGroups [batch], resources [jobs], verbs [get, list, watch]"),
-        ("pods", "list", 'apiGroups [""], resources [pods], verbs [get, list, watch]'),
+        ("jobs", "list", 'apiGroups ["batch"], resources ["jobs"], verbs ["list", "watch"]'),
+        ("jobs", "watch", 'apiGroups ["batch"], resources ["jobs"], verbs ["list", "watch"]'),
+        ("pods", "list", 'apiGroups [""], resources ["pods"], verbs ["list", "watch"]'),
     ],
 )
 async def test_a_missing_permission_is_named_and_all_is_well_once_it_is_given(
@@ -58,7 +58,7 @@ async def test_a_missing_permission_for_all_namespaces_asks_for_a_cluster_role(w
 
 
 @pytest.mark.must_survive(6)
-async def test_a_namespace_that_is_refused_harms_no_other(world: World) -> None:
+async def test_a_namespace_that_is_refused_affects_no_other(world: World) -> None:
     other = f"{world.namespace}-other"
     await world.create_namespace(other)
     world.fault("status", code=403, namespace=other, times=None)
@@ -91,7 +91,7 @@ async def test_all_namespaces_are_watched_with_one_watch_of_each_kind(world: Wor
 
 
 @pytest.mark.must_survive(6)
-async def test_credentials_that_expired_are_read_anew(world: World) -> None:
+async def test_credentials_that_expired_are_read_again(world: World) -> None:
     async with world.controller():
         await world.run("before")
         await world.until("before", "completed")
@@ -140,7 +140,7 @@ async def test_a_line_that_is_cut_is_counted_and_read_whole_the_next_time(world:
 
 @pytest.mark.must_survive(4)
 @pytest.mark.parametrize("method", ["put_job", "put_pod"])
-async def test_a_mistake_of_our_own_costs_the_task_a_restart_and_nobody_an_event(
+async def test_a_mistake_of_our_own_costs_a_restart_of_the_task_and_no_event(
     world: World, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     failures: list[str] = []

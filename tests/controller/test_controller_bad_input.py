@@ -23,7 +23,7 @@ async def test_a_wrong_password(own_world: World) -> None:
                 return said in await replica.why_not_ready()
 
             await eventually(is_said)
-    assert [said in line["why"] for line in logs if line["event"] == "redis does not answer"] == [True]
+    assert [said in line["why"] for line in logs if line["event"] == "redis unavailable, retrying"] == [True]
     (finding,) = await of_redis(Redis(url, own_world.prefix))
     assert (finding.verdict, said in finding.text) == ("broken", True)
     assert "hunter2" not in json.dumps([logs, finding], default=str)

@@ -44,7 +44,7 @@ def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.must_survive(5)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("way", WAYS)
-async def test_nothing_is_lost_or_told_twice_when(world: World, tmp_path: Path, way: str, fault: str) -> None:
+async def test_nothing_is_lost_or_published_twice_when(world: World, tmp_path: Path, way: str, fault: str) -> None:
     async with world.controller():
         await world.run("across", f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo all of it; exit 3")
         await world.until("across", "running")

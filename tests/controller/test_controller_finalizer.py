@@ -62,7 +62,7 @@ def gated(tmp_path: Path, name: str, **spec: object) -> dict[str, object]:
     return {"script": f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo {name}", **spec}
 
 
-async def test_a_job_is_held_from_the_first_look_until_its_end_is_told(world: World, tmp_path: Path) -> None:
+async def test_a_job_is_held_from_the_first_look_until_its_end_is_published(world: World, tmp_path: Path) -> None:
     await world.run("old", managedBy="example.com/nobody")
     with Process(world, tmp_path, **HOLDS) as process:
         await process.ready()
@@ -89,7 +89,7 @@ async def test_without_the_setting_no_job_is_held(world: World, tmp_path: Path) 
 
 @pytest.mark.must_survive(9)
 @pytest.mark.must_survive(10)
-async def test_a_job_with_a_ttl_of_0_that_ends_while_nobody_looks_is_told_and_then_goes(
+async def test_a_job_with_a_ttl_of_0_that_ends_while_no_controller_runs_is_published_and_then_goes(
     world: World, tmp_path: Path
 ) -> None:
     with Process(world, tmp_path, **HOLDS) as first:
@@ -108,7 +108,7 @@ async def test_a_job_with_a_ttl_of_0_that_ends_while_nobody_looks_is_told_and_th
 
 
 @pytest.mark.must_survive(9)
-async def test_a_job_that_is_deleted_while_nobody_looks_is_cancelled_and_then_goes(
+async def test_a_job_that_is_deleted_while_no_controller_runs_is_cancelled_and_then_goes(
     world: World, tmp_path: Path
 ) -> None:
     with Process(world, tmp_path, **HOLDS) as first:
@@ -133,7 +133,7 @@ async def test_a_job_that_is_deleted_while_we_look_is_cancelled_and_goes_at_once
         await world.delete("dropped")
         await world.until("dropped", "cancelled")
         await gone(world, "dropped")
-        assert not process.lines("let go of a job that is not published yet")
+        assert not process.lines("finalizer removed before the job was published")
 
 
 async def test_the_finalizers_of_others_are_left_alone(world: World, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ async def test_the_finalizers_of_others_are_left_alone(world: World, tmp_path: P
 
 
 @pytest.mark.must_survive(31)
-async def test_a_controller_killed_between_the_telling_and_the_release_releases_after_its_restart(
+async def test_a_controller_killed_between_publishing_and_the_release_releases_after_its_restart(
     world: World, tmp_path: Path
 ) -> None:
     with Process(world, tmp_path, **HOLDS) as first:
@@ -177,7 +177,7 @@ async def test_a_controller_killed_between_the_telling_and_the_release_releases_
 
 
 @pytest.mark.must_survive(24)
-async def test_while_redis_is_away_a_job_is_held_for_so_long_and_told_when_it_is_back(
+async def test_while_redis_is_down_a_job_is_held_for_so_long_and_published_when_it_is_up(
     persistent_world: World, persistent_valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     world = persistent_world
@@ -193,7 +193,7 @@ async def test_while_redis_is_away_a_job_is_held_for_so_long_and_told_when_it_is
         (tmp_path / "go").touch()
         for name in ("brief", "dropped"):
             await gone(world, name)
-        let_go = await eventually(lambda: _both(process.lines("let go of a job that is not published yet")))
+        let_go = await eventually(lambda: _both(process.lines("finalizer removed before the job was published")))
         assert {line["job"] for line in let_go} == {f"{world.namespace}/brief", f"{world.namespace}/dropped"}
         assert all(line["why"] and line["seconds"] >= 1 for line in let_go)
         _, text = await process.get("/metrics")
@@ -248,7 +248,7 @@ async def test_a_job_is_released_also_when_the_setting_is_off_by_then(world: Wor
 
 
 @pytest.mark.must_survive(6)
-async def test_without_the_permission_jobs_are_told_all_the_same_and_the_missing_rule_is_named(
+async def test_without_the_permission_jobs_are_still_published_and_the_missing_rule_is_named(
     world: World, tmp_path: Path
 ) -> None:
     world.fault("status", code=403, verb="patch", times=None)
@@ -259,9 +259,11 @@ async def test_without_the_permission_jobs_are_told_all_the_same_and_the_missing
             await world.run(name)
         for name in names:
             await world.until(name, "completed")
-        (line,) = process.lines("the finalizer cannot be put on")
+        (line,) = process.lines("cannot add finalizer")
         assert f'cannot patch resource "jobs" in API group "batch" in the namespace "{world.namespace}"' in line["why"]
-        assert line["needed"] == "verb patch on jobs in its Role, see k8s/components/finalizer"
+        assert (
+            line["needed"] == 'apiGroups ["batch"], resources ["jobs"], verbs ["patch"], see k8s/components/finalizer'
+        )
 
 
 async def test_a_job_that_cannot_be_held_at_first_is_held_later(
@@ -285,7 +287,7 @@ async def test_a_release_that_is_refused_is_tried_until_it_succeeds(world: World
         world.fault("status", code=403, verb="patch", times=None)
         (tmp_path / "go").touch()
         await world.until("a", "completed")
-        await eventually(lambda: process.lines("the finalizer cannot be taken off"))
+        await eventually(lambda: process.lines("cannot remove finalizer"))
         assert await finalizers(world, "a") == [FINALIZER]
         world.cluster.faults.clear()
         await bare(world, "a")
@@ -294,7 +296,7 @@ async def test_a_release_that_is_refused_is_tried_until_it_succeeds(world: World
 
 
 @pytest.mark.must_survive(32)
-async def test_two_replicas_hold_and_release_every_job_and_tell_it_once(world: World, tmp_path: Path) -> None:
+async def test_two_replicas_hold_and_release_every_job_and_publish_it_once(world: World, tmp_path: Path) -> None:
     names = [f"job-{number}" for number in range(5)]
     with Process(world, tmp_path, **HOLDS) as one, Process(world, tmp_path, **HOLDS) as other:
         await one.ready()

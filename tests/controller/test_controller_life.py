@@ -10,7 +10,7 @@ from tests.controller.world import Obj, World, container, make_job
 NEVER = "does-not-exist:1"
 
 
-async def test_a_job_that_succeeds_is_told_running_and_completed_with_its_exact_output(world: World) -> None:
+async def test_a_job_that_succeeds_is_published_running_and_completed_with_its_exact_output(world: World) -> None:
     async with world.controller():
         made = await world.run("good", """printf '{"score": 0.5}'""", eval_id="eval-7", labels={"pipeline": "p1"})
         event = await world.until("good", "completed")
@@ -31,7 +31,7 @@ async def test_a_job_that_succeeds_is_told_running_and_completed_with_its_exact_
     assert [attempt["exit_code"] for attempt in event["attempts"]] == [0]
 
 
-async def test_a_job_that_fails_is_told_with_exit_code_and_reason(world: World) -> None:
+async def test_a_job_that_fails_is_published_with_exit_code_and_reason(world: World) -> None:
     async with world.controller():
         await world.run("bad", "echo oops; exit 3")
         event = await world.until("bad", "failed")
@@ -42,7 +42,7 @@ async def test_a_job_that_fails_is_told_with_exit_code_and_reason(world: World) 
 
 
 @pytest.mark.must_survive(11)
-async def test_a_retry_that_succeeds_is_never_told_as_failed(world: World, tmp_path: Any) -> None:
+async def test_a_retry_that_succeeds_is_never_published_as_failed(world: World, tmp_path: Any) -> None:
     script = f"if [ -e {tmp_path}/again ]; then echo second; else touch {tmp_path}/again; echo first; exit 1; fi"
     async with world.controller():
         await world.run("retried", script, backoffLimit=3)
@@ -53,7 +53,9 @@ async def test_a_retry_that_succeeds_is_never_told_as_failed(world: World, tmp_p
 
 
 @pytest.mark.must_survive(20)
-async def test_a_container_restarted_in_place_is_told_with_the_log_of_its_last_run(world: World, tmp_path: Any) -> None:
+async def test_a_container_restarted_in_place_is_published_with_the_log_of_its_last_run(
+    world: World, tmp_path: Any
+) -> None:
     """The log of the first run is read ahead, while the Pod is restarting; it is not the Job's."""
     script = (
         f"if [ -e {tmp_path}/again ]; then sleep 0.5; echo second; else touch {tmp_path}/again; echo first; exit 1; fi"
@@ -66,7 +68,7 @@ async def test_a_container_restarted_in_place_is_told_with_the_log_of_its_last_r
     assert await world.statuses("restarted") == ["running", "completed"]
 
 
-async def test_a_deadline_is_told_as_failed_with_its_reason(world: World) -> None:
+async def test_a_deadline_is_published_as_failed_with_its_reason(world: World) -> None:
     async with world.controller():
         await world.run("slow", "echo begun; sleep 60", activeDeadlineSeconds=1)
         running = await world.until("slow", "running")
@@ -78,7 +80,7 @@ async def test_a_deadline_is_told_as_failed_with_its_reason(world: World) -> Non
 
 @pytest.mark.must_survive(9)
 @pytest.mark.parametrize("policy", ["Background", "Foreground"])
-async def test_a_job_deleted_half_way_is_told_as_cancelled(world: World, policy: str) -> None:
+async def test_a_job_deleted_half_way_is_published_as_cancelled(world: World, policy: str) -> None:
     async with world.controller():
         await world.run("dropped", "sleep 60")
         await world.until("dropped", "running")
@@ -90,7 +92,7 @@ async def test_a_job_deleted_half_way_is_told_as_cancelled(world: World, policy:
     assert await world.statuses("dropped") == ["running", "cancelled"]
 
 
-async def test_a_job_suspended_from_the_start_is_told_so_and_runs_when_it_is_resumed(world: World) -> None:
+async def test_a_job_suspended_from_the_start_is_published_so_and_runs_when_it_is_resumed(world: World) -> None:
     async with world.controller():
         await world.run("queued", "echo done", suspend=True)
         event = await world.until("queued", "suspended")
@@ -101,7 +103,7 @@ async def test_a_job_suspended_from_the_start_is_told_so_and_runs_when_it_is_res
     assert await world.statuses("queued") == ["suspended", "running", "completed"]
 
 
-async def test_a_job_suspended_while_it_runs_is_told_running_again_after_it_is_resumed(
+async def test_a_job_suspended_while_it_runs_is_published_running_again_after_it_is_resumed(
     world: World, tmp_path: Any
 ) -> None:
     async with world.controller():
@@ -127,7 +129,7 @@ async def test_a_job_suspended_while_it_runs_is_told_running_again_after_it_is_r
 
 
 @pytest.mark.must_survive(12)
-async def test_an_indexed_job_that_runs_in_parallel_is_told_once_with_every_attempt(world: World) -> None:
+async def test_an_indexed_job_that_runs_in_parallel_is_published_once_with_every_attempt(world: World) -> None:
     async with world.controller():
         await world.run(
             "indexed", 'echo "index $JOB_COMPLETION_INDEX"', completionMode="Indexed", completions=4, parallelism=3
@@ -139,7 +141,7 @@ async def test_an_indexed_job_that_runs_in_parallel_is_told_once_with_every_atte
 
 
 @pytest.mark.must_survive(9)
-async def test_a_job_that_is_removed_the_moment_it_ends_is_told_with_its_true_end(world: World) -> None:
+async def test_a_job_that_is_removed_the_moment_it_ends_is_published_with_its_true_end(world: World) -> None:
     async with world.controller():
         await world.run("fleeting", "echo gone; exit 4", ttlSecondsAfterFinished=0)
         event = await world.until("fleeting", "failed")
@@ -152,7 +154,7 @@ async def test_a_job_that_is_removed_the_moment_it_ends_is_told_with_its_true_en
     assert event["exit_code"] == 4
 
 
-async def test_a_job_without_an_id_is_told_under_its_name_and_counted(world: World) -> None:
+async def test_a_job_without_an_id_is_published_under_its_name_and_counted(world: World) -> None:
     async with world.controller() as replica:
         before = await replica.metric("jobcast_jobs_without_eval_id_total")
         await world.run("nameless", eval_id=None)
@@ -168,7 +170,7 @@ async def test_an_id_in_an_annotation_counts_where_there_is_no_label(world: Worl
         assert (await world.until("annotated", "completed"))["eval_id"] == long
 
 
-async def test_a_job_without_labels_is_not_ours_and_harms_nobody(world: World) -> None:
+async def test_a_job_without_labels_is_not_ours_and_affects_no_other(world: World) -> None:
     async with world.controller():
         stranger = make_job("stranger")
         del stranger["metadata"]["labels"]
@@ -179,7 +181,7 @@ async def test_a_job_without_labels_is_not_ours_and_harms_nobody(world: World) -
     assert await world.statuses("stranger") == []
 
 
-async def test_a_job_without_status_is_pending_and_untold(world: World) -> None:
+async def test_a_job_without_status_is_pending_and_unpublished(world: World) -> None:
     async with world.controller():
         await world.run("foreign", managedBy="example.com/nobody")
         await world.run("other")
@@ -212,7 +214,7 @@ async def test_two_jobs_of_one_name_are_two_jobs_with_two_ends(world: World) -> 
     assert found == {first["metadata"]["uid"]: "cancelled", second["metadata"]["uid"]: "completed"}
 
 
-async def test_a_job_whose_image_never_comes_is_told_failed_and_never_running(world: World) -> None:
+async def test_a_job_whose_image_never_comes_is_published_failed_and_never_running(world: World) -> None:
     async with world.controller():
         job = make_job("unpulled", containers=[container("main", "true", image=NEVER)], activeDeadlineSeconds=1)
         await world.create(job)
@@ -256,7 +258,7 @@ async def test_the_main_container_may_be_named_by_an_annotation(world: World) ->
 
 
 @pytest.mark.must_survive(12)
-async def test_a_job_that_somebody_else_manages_is_told_from_its_status_alone(world: World) -> None:
+async def test_a_job_that_somebody_else_manages_is_published_from_its_status_alone(world: World) -> None:
     def status(**fields: Any) -> Obj:
         return {"status": fields}
 

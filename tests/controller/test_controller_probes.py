@@ -81,15 +81,15 @@ async def test_liveness_is_false_while_a_task_cannot_be_brought_back(
 ) -> None:
     monkeypatch.setattr(supervisor, "PAUSE_SECONDS", (0.01, 0.01))
     monkeypatch.setattr(supervisor, "STEADY_SECONDS", 0.3)
-    look = Finalizers.look
+    check = Finalizers.check
 
     async def fail(_: Finalizers) -> None:
         raise RuntimeError("a mistake of our own")
 
     async with world.controller() as replica:
-        monkeypatch.setattr(Finalizers, "look", fail)
+        monkeypatch.setattr(Finalizers, "check", fail)
         await _says(replica, "/livez", "task finalizers keeps failing")
-        monkeypatch.setattr(Finalizers, "look", look)
+        monkeypatch.setattr(Finalizers, "check", check)
         await eventually(lambda: _is_true(replica, "/livez"))
 
 
@@ -144,7 +144,7 @@ async def _give_redis(_: World, valkey: ValkeyServer) -> None:
         "no-redis",
     ],
 )
-async def test_readiness_is_false_for_this_reason_until_it_is_mended_and_liveness_true(
+async def test_readiness_is_false_for_this_reason_until_it_is_fixed_and_liveness_true(
     persistent_world: World, persistent_valkey: ValkeyServer, harm: Harm, heal: Harm, reasons: tuple[str, ...]
 ) -> None:
     world = persistent_world

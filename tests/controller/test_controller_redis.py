@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller import workers
+from controller.upkeep import RedisLog
 from jobcast.reconcile import reconciler
 from jobcast.redis.pipeline import Pipeline
 from testbed.faultproxy import FaultProxy
@@ -37,7 +38,7 @@ async def _says(replica: Replica, text: str) -> str:
 
 
 @pytest.mark.must_survive(24)
-async def test_what_happens_while_redis_is_down_is_told_once_and_in_order_when_it_is_back(
+async def test_what_happens_while_redis_is_down_is_published_once_and_in_order_when_it_is_up(
     persistent_world: World, persistent_valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     world = persistent_world
@@ -69,7 +70,7 @@ async def test_what_happens_while_redis_is_down_is_told_once_and_in_order_when_i
 
 
 @pytest.mark.must_survive(24)
-async def test_a_log_that_was_read_while_redis_was_away_is_told_with_the_end(
+async def test_a_log_that_was_read_while_redis_was_down_is_published_with_the_end(
     persistent_world: World, persistent_valkey: ValkeyServer
 ) -> None:
     """An end that cannot leave for want of Redis need not leave without its log."""
@@ -88,7 +89,7 @@ async def test_a_log_that_was_read_while_redis_was_away_is_told_with_the_end(
 
 
 @pytest.mark.must_survive(24)
-async def test_a_controller_that_starts_without_redis_tells_once_it_is_there(
+async def test_a_controller_that_starts_without_redis_publishes_once_redis_is_up(
     own_world: World, own_valkey: ValkeyServer
 ) -> None:
     own_valkey.stop()
@@ -101,7 +102,7 @@ async def test_a_controller_that_starts_without_redis_tells_once_it_is_there(
 
 
 @pytest.mark.must_survive(26)
-async def test_a_redis_that_comes_back_empty_is_told_everything_again_with_the_same_ids(
+async def test_to_a_redis_that_restarts_empty_everything_is_published_again_with_the_same_ids(
     own_world: World, own_valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     world = own_world
@@ -124,7 +125,9 @@ async def test_a_redis_that_comes_back_empty_is_told_everything_again_with_the_s
 
 @pytest.mark.must_survive(26)
 @pytest.mark.parametrize("is_busy", [False, True], ids=["quiet", "busy"])
-async def test_a_redis_that_is_flushed_is_told_everything_again_with_the_same_ids(world: World, is_busy: bool) -> None:
+async def test_to_a_redis_that_is_flushed_everything_is_published_again_with_the_same_ids(
+    world: World, is_busy: bool
+) -> None:
     """Also when something is published at once afterwards, so that the epoch is never seen missing."""
     async with world.controller():
         await world.run("ended")
@@ -168,7 +171,7 @@ async def test_a_failover_to_an_older_redis_is_healed_also_for_jobs_that_are_gon
 
 @pytest.mark.must_survive(25)
 @pytest.mark.parametrize("status", ["running", "completed"])
-async def test_a_reply_that_is_lost_after_the_write_is_not_told_twice(
+async def test_an_event_whose_reply_is_lost_after_the_write_is_not_published_twice(
     world: World, valkey: ValkeyServer, status: str
 ) -> None:
     async with FaultProxy(valkey.port) as proxy, world.controller(redis_url=f"redis://127.0.0.1:{proxy.port}/0"):
@@ -182,7 +185,7 @@ async def test_a_reply_that_is_lost_after_the_write_is_not_told_twice(
 
 
 @pytest.mark.must_survive(24)
-async def test_a_redis_that_is_mute_is_noticed_and_told_everything_once_it_speaks(
+async def test_a_redis_that_is_mute_is_noticed_and_gets_everything_once_it_answers(
     world: World, valkey: ValkeyServer, short_answers: None
 ) -> None:
     async with (
@@ -287,7 +290,7 @@ async def test_statusz_says_how_many_commands_wait_for_redis(own_world: World, o
 
 @pytest.mark.must_survive(24)
 @pytest.mark.must_survive(34)
-async def test_while_redis_is_away_keys_are_queued_and_the_api_server_keeps_the_logs(
+async def test_while_redis_is_down_keys_are_queued_and_the_api_server_keeps_the_logs(
     own_world: World, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an outage may cost is counted, not timed: a key and a small object for each Job, and so many logs in all."""
@@ -303,10 +306,10 @@ async def test_while_redis_is_away_keys_are_queued_and_the_api_server_keeps_the_
         for number in range(jobs):
             _ended(world, f"job-{number}")
         controller = replica.controller
-        await eventually(lambda: len(controller._store) == jobs and len(world.wiretap.of("log")) > read)
-        assert len(controller._queue) >= jobs - 8 - 4, "keys, which nobody has begun to work on"
+        await eventually(lambda: len(controller._mirror.store) == jobs and len(world.wiretap.of("log")) > read)
+        assert len(controller._mirror.queue) >= jobs - 8 - 4, "keys, which nobody has begun to work on"
         assert len(world.wiretap.of("log")) - read <= 4, "the others' logs are where they were"
-        assert controller._logs._cached_bytes <= 4 * len(OUTPUT), "bytes of logs"
+        assert controller._made.logs._cached_bytes <= 4 * len(OUTPUT), "bytes of logs"
         reads = [task for task in asyncio.all_tasks() if task.get_name().startswith("log ")]
         assert len(reads) <= 4, "no task for each Job"
         own_valkey.start()
@@ -363,7 +366,7 @@ def _ended(world: World, name: str) -> None:
 
 
 @pytest.mark.must_survive(27)
-async def test_a_row_that_somebody_broke_costs_nobody_else_anything(world: World) -> None:
+async def test_a_row_that_somebody_broke_affects_no_other(world: World) -> None:
     async with world.controller() as replica:
         made = await world.run("broken", suspend=True)
         await world.until("broken", "suspended")
@@ -383,9 +386,11 @@ async def test_a_row_that_somebody_broke_costs_nobody_else_anything(world: World
         await world.until("broken", "completed")
 
 
-async def test_troubles_that_take_turns_are_each_told_once(world: World) -> None:
-    async with world.controller() as replica:
-        with capture_logs() as lines:
-            for trouble in ("refused", "mute", "refused", "mute", None, "refused", None):
-                replica.controller._redis_trouble(trouble)
-    assert [line.get("why") for line in lines if "redis" in line["event"]] == ["refused", "mute", None, "refused", None]
+def test_errors_that_alternate_are_each_logged_once() -> None:
+    redis_log = RedisLog("redis://:secret@here:6379/0")
+    with capture_logs() as lines:
+        for error in ("refused", "mute", "refused", "mute", None, "refused", None):
+            redis_log.note(error)
+    assert [line.get("why") for line in lines] == ["refused", "mute", None, "refused", None]
+    assert {line["event"] for line in lines} == {"redis unavailable, retrying", "redis available"}
+    assert {line["redis"] for line in lines} == {"redis://:***@here:6379/0"}

@@ -13,7 +13,7 @@ from tests.controller.world import World
 
 
 @pytest.mark.must_survive(10)
-async def test_a_job_that_finished_while_nobody_looked_is_told_once_after_the_start(world: World) -> None:
+async def test_a_job_that_finished_while_no_controller_ran_is_published_once_after_the_start(world: World) -> None:
     async with world.controller():
         await world.run("half", "sleep 0.3; echo half")
         await world.until("half", "running")
@@ -29,7 +29,7 @@ async def test_a_job_that_finished_while_nobody_looked_is_told_once_after_the_st
 
 
 @pytest.mark.must_survive(10)
-async def test_what_was_told_is_not_told_again_after_a_restart(world: World) -> None:
+async def test_what_was_published_is_not_published_again_after_a_restart(world: World) -> None:
     async with world.controller():
         await world.run("ended")
         await world.run("open", "sleep 60")
@@ -45,7 +45,7 @@ async def test_what_was_told_is_not_told_again_after_a_restart(world: World) -> 
 
 
 @pytest.mark.must_survive(9)
-async def test_a_job_deleted_while_nobody_looked_is_told_as_cancelled(world: World) -> None:
+async def test_a_job_deleted_while_no_controller_ran_is_published_as_cancelled(world: World) -> None:
     async with world.controller():
         await world.run("seen", "sleep 60")
         made = await world.run("pending", managedBy="example.com/nobody")
@@ -79,7 +79,7 @@ async def test_a_controller_killed_while_it_reads_a_log_costs_neither_the_log_no
 
 
 @pytest.mark.must_survive(31)
-async def test_a_controller_killed_again_and_again_tells_everything_once(world: World, tmp_path: Path) -> None:
+async def test_a_controller_killed_again_and_again_publishes_everything_once(world: World, tmp_path: Path) -> None:
     names = [f"job-{number}" for number in range(12)]
     for round_ in range(3):
         with Process(world, tmp_path) as process:
@@ -96,7 +96,7 @@ async def test_a_controller_killed_again_and_again_tells_everything_once(world: 
 
 @pytest.mark.must_survive(32)
 @pytest.mark.parametrize("replicas", [2, 3])
-async def test_replicas_side_by_side_tell_every_fact_once(world: World, replicas: int, tmp_path: Path) -> None:
+async def test_replicas_side_by_side_publish_every_fact_once(world: World, replicas: int, tmp_path: Path) -> None:
     names = [f"job-{number}" for number in range(10)]
     async with asyncio.TaskGroup() as group, world.controller():
         with Process(world, tmp_path) as second, Process(world, tmp_path) as third:
@@ -135,7 +135,7 @@ async def test_the_log_that_a_dead_replica_was_reading_is_read_by_another_once_i
 
 
 @pytest.mark.must_survive(32)
-async def test_a_replica_that_stops_gives_its_claims_back_at_once(world: World, tmp_path: Path) -> None:
+async def test_a_replica_that_stops_releases_its_claims_at_once(world: World, tmp_path: Path) -> None:
     world.fault("stall", verb="log")
     with Process(world, tmp_path) as first:
         await first.ready()
@@ -152,7 +152,7 @@ async def test_a_replica_that_stops_gives_its_claims_back_at_once(world: World, 
 
 
 @pytest.mark.must_survive(32)
-async def test_a_replica_that_slept_longer_than_its_claims_live_tells_nothing_twice(
+async def test_a_replica_that_slept_longer_than_its_claims_live_publishes_nothing_twice(
     world: World, tmp_path: Path
 ) -> None:
     world.fault("stall", verb="log")
@@ -189,7 +189,7 @@ time.time = lambda: real() + shift
 
 @pytest.mark.must_survive(33)
 @pytest.mark.parametrize("hours", [-5, 5])
-async def test_a_replica_whose_clock_is_wrong_by_hours_decides_and_tells_as_any_other(
+async def test_a_replica_whose_clock_is_wrong_by_hours_decides_and_publishes_like_any_other(
     world: World, tmp_path: Path, hours: int
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(SHIFTED)

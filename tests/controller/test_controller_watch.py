@@ -54,7 +54,7 @@ async def test_a_watch_refused_with_410_is_listed_again(world: World) -> None:
 
 
 @pytest.mark.must_survive(1)
-async def test_history_that_is_compacted_while_the_watch_is_away_is_listed_again(world: World) -> None:
+async def test_history_that_is_compacted_while_the_watch_is_down_is_listed_again(world: World) -> None:
     async with world.controller():
         await world.cluster.go_down()
         job = world.cluster.create(make_job("missed"), world.namespace)
@@ -157,7 +157,7 @@ async def test_the_end_of_a_stream_is_no_evidence_about_a_job(
 
 
 @pytest.mark.must_survive(3)
-async def test_an_api_server_that_goes_away_and_comes_back_costs_nothing_but_time(world: World) -> None:
+async def test_an_api_server_that_goes_down_and_up_costs_nothing_but_time(world: World) -> None:
     async with world.controller() as replica:
         await world.run("across", "sleep 0.3; echo done")
         await world.until("across", "running")
@@ -173,7 +173,7 @@ async def test_an_api_server_that_goes_away_and_comes_back_costs_nothing_but_tim
 
 
 @pytest.mark.must_survive(5)
-async def test_a_server_that_asks_us_to_stay_away_is_left_alone_for_so_long(world: World) -> None:
+async def test_a_server_that_asks_us_to_wait_is_left_alone_for_so_long(world: World) -> None:
     async with world.controller() as replica:
         world.fault("status", code=429, retry_after=1, verb="watch", resource="jobs", times=2)
         world.strike("cut", verb="watch", resource="jobs")
@@ -238,7 +238,7 @@ async def test_a_long_list_is_read_page_by_page_and_selected_by_the_server(
 
 
 @pytest.mark.must_survive(9)
-async def test_a_job_that_loses_its_label_is_not_cancelled_and_is_told_on_when_it_has_it_again(
+async def test_a_job_that_loses_its_label_is_not_cancelled_and_goes_on_when_it_has_it_again(
     world: World, tmp_path: Any
 ) -> None:
     async with world.controller():
@@ -271,7 +271,9 @@ def _jobs() -> Any:
 
 
 @pytest.mark.must_survive(5)
-async def test_a_job_that_lives_while_the_pods_cannot_be_watched_is_told_with_exit_code_and_log(world: World) -> None:
+async def test_a_job_that_lives_while_the_pods_cannot_be_watched_is_published_with_exit_code_and_log(
+    world: World,
+) -> None:
     """The watch of Jobs may be well when that of Pods is not; then the API server is asked for the Pods of the Job."""
     async with world.controller():
         world.fault("status", code=429, retry_after=300, verb="watch", resource="pods")
@@ -283,7 +285,7 @@ async def test_a_job_that_lives_while_the_pods_cannot_be_watched_is_told_with_ex
 
 
 @pytest.mark.must_survive(2)
-async def test_a_job_that_ends_while_the_watch_of_pods_is_mute_is_told_with_exit_code_and_log(
+async def test_a_job_that_ends_while_the_watch_of_pods_is_mute_is_published_with_exit_code_and_log(
     world: World, tmp_path: Any
 ) -> None:
     async with world.controller(log_wait_seconds=4):
@@ -296,11 +298,11 @@ async def test_a_job_that_ends_while_the_watch_of_pods_is_mute_is_told_with_exit
 
 
 @pytest.mark.must_survive(35)
-async def test_liveness_is_false_while_a_watch_is_in_vain_and_the_server_answers(
+async def test_liveness_is_false_while_a_watch_gets_no_answer_and_the_server_answers_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(liveness, "DEAF_SECONDS", 0.5)
-    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(liveness, "UNANSWERED_SECONDS", 0.5)
+    monkeypatch.setattr(liveness, "CHECK_SECONDS", 0.05)
 
     async def livez(replica: Replica, code: int) -> bool:
         return (await replica.get("/livez"))[0] == code
@@ -322,8 +324,8 @@ async def test_liveness_is_false_while_a_watch_is_in_vain_and_the_server_answers
 async def test_liveness_is_true_while_the_server_refuses(
     world: World, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    monkeypatch.setattr(liveness, "DEAF_SECONDS", 0.2)
-    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(liveness, "UNANSWERED_SECONDS", 0.2)
+    monkeypatch.setattr(liveness, "CHECK_SECONDS", 0.05)
     async with world.controller() as replica:
         reason = "forbidden" if code == 403 else "throttled"
         before = await replica.metric("jobcast_watch_restarts_total", reason=reason)

@@ -11,8 +11,8 @@ def test_the_controller_says_how_its_watches_and_redis_fare(parts: Running) -> N
         ("jobs", "default"),
         ("pods", "default"),
     }
-    assert all(watch["seconds_since_last_byte"] >= 0 and watch["trouble"] is None for watch in said["watches"])
-    assert said["redis"]["trouble"] is None
+    assert all(watch["seconds_since_last_byte"] >= 0 and watch["error"] is None for watch in said["watches"])
+    assert said["redis"]["error"] is None
     assert said["queue"] == 0
     assert said["jobs"] == {"open": 0, "ended": 2}, "the third is deleted"
 

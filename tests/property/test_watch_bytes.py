@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from controller import reflector
 from controller.namespace import PodStore
-from controller.reflector import Reflector
+from controller.reflector import Reflector, Source
 from controller.store import Store
 from controller.workqueue import Workqueue
 from jobcast.jobs.decode import Reading
@@ -39,7 +39,7 @@ def _no_pauses() -> Iterator[None]:
     """It is tried again at once: what is waited for is not what is tested here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reflector, "PAUSE_SECONDS", (0.0, 0.0))
-        patch.setattr(reflector, "ASKED_SECONDS", (0.0, 0.0))
+        patch.setattr(reflector, "REFUSED_PAUSE_SECONDS", (0.0, 0.0))
         yield
 
 
@@ -107,7 +107,7 @@ class Seen:
 
 async def mirrored(resource: Resource[Any], server: Bytes, sink: Any, skipped: list[str]) -> Reflector[Any]:
     """A reflector that has read all there is; that it is alive is seen here."""
-    mirror: Reflector[Any] = Reflector(api_of(server, skipped), resource, "evals", "", sink)
+    mirror: Reflector[Any] = Reflector(Source(api_of(server, skipped), resource, "evals", ""), sink)
     running = asyncio.create_task(mirror.run())
     over = asyncio.create_task(server.is_over.wait())
     try:
@@ -194,7 +194,7 @@ def test_a_list_that_is_none_is_asked_for_again_and_the_watch_goes_on_from_the_n
     sink, skipped = Seen(), list[str]()
     # Where the first is a list after all, perhaps one with a further page, the second is that page, or is taken for a watch.
     server = Bytes([body], [listed(job_json(name="good"))], [listed(job_json(name="good"))])
-    assert asyncio.run(mirrored(JOBS, server, sink, skipped)).lists >= 1
+    assert asyncio.run(mirrored(JOBS, server, sink, skipped)).status.lists >= 1
     assert server.asked[-1]["resourceVersion"].isdecimal()
 
 

@@ -8,14 +8,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from controller import metrics
-from controller.finalizers import HOLD_AGAIN_SECONDS, LIST_SECONDS, PAUSE_SECONDS, SILENCE_SECONDS, Finalizers
+from controller.finalizers import HOLD_AGAIN_SECONDS, LIST_SECONDS, PAUSE_SECONDS, WARNING_SECONDS, Finalizers
 from controller.store import Store
 from jobcast.jobs.model import FINALIZER, Job
 from jobcast.kube import Forbidden, Invalid, KubeError, Page, Throttled, Unreachable
 from tests.unit.objects import job
 
 LONGEST = 300.0
-TAKE_OFF = "the finalizer cannot be taken off"
+CANNOT_REMOVE = "cannot remove finalizer"
 
 
 def held(name: str, *, going: bool = True) -> Job:
@@ -36,10 +36,9 @@ class FakeCluster:
 
 
 class FakeReflector:
-    namespace = "evals"
-
     def __init__(self) -> None:
-        self.is_watching = True
+        self.source = self
+        self.status = SimpleNamespace(is_watching=True, namespace="evals")
         self.lists = 0
         self.items: list[Job] = []
         self.refusal: KubeError | None = None
@@ -61,16 +60,11 @@ class World:
         queue: Any = SimpleNamespace(
             add=self.queue.append, add_after=lambda uid, seconds: self.later.append((uid, seconds))
         )
-        scope: Any = SimpleNamespace(jobs=self.reflector)
-        self.trouble: str | None = None
+        watches = [SimpleNamespace(jobs=self.reflector)]
+        mirror: Any = SimpleNamespace(store=self.store, queue=queue, watches=watches)
+        self.redis_error: str | None = None
         self.finalizers = Finalizers(
-            cluster,
-            self.store,
-            queue,
-            [scope],
-            longest=LONGEST,
-            trouble=lambda: self.trouble,
-            clock=lambda: self.clock,
+            cluster, mirror, longest=LONGEST, redis_error=lambda: self.redis_error, clock=lambda: self.clock
         )
         self._unpublished = self._count()
 
@@ -79,10 +73,10 @@ class World:
             self.store.put_job(one)
 
     async def after(self, seconds: float) -> list[str]:
-        """What a look after so long tries to release."""
+        """What a check after so long tries to release."""
         self.clock += seconds
         self.cluster.tries.clear()
-        await self.finalizers.look()
+        await self.finalizers.check()
         return list(self.cluster.tries)
 
     @property
@@ -123,7 +117,7 @@ async def test_each_job_has_its_own_time_from_when_it_was_first_seen_going(world
     assert await world.after(1) == ["late"]
 
 
-async def test_a_job_that_went_or_was_told_meanwhile_is_let_be(world: World) -> None:
+async def test_a_job_that_went_or_was_published_meanwhile_is_left_alone(world: World) -> None:
     world.put(held("went"), held("published"))
     await world.after(0)
     world.store.remove_job("uid-went")
@@ -131,17 +125,17 @@ async def test_a_job_that_went_or_was_told_meanwhile_is_let_be(world: World) -> 
     assert await world.after(LONGEST) == []
 
 
-async def test_why_it_went_untold_is_said(world: World) -> None:
+async def test_why_it_went_unpublished_is_logged(world: World) -> None:
     world.put(held("a"))
     await world.after(0)
-    world.trouble = "OOM"
+    world.redis_error = "OOM"
     with capture_logs() as lines:
         await world.after(LONGEST + 5)
     (line,) = lines
     assert (line["job"], line["why"], line["seconds"], line["log_level"]) == ("evals/a", "OOM", 305, "warning")
 
 
-async def test_a_release_that_failed_is_tried_again_and_is_not_untold(world: World) -> None:
+async def test_a_release_that_failed_is_retried_and_does_not_count_as_unpublished(world: World) -> None:
     world.cluster.refusals["a"] = Throttled("later")
     await world.finalizers.release("evals", "a", "uid-a")
     assert await world.after(1) == ["a"]
@@ -160,7 +154,7 @@ async def test_one_that_is_refused_does_not_keep_the_others(world: World) -> Non
     assert world.unpublished == 1
 
 
-async def test_a_server_that_is_away_is_asked_once_and_ever_more_seldom(world: World) -> None:
+async def test_a_server_that_is_down_is_asked_once_and_ever_less_often(world: World) -> None:
     world.put(held("a"), held("b"))
     world.cluster.refusals = {"a": Unreachable("no answer")}
     await world.after(0)
@@ -174,26 +168,26 @@ async def test_a_server_that_is_away_is_asked_once_and_ever_more_seldom(world: W
     assert await world.after(longest) == ["a", "b"]
     world.put(held("c"))
     await world.after(0)
-    assert await world.after(LONGEST) == ["c"], "and at once again when it is back"
+    assert await world.after(LONGEST) == ["c"], "and at once again when it is up"
 
 
-async def test_a_missing_rule_is_told_once_a_minute_and_not_for_each_job(world: World) -> None:
+async def test_a_missing_permission_is_logged_once_a_minute_and_not_for_each_job(world: World) -> None:
     names = [f"job-{number}" for number in range(50)]
     world.cluster.refusals = dict.fromkeys(names, Forbidden("cannot patch jobs"))
     with capture_logs() as lines:
         for name in names:
             await world.finalizers.release("evals", name, f"uid-{name}")
-        world.clock += SILENCE_SECONDS
+        world.clock += WARNING_SECONDS
         await world.finalizers.release("evals", names[0], f"uid-{names[0]}")
-    assert [(line["event"], line["others"]) for line in lines] == [(TAKE_OFF, 0), (TAKE_OFF, 49)]
-    assert all("patch on jobs" in line["needed"] for line in lines)
+    assert [(line["event"], line["suppressed"]) for line in lines] == [(CANNOT_REMOVE, 0), (CANNOT_REMOVE, 49)]
+    assert all('resources ["jobs"], verbs ["patch"]' in line["needed"] for line in lines)
 
 
-async def test_a_job_that_could_not_be_held_is_looked_at_again(world: World) -> None:
+async def test_a_job_that_could_not_be_held_is_reconciled_again(world: World) -> None:
     with capture_logs() as lines:
         world.finalizers.cannot_hold(held("a"), Throttled("too many requests"))
     assert world.later == [("uid-a", HOLD_AGAIN_SECONDS)]
-    assert [(line["event"], line["why"]) for line in lines] == [("the finalizer cannot be put on", "too many requests")]
+    assert [(line["event"], line["why"]) for line in lines] == [("cannot add finalizer", "too many requests")]
 
 
 async def test_what_is_held_is_counted(world: World) -> None:
@@ -204,24 +198,25 @@ async def test_what_is_held_is_counted(world: World) -> None:
     assert metrics.finalizers_held._value.get() == 3
 
 
-async def test_it_lists_for_itself_where_nobody_watches_because_redis_is_away(world: World) -> None:
+async def test_it_lists_for_itself_while_the_watches_wait_for_redis(world: World) -> None:
     world.reflector.items = [held("a"), held("runs", going=False)]
     await world.after(0)
-    world.trouble = "refused"
+    world.redis_error = "refused"
     await world.after(1)
     assert world.reflector.lists == 0, "it is watched"
-    world.reflector.is_watching = False
+    world.reflector.status.is_watching = False
     await world.after(1)
     assert (world.reflector.lists, world.queue) == (1, ["uid-a"])
     await world.after(LIST_SECONDS - 1)
     assert world.reflector.lists == 1
     assert await world.after(LONGEST - LIST_SECONDS + 1) == ["a"]
     assert (world.reflector.lists, world.queue) == (2, ["uid-a"])
-    assert world.store.job("uid-a") is not None, "to be published when Redis is back"
+    assert world.store.job("uid-a") is not None, "to be published when Redis is up"
 
 
 async def test_a_list_that_fails_ends_nothing(world: World) -> None:
     world.put(held("a"))
-    world.trouble, world.reflector.is_watching, world.reflector.refusal = "refused", False, Unreachable("no answer")
+    world.redis_error, world.reflector.refusal = "refused", Unreachable("no answer")
+    world.reflector.status.is_watching = False
     await world.after(0)
     assert await world.after(LONGEST) == ["a"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.reflector import Reflector
+from controller.reflector import Reflector, Source
 from jobcast.kube.decode import JOBS, Page
 from jobcast.kube.errors import Forbidden
 
@@ -24,7 +24,7 @@ class OnePage:
         raise Forbidden("not any more")
 
 
-class Sink:
+class Store:
     def __init__(self, api: OnePage) -> None:
         self._api = api
 
@@ -32,16 +32,16 @@ class Sink:
 
     async def page(self, items: list[Any]) -> None:
         await self._api.has_refused.wait()
-        raise ConnectionError("redis is away")
+        raise ConnectionError("redis is down")
 
 
-async def test_a_page_that_fails_when_nobody_waits_for_it_any_more_is_no_mistake_of_ours() -> None:
+async def test_a_page_that_fails_after_the_list_was_abandoned_is_no_mistake_of_ours() -> None:
     api: Any = OnePage()
-    sink: Any = Sink(api)
+    store: Any = Store(api)
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     with pytest.raises(ConnectionError):
-        await Reflector(api, JOBS, "evals", "", sink)._list()
+        await Reflector(Source(api, JOBS, "evals", ""), store)._list()
     gc.collect()
     await asyncio.sleep(0)
     assert complaints == []

@@ -123,7 +123,7 @@ def test_a_pod_that_is_gone_stays_with_its_job_as_it_was_seen_last(store: Store)
 
 
 @pytest.mark.must_survive(9)
-def test_a_job_that_went_before_its_end_was_told_is_kept_until_then(store: Store) -> None:
+def test_a_job_that_went_before_its_end_was_published_is_kept_until_then(store: Store) -> None:
     store.put_pod(RUNS)
     assert store.remove_job(UID) is True
     assert store.is_gone(UID)

@@ -83,7 +83,7 @@ async def test_each_key_has_one_worker_at_a_time(queue: Workqueue) -> None:
     assert all(count > 10 for count in worked.values())
 
 
-async def test_the_time_of_the_first_adding_is_told(queue: Workqueue) -> None:
+async def test_the_time_of_the_first_adding_is_published(queue: Workqueue) -> None:
     before = asyncio.get_running_loop().time()
     queue.add("a")
     first = asyncio.get_running_loop().time()

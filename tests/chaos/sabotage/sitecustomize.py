@@ -63,18 +63,18 @@ def ignores_versions() -> None:
 
 
 def forgets_who_vanished() -> None:
-    """After a list nobody looks for the Jobs that are not in it."""
-    from controller.manager import Controller
+    """After a list, the Jobs that are missing from it are not reconciled."""
     from controller.namespace import JobStore
+    from controller.upkeep import Upkeep
     from jobcast.ledger.ledger import Ledger
 
-    async def sleep(self: Any, scope: Any) -> None:
+    async def sleep(self: Any, watch: Any) -> None:
         await asyncio.Event().wait()
 
     async def nobody(self: Any) -> list[str]:
         return []
 
-    Controller._look_for_vanished = sleep  # type: ignore[method-assign]
+    Upkeep.enqueue_vanished = sleep  # type: ignore[method-assign]
     JobStore.end = lambda self, version: None  # type: ignore[method-assign,misc,assignment]
     Ledger.open_uids = nobody  # type: ignore[method-assign]
 

@@ -16,9 +16,9 @@ from tests.controller.world import Replica, World
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("controller.neighbourhood.EVERY_SECONDS", 0.02)
-    monkeypatch.setattr("controller.selection.LOOK_SECONDS", 0.02)
-    monkeypatch.setattr("controller.rights.FIRST_SECONDS", 0.02)
-    monkeypatch.setattr("controller.rights.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("controller.checks.SELECTION_SECONDS", 0.02)
+    monkeypatch.setattr("controller.checks.FIRST_SECONDS", 0.02)
+    monkeypatch.setattr("controller.checks.PERMISSIONS_SECONDS", 0.02)
 
 
 async def parts_of(replica: Replica) -> list[str]:
@@ -33,7 +33,7 @@ async def parts_of(replica: Replica) -> list[str]:
         ({"version": "0.0.1"}, "an older worker (0.0.1, w) runs beside a newer controller"),
     ],
 )
-async def test_a_part_that_does_not_fit_is_said_everywhere_and_makes_nobody_unready(
+async def test_a_conflicting_member_is_reported_everywhere_and_makes_no_other_unready(
     world: World, other: dict[str, str], said: str
 ) -> None:
     key = Keys(world.prefix).parts
@@ -65,7 +65,7 @@ async def test_a_part_that_does_not_fit_is_said_everywhere_and_makes_nobody_unre
     assert said in found[0]["why"]
 
 
-async def test_who_stops_says_so_and_nothing_of_it_is_left(world: World) -> None:
+async def test_a_member_that_stops_leaves_no_record(world: World) -> None:
     key = Keys(world.prefix).parts
     async with world.controller() as one, world.controller():
 
@@ -77,7 +77,7 @@ async def test_who_stops_says_so_and_nothing_of_it_is_left(world: World) -> None
     assert not await world.redis.exists(key)
 
 
-async def test_a_selector_that_leaves_out_every_job_is_said(world: World) -> None:
+async def test_a_selector_that_leaves_out_every_job_is_reported(world: World) -> None:
     with capture_logs() as logs:
         async with world.controller(label_selector="app=nothing") as replica:
             await world.run("left-out", "sleep 60")
@@ -93,12 +93,15 @@ async def test_a_selector_that_leaves_out_every_job_is_said(world: World) -> Non
                 return await replica.get("/readyz") == (200, "ok\n")
 
             await eventually(is_well)
-    found = [line["event"] for line in logs if line["event"].startswith("the selector")]
-    assert found == ["the selector selects nothing", "the selector selects something"]
+    found = [line["event"] for line in logs if line.get("check") == "selection"]
+    assert found == ["check failed", "check passed again"]
 
 
-async def test_a_permission_that_is_missed_by_few_jobs_only_is_said_before(world: World) -> None:
-    said = f"this account may not patch jobs in {world.namespace}: add it to the Role"
+async def test_a_permission_that_only_few_jobs_need_is_reported_before_they_do(world: World) -> None:
+    said = (
+        f"this account may not patch jobs in {world.namespace}: "
+        "add it to the Role and RoleBinding jobcast-controller (k8s/base/rbac.yaml)"
+    )
     world.fault("status", code=403, verb="patch", resource="jobs", times=None)
     with capture_logs() as logs:
         async with world.controller(finalizer=True) as replica:
@@ -116,6 +119,6 @@ async def test_a_permission_that_is_missed_by_few_jobs_only_is_said_before(world
                 return await replica.get("/readyz") == (200, "ok\n")
 
             await eventually(is_well)
-    found = [line for line in logs if "permission is missing" in line["event"]]
-    assert [line["event"] for line in found] == ["a permission is missing", "no permission is missing any more"]
+    found = [line for line in logs if line.get("check") == "permissions"]
+    assert [line["event"] for line in found] == ["check failed", "check passed again"]
     assert found[0]["why"] == said

@@ -1,4 +1,4 @@
-"""What lists and watches mean for the store and the queue."""
+"""What lists and watches do to the store and the queue."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def world() -> World:
 
 
 @pytest.mark.must_survive(1)
-async def test_a_list_names_the_jobs_that_are_there_and_those_that_are_not(world: World) -> None:
+async def test_a_list_enqueues_the_jobs_in_it_and_those_missing_from_it(world: World) -> None:
     await world.list(RUNNING, job(uid="other"))
     assert world.queue == [UID, "other"]
     await world.list(job(uid="other"))
@@ -74,7 +74,7 @@ async def test_a_list_names_the_jobs_that_are_there_and_those_that_are_not(world
 
 
 @pytest.mark.must_survive(10)
-async def test_a_job_that_was_told_before_we_came_is_not_worked_on(world: World) -> None:
+async def test_a_job_that_was_published_before_we_started_is_not_reconciled(world: World) -> None:
     world.reconciler.in_redis = {UID}
     await world.list(COMPLETE)
     assert (world.queue, world.store.job(UID), world.store.ended_count) == ([], None, 1)
@@ -85,7 +85,7 @@ async def test_a_job_that_was_told_before_we_came_is_not_worked_on(world: World)
 
 
 @pytest.mark.must_survive(34)
-async def test_a_job_that_another_replica_told_meanwhile_is_let_go(world: World) -> None:
+async def test_a_job_that_another_replica_published_meanwhile_is_dropped(world: World) -> None:
     await world.list(RUNNING)
     world.store.put_pod(pod(running_state()))
     world.reconciler.in_redis = {UID}
@@ -93,7 +93,7 @@ async def test_a_job_that_another_replica_told_meanwhile_is_let_go(world: World)
     assert world.queue == [UID], "reconciling it drops what is kept of it"
 
 
-async def test_a_deleted_job_is_known_as_it_was_last(world: World) -> None:
+async def test_a_deleted_job_is_kept_as_it_was_last(world: World) -> None:
     await world.list(RUNNING)
     world.jobs.change(Change("DELETED", "102", COMPLETE))
     assert world.store.job(UID) is COMPLETE
@@ -101,14 +101,14 @@ async def test_a_deleted_job_is_known_as_it_was_last(world: World) -> None:
     assert world.queue == [UID, UID]
 
 
-async def test_a_change_that_says_nothing_to_tell_is_looked_at_with_the_others(world: World) -> None:
+async def test_a_change_with_nothing_to_publish_is_reconciled_with_others_like_it(world: World) -> None:
     await world.list()
     world.jobs.change(Change("ADDED", "101", job()))
     world.jobs.change(Change("MODIFIED", "102", RUNNING))
     assert world.queue == [f"{UID} later", UID]
 
 
-async def test_where_jobs_are_held_a_new_one_is_looked_at_at_once(world: World) -> None:
+async def test_where_jobs_are_held_a_new_one_is_reconciled_at_once(world: World) -> None:
     queue: Any = world.queue
     reconciler: Any = world.reconciler
     jobs = JobStore("evals", world.store, queue, reconciler, holds=True)
@@ -117,19 +117,19 @@ async def test_where_jobs_are_held_a_new_one_is_looked_at_at_once(world: World) 
     assert world.queue == [UID, f"{UID} later"]
 
 
-async def test_a_pod_wakes_its_job(world: World) -> None:
+async def test_a_change_of_a_pod_enqueues_its_job(world: World) -> None:
     await world.list(RUNNING)
     world.queue.clear()
     world.pods.change(Change("ADDED", "5", pod(running_state())))
     world.pods.change(Change("MODIFIED", "6", pod(running_state(), version=201)))
     world.pods.change(Change("MODIFIED", "7", pod(ended_state())))
     world.pods.change(Change("DELETED", "8", pod(ended_state())))
-    assert world.queue == [UID] * 3, "an update that says nothing wakes nobody"
+    assert world.queue == [UID] * 3, "an update without news enqueues nothing"
     assert world.store.pods(UID)[0].gone
 
 
 @pytest.mark.must_survive(1)
-async def test_a_pod_that_a_list_does_not_show_is_gone(world: World) -> None:
+async def test_a_pod_that_a_list_does_not_contain_is_gone(world: World) -> None:
     await world.list(RUNNING)
     world.pods.change(Change("ADDED", "5", pod(running_state())))
     world.queue.clear()
