@@ -21,92 +21,69 @@ ProcessCollector(registry=registry)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """From one round trip to Redis to more than the longest wait for a log."""
 
-events = Counter(
-    "jobcast_events_total",
-    "Events that this process published, by their status.",
-    ["status"],
-    registry=registry,
-)
-latency = Histogram(
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(name, text, labels, registry=registry)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(name, text, labels, registry=registry)
+
+
+def _histogram(name: str, text: str) -> Histogram:
+    return Histogram(name, text, buckets=SECONDS, registry=registry)
+
+
+events = _counter("jobcast_events_total", "Events that this process published, by their status.", "status")
+latency = _histogram(
     "jobcast_event_latency_seconds",
     "Seconds from seeing a change of a Job to publishing it, including the wait for the log.",
-    buckets=SECONDS,
-    registry=registry,
 )
-watch_age = Gauge(
+watch_age = _gauge(
     "jobcast_watch_last_byte_age_seconds",
     "Seconds since the API server last sent anything on this watch. An idle watch gets a bookmark about every minute.",
-    ["resource", "namespace"],
-    registry=registry,
+    "resource",
+    "namespace",
 )
-watch_restarts = Counter(
+watch_restarts = _counter(
     "jobcast_watch_restarts_total",
     "Watches that were opened again, by reason. API servers end each watch every few minutes (reason ended).",
-    ["reason"],
-    registry=registry,
+    "reason",
 )
-skipped = Counter(
+skipped = _counter(
     "jobcast_watch_skipped_total",
     "Lines and objects of lists and watches that could not be decoded and were skipped.",
-    ["reason"],
-    registry=registry,
+    "reason",
 )
-unnamed = Counter(
-    "jobcast_jobs_without_eval_id_total",
-    "Jobs without an evaluation id; they are published under their own name.",
-    registry=registry,
+unnamed = _counter(
+    "jobcast_jobs_without_eval_id_total", "Jobs without an evaluation id; they are published under their own name."
 )
-warnings = Counter(
-    "jobcast_job_warnings_total", "Jobs with an invalid annotation, which was ignored.", registry=registry
-)
-jobs = Gauge("jobcast_jobs", "Jobs in the cluster that match the selector, by status.", ["status"], registry=registry)
-queue_depth = Gauge("jobcast_queue_depth", "Jobs that are waiting to be reconciled.", registry=registry)
-reconcile = Histogram(
-    "jobcast_reconcile_seconds",
-    "Seconds for one reconcile of a Job.",
-    buckets=SECONDS,
-    registry=registry,
-)
-errors = Counter(
-    "jobcast_reconcile_errors_total",
-    "Reconciles that failed and are retried, by kind of error.",
-    ["kind"],
-    registry=registry,
-)
-log_bytes = Counter("jobcast_log_bytes_total", "Bytes of container logs that were read.", registry=registry)
-log_reads = Counter(
-    "jobcast_log_reads_total",
-    "Finished reads of container logs, by how complete they are.",
-    ["state"],
-    registry=registry,
-)
-redis_up = Gauge("jobcast_redis_up", "1 if Redis executed the last command, 0 otherwise.", registry=registry)
-dead_groups = Gauge(
+warnings = _counter("jobcast_job_warnings_total", "Jobs with an invalid annotation, which was ignored.")
+jobs = _gauge("jobcast_jobs", "Jobs in the cluster that match the selector, by status.", "status")
+queue_depth = _gauge("jobcast_queue_depth", "Jobs that are waiting to be reconciled.")
+reconcile = _histogram("jobcast_reconcile_seconds", "Seconds for one reconcile of a Job.")
+errors = _counter("jobcast_reconcile_errors_total", "Reconciles that failed and are retried, by kind of error.", "kind")
+log_bytes = _counter("jobcast_log_bytes_total", "Bytes of container logs that were read.")
+log_reads = _counter("jobcast_log_reads_total", "Finished reads of container logs, by how complete they are.", "state")
+redis_up = _gauge("jobcast_redis_up", "1 if Redis executed the last command, 0 otherwise.")
+dead_groups = _gauge(
     "jobcast_dead_groups",
     "Consumer groups that are behind and had no reader for a day. The stream is trimmed without them.",
-    registry=registry,
 )
-answers = Counter(
+answers = _counter(
     "jobcast_ledger_answers_total",
     "Answers of Redis to attempts to publish. Only the answer `published` is a new event.",
-    ["answer"],
-    registry=registry,
+    "answer",
 )
-finalizers_held = Gauge("jobcast_finalizers_held", "Jobs that have the finalizer of Jobcast.", registry=registry)
-finalizers_released_unpublished = Counter(
+finalizers_held = _gauge("jobcast_finalizers_held", "Jobs that have the finalizer of Jobcast.")
+finalizers_released_unpublished = _counter(
     "jobcast_finalizers_released_unpublished_total",
     "Jobs whose finalizer was removed after FINALIZER_MAX_SECONDS, before their end was published.",
-    registry=registry,
 )
-task_restarts = Counter(
-    "jobcast_task_restarts_total",
-    "Tasks of this process that ended unexpectedly and were started again.",
-    ["task"],
-    registry=registry,
+task_restarts = _counter(
+    "jobcast_task_restarts_total", "Tasks of this process that ended unexpectedly and were started again.", "task"
 )
-Gauge("jobcast_build_info", "Always 1. The label has the version.", ["version"], registry=registry).labels(
-    __version__
-).set(1)
+_gauge("jobcast_build_info", "Always 1. The label has the version.", "version").labels(__version__).set(1)
 
 # A lookup of a child takes longer than counting, so the ones that are counted for every Job are looked up once. It also shows
 # each as 0 before the first 1, which a rate needs.

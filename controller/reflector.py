@@ -63,9 +63,9 @@ class Source(Generic[T]):
         return self.api.pages(self.resource, self.namespace, self.selector)
 
     def watch(
-        self, version: str, *, opened: Callable[[], None], heard: Callable[[], None]
+        self, version: str, *, opened: Callable[[], None], received: Callable[[], None]
     ) -> AsyncGenerator[list[Change[T]], None]:
-        return self.api.watch(self.resource, self.namespace, self.selector, version, opened=opened, heard=heard)
+        return self.api.watch(self.resource, self.namespace, self.selector, version, opened=opened, received=received)
 
     def explain(self, error: KubeError) -> str:
         """What is wrong, and for a missing permission the rule that grants it."""
@@ -216,7 +216,7 @@ class Reflector(Generic[T]):
         return version
 
     async def _watch(self, version: str) -> None:
-        batches = self.source.watch(version, opened=self._watch_opened, heard=self.status.received)
+        batches = self.source.watch(version, opened=self._watch_opened, received=self.status.received)
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 for change in batch:

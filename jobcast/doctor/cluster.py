@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jobcast.doctor.finding import Finding, broken, ok, unknown, warning
-from jobcast.kube import JOBS, Api, Forbidden, KubeError, NotFound, needed
+from jobcast.kube import JOBS, Api, Forbidden, KubeError, NotFound, missing, needed, whoami
 
 MOST_COUNTED = 10_000
 """Jobs: twenty pages, a second or two."""
@@ -58,7 +58,7 @@ async def permissions(api: Api, watched: Watched, accounts: Mapping[str, str]) -
 async def _to_be_asked(api: Api, home: str, accounts: Mapping[str, str]) -> Mapping[str, str]:
     """Accounts by process; empty for our own."""
     try:
-        me = await api.whoami()
+        me = await whoami(api)
     except (Forbidden, NotFound):
         me = ""
     for kind, account in {**ACCOUNTS, **accounts}.items():
@@ -77,12 +77,12 @@ async def permissions_of(kind: str, api: Api, watched: Watched, user: str = "") 
         where = f"in {namespace}" if namespace else "in all namespaces"
         role = "Role and RoleBinding" if namespace else "ClusterRole and ClusterRoleBinding"
         try:
-            missing = await api.missing(asked, namespace, user=user)
+            lacking = await missing(api, asked, namespace, user=user)
         except (Forbidden, NotFound):
             hint = "run doctor as an account that may create subjectaccessreviews, or in the Pod"
             return [unknown("permissions", f"this account may not ask what {who} may do", hint)]
         todo = f"add it to the {role} jobcast-{kind} (k8s/base/rbac.yaml)"
-        found += [broken("permissions", f"{who} may not {one} {where}", todo) for one in missing] or [
+        found += [broken("permissions", f"{who} may not {one} {where}", todo) for one in lacking] or [
             ok("permissions", f"{who} may {', '.join(map(str, asked))} {where}")
         ]
     return found

@@ -4,6 +4,7 @@
     api          the requests
     decode       bytes to objects; how a new kind is added
     permissions  what controller and worker need
+    reviews      what an account may do
     errors       the API server's errors
 
 Nothing here retries: the reflector retries a watch, the workqueue a Job, the reader a log.
@@ -14,6 +15,7 @@ from jobcast.kube.api import Api
 from jobcast.kube.decode import JOBS, PODS, Change, Page, Resource
 from jobcast.kube.errors import Expired, Forbidden, Invalid, KubeError, NotFound, Throttled, Unauthorized, Unreachable
 from jobcast.kube.permissions import Permission, needed
+from jobcast.kube.reviews import missing, whoami
 
 __all__ = [
     "JOBS",
@@ -33,6 +35,8 @@ __all__ = [
     "Throttled",
     "Unauthorized",
     "Unreachable",
+    "missing",
     "needed",
     "own_namespace",
+    "whoami",
 ]

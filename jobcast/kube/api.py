@@ -1,10 +1,10 @@
-"""The requests: list, watch, get, log, access review, and two writes, a finalizer and a new Job; each over raw bytes.
+"""The requests: list, watch, get, log, and two writes, a finalizer and a new Job; each over raw bytes.
 
 Whatever goes wrong on the network, every method raises KubeError. None of them retries.
 """
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,7 +19,6 @@ from jobcast.jobs.model import FINALIZER, Job, Pod
 from jobcast.kube.access import Access, NoCluster
 from jobcast.kube.decode import JOBS, PODS, Change, Lines, Page, Resource, Skip, T
 from jobcast.kube.errors import Invalid, KubeError, NotFound, Unauthorized, Unreachable, from_response
-from jobcast.kube.permissions import Permission
 from jobcast.wire import UNREADABLE
 
 WATCH_SILENCE_SECONDS = 90.0
@@ -113,11 +112,11 @@ class Api:
         version: str,
         *,
         opened: Callable[[], None] = lambda: None,
-        heard: Callable[[], None] = lambda: None,
+        received: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[list[Change[T]], None]:
         """What changed since `version`, as the bytes come in: each batch is one read. Ends when the server ends it.
 
-        `heard` is called for every read. Raises Expired (410, as an answer or as an event), Unreachable after
+        `received` is called for every read. Raises Expired (410, as an answer or as an event), Unreachable after
         `watch_silence` seconds without a byte, and any other KubeError that the server answers with.
         """
         params = {
@@ -132,7 +131,7 @@ class Api:
             opened()
             with _as_unreachable():
                 async for chunk in response.content.iter_any():
-                    heard()
+                    received()
                     found = (resource.change(line, self.reading, self._skip) for line in lines.feed(chunk) if line)
                     changes = [change for change in found if change is not None]
                     if changes:
@@ -143,7 +142,7 @@ class Api:
     async def job(self, namespace: str, name: str) -> Job | None:
         """The Job of that name as it is in etcd now; None when there is none."""
         try:
-            body = await self._read(_path(JOBS, namespace, name), {})
+            body = await self._read(_path(JOBS, namespace, name))
         except NotFound:
             return None
         return self._one(JOBS, body)
@@ -158,8 +157,7 @@ class Api:
 
         After Unreachable it may exist or not.
         """
-        body = msgspec.json.encode(job)
-        async with self._open(_path(JOBS, namespace), {"fieldValidation": "Strict"}, body=body) as response:
+        async with self._open(_path(JOBS, namespace), {"fieldValidation": "Strict"}, body=job) as response:
             with _as_unreachable():
                 answer = await response.read()
             warnings = [_warning(value) for value in response.headers.getall("Warning", ())]
@@ -178,11 +176,8 @@ class Api:
     async def _patch(self, namespace: str, name: str, metadata: dict[str, Any]) -> None:
         # A strategic merge adds and removes single finalizers, so that no other writer's are lost. With the uid in it, the
         # server refuses a patch of another Job of that name as Invalid: a uid may not be changed.
-        body = msgspec.json.encode({"metadata": metadata})
-        path, kind = _path(JOBS, namespace, name), "application/strategic-merge-patch+json"
-        async with self._open(path, {}, body=body, method="PATCH", kind=kind) as response:
-            with _as_unreachable():
-                await response.read()
+        kind = "application/strategic-merge-patch+json"
+        await self._read(_path(JOBS, namespace, name), body={"metadata": metadata}, method="PATCH", kind=kind)
 
     @asynccontextmanager
     async def log(
@@ -220,52 +215,24 @@ class Api:
         # Anything else is an error message of the kubelet in place of the log.
         return time.decode() if separator and time[:1].isdigit() else ""
 
-    async def may(
-        self, verb: str, resource: Resource[Any], namespace: str | None, subresource: str = "", *, user: str = ""
-    ) -> bool:
-        """Whether our own account may do this, by a SelfSubjectAccessReview; or `user`, by a SubjectAccessReview, for which we
-        may lack the permission."""
-        attributes = {"verb": verb, "group": resource.group, "resource": resource.name, "subresource": subresource}
-        kind = "SubjectAccessReview" if user else "SelfSubjectAccessReview"
-        asked: dict[str, Any] = {"resourceAttributes": attributes | ({"namespace": namespace} if namespace else {})}
-        if user:
-            # A ServiceAccount also has the permissions of these groups.
-            asked |= {"user": user, "groups": ["system:authenticated", "system:serviceaccounts"]}
-        review = {"kind": kind, "apiVersion": "authorization.k8s.io/v1", "spec": asked}
-        path = f"/apis/authorization.k8s.io/v1/{kind.lower()}s"
-        async with self._open(path, {}, body=msgspec.json.encode(review)) as response:
-            with _as_unreachable():
-                answer = await response.read()
-        return bool((_object(answer).get("status") or {}).get("allowed"))
-
-    async def missing(
-        self, permissions: Iterable[Permission], namespace: str | None, *, user: str = ""
-    ) -> list[Permission]:
-        """Those of them that `may` denies, in their order."""
-        return [
-            one
-            for one in permissions
-            if not await self.may(one.verb, one.resource, namespace, one.subresource, user=user)
-        ]
-
-    async def whoami(self) -> str:
-        """Our user name, `system:serviceaccount:<namespace>:<name>` of a Pod. Servers before 1.28 raise NotFound."""
-        review = {"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1"}
-        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-        async with self._open(path, {}, body=msgspec.json.encode(review)) as response:
-            with _as_unreachable():
-                answer = _object(await response.read())
-        status = answer.get("status")
-        user = status.get("userInfo") if isinstance(status, dict) else None
-        return str(user.get("username", "")) if isinstance(user, dict) else ""
+    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """For requests that change nothing, such as access reviews."""
+        return _object(await self._read(path, body=body))
 
     async def version(self) -> str:
         """The server's version, `v1.34.2`; the cheapest sign that it is there."""
-        answer = _object(await self._read("/version", {}))
-        return str(answer.get("gitVersion", "unknown"))
+        return str(_object(await self._read("/version")).get("gitVersion", "unknown"))
 
-    async def _read(self, path: str, params: dict[str, str]) -> bytes:
-        async with self._open(path, params) as response:
+    async def _read(
+        self,
+        path: str,
+        params: dict[str, str] | None = None,
+        *,
+        body: dict[str, Any] | None = None,
+        method: str = "POST",
+        kind: str = "application/json",
+    ) -> bytes:
+        async with self._open(path, params or {}, body=body, method=method, kind=kind) as response:
             with _as_unreachable():
                 return await response.read()
 
@@ -288,7 +255,7 @@ class Api:
         *,
         silence: float = ANSWER_SECONDS,
         encoding: str = "gzip",
-        body: bytes | None = None,
+        body: dict[str, Any] | None = None,
         method: str = "POST",
         kind: str = "application/json",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -302,7 +269,7 @@ class Api:
                 "GET" if body is None else method,
                 self.access.host + path,
                 params=params,
-                data=body,
+                data=None if body is None else msgspec.json.encode(body),
                 headers=headers,
                 proxy=self.access.proxy,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence),

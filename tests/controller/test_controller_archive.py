@@ -1,4 +1,4 @@
-"""Whole logs in a store outside Redis: exact, never in the way of an event, and brought later where the store was away."""
+"""Whole logs in a store outside Redis: exact, never in the way of an event, and uploaded later where the store was down."""
 
 import hashlib
 import json

@@ -172,13 +172,13 @@ async def test_an_id_in_an_annotation_counts_where_there_is_no_label(world: Worl
 
 async def test_a_job_without_labels_is_not_ours_and_affects_no_other(world: World) -> None:
     async with world.controller():
-        stranger = make_job("stranger")
-        del stranger["metadata"]["labels"]
-        await world.create(stranger)
-        await eventually(lambda: world.has_ended("stranger"))
+        unlabelled = make_job("unlabelled")
+        del unlabelled["metadata"]["labels"]
+        await world.create(unlabelled)
+        await eventually(lambda: world.has_ended("unlabelled"))
         await world.run("ours")
         await world.until("ours", "completed")
-    assert await world.statuses("stranger") == []
+    assert await world.statuses("unlabelled") == []
 
 
 async def test_a_job_without_status_is_pending_and_unpublished(world: World) -> None:

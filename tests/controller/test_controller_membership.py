@@ -1,5 +1,5 @@
-"""What a controller notices of who works beside it, of Jobs that its selector leaves out, and of permissions that it lacks: it
-says so, and works on."""
+"""What a controller warns of while it does its work: conflicting members, Jobs that its selector leaves out, missing
+permissions."""
 
 import json
 
@@ -110,9 +110,9 @@ async def test_a_permission_that_only_few_jobs_need_is_reported_before_they_do(w
                 return await replica.get("/readyz") == (200, f"ok\nwarning: {said}\n")
 
             await eventually(is_said)
-            # Said once, however often it is looked at.
-            looks = len(world.wiretap.of("post", "selfsubjectaccessreviews"))
-            await eventually(lambda: len(world.wiretap.of("post", "selfsubjectaccessreviews")) > looks + 20)
+            # Logged once, however often it is checked.
+            checks = len(world.wiretap.of("post", "selfsubjectaccessreviews"))
+            await eventually(lambda: len(world.wiretap.of("post", "selfsubjectaccessreviews")) > checks + 20)
             world.cluster.faults.clear()
 
             async def is_well() -> bool:

@@ -67,7 +67,7 @@ async def test_an_event_loop_that_is_stuck_answers_no_probe_and_says_where_it_ha
         await eventually(lambda: "in block" in process.errors)
         await world.run("meanwhile")
         stuck.unlink()
-        assert (await process.get("/livez"))[0] == 200, "it turns again: a restart would help nobody"
+        assert (await process.get("/livez"))[0] == 200, "it is not stuck any more: a restart would not help"
         await world.until("meanwhile", "completed")
         process.signal(signal.SIGTERM)
         assert await process.exit_code() == 0

@@ -95,7 +95,7 @@ async def test_a_second_signal_ends_it_at_once(world: World, tmp_path: Path, val
 
 
 async def _something_in_hand(world: World, process: Process, proxy: FaultProxy) -> None:
-    """A Job that it is about to tell, and cannot: until Redis answers, nothing but that waits, and who asks for the epoch."""
+    """A Job that it is about to publish, and cannot: until Redis answers, only that waits, and the question for the epoch."""
     await process.ready()
     proxy.stall()
     await world.run("unpublished", "sleep 60")

@@ -307,7 +307,7 @@ async def test_while_redis_is_down_keys_are_queued_and_the_api_server_keeps_the_
             _ended(world, f"job-{number}")
         controller = replica.controller
         await eventually(lambda: len(controller._mirror.store) == jobs and len(world.wiretap.of("log")) > read)
-        assert len(controller._mirror.queue) >= jobs - 8 - 4, "keys, which nobody has begun to work on"
+        assert len(controller._mirror.queue) >= jobs - 8 - 4, "keys that no worker has taken yet"
         assert len(world.wiretap.of("log")) - read <= 4, "the others' logs are where they were"
         assert controller._made.logs._cached_bytes <= 4 * len(OUTPUT), "bytes of logs"
         reads = [task for task in asyncio.all_tasks() if task.get_name().startswith("log ")]

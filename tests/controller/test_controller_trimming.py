@@ -39,7 +39,7 @@ async def test_a_stream_of_another_type_is_logged_once_and_costs_no_restart(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "TRIM_SECONDS", 0.01)
-    await world.redis.set(f"{{{world.prefix}}}:replays", "a stranger's")
+    await world.redis.set(f"{{{world.prefix}}}:replays", "not a stream")
     with capture_logs() as logs:
         async with world.controller() as replica:
             await world.run("published")

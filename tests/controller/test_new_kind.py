@@ -13,7 +13,7 @@ from aiohttp import web
 
 from controller.reflector import Reflector, Source
 from jobcast.jobs.decode import Reading, WireMeta
-from jobcast.kube import Access, Api, Change, Permission, Resource
+from jobcast.kube import Access, Api, Change, Permission, Resource, missing
 from tests.conftest import eventually
 
 
@@ -167,7 +167,7 @@ async def test_a_missing_permission_for_it_is_named_with_the_rule_that_grants_it
 async def test_its_permissions_can_be_asked_for(server: Server) -> None:
     wanted = [Permission("list", WIDGETS), Permission("patch", WIDGETS, "status")]
     async with Api(await Access.find()) as api:
-        assert await api.missing(wanted, "evals") == wanted
+        assert await missing(api, wanted, "evals") == wanted
     common = {"group": "example.dev", "resource": "widgets", "namespace": "evals"}
     assert server.reviewed == [
         {"verb": "list", "subresource": "", **common},

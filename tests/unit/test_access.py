@@ -85,7 +85,7 @@ async def test_an_exec_plugin_that_hangs_is_no_cluster(plugin: Path, monkeypatch
         await Access.find()
 
 
-async def test_a_plugin_that_hangs_when_its_token_is_refused_holds_nobody_up(
+async def test_a_plugin_that_hangs_when_its_token_is_refused_is_given_up(
     plugin: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = await Access.find()

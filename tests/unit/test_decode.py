@@ -1,4 +1,4 @@
-"""From the API server's bytes: what is odd is skipped and counted, and costs nothing else anything."""
+"""From the API server's bytes: what is odd is skipped and counted, and affects nothing else."""
 
 import json
 from typing import Any
@@ -67,13 +67,13 @@ BAD = [
 
 @pytest.mark.must_survive(8)
 @pytest.mark.parametrize("bad", BAD)
-def test_a_bad_item_costs_the_others_of_its_page_nothing(bad: Any, skips: Skips) -> None:
+def test_a_bad_item_does_not_affect_the_others_of_its_page(bad: Any, skips: Skips) -> None:
     found = page(listed(job_json(name="a"), bad, job_json(name="b")), skips)
     assert ([job.name for job in found.items], found.version) == (["a", "b"], "7")
     assert skips == ["bad_object"]
 
 
-def test_an_item_that_is_not_utf8_costs_the_others_nothing(skips: Skips) -> None:
+def test_an_item_that_is_not_utf8_does_not_affect_the_others(skips: Skips) -> None:
     body = listed(job_json(name="a"), job_json(name="spoilt"), job_json(name="b")).replace(b"spoilt", b"\xff")
     assert [job.name for job in page(body, skips).items] == ["a", "b"]
     assert skips == ["bad_object"]

@@ -1,4 +1,4 @@
-"""What the API server's refusals become, and those of the proxies before it."""
+"""What the errors of the API server become, and those of the proxies before it."""
 
 import json
 from typing import Any
@@ -61,7 +61,7 @@ def test_the_servers_own_words_are_kept() -> None:
         b'{"message": "\xff"}',
     ],
 )
-def test_a_proxy_that_answers_something_else_is_believed_its_code_alone(text: bytes) -> None:
+def test_of_a_proxys_answer_only_the_code_counts(text: bytes) -> None:
     error = from_response(502, text, None)
     assert type(error) is Throttled
     assert str(error).startswith("HTTP 502")
@@ -103,5 +103,5 @@ def test_a_status_that_contradicts_its_http_code_does_not_decide() -> None:
     ],
 )
 def test_retry_after_is_heeded_where_it_makes_sense(header: str | None, details: Any, seconds: float | None) -> None:
-    # Nobody is to be deaf for a day because of a proxy's typing error.
+    # A typing error in a proxy's settings must not stop us for a day.
     assert from_response(429, body(details=details), header).retry_after == seconds

@@ -46,20 +46,20 @@ def test_a_pod_that_says_something_new_names_its_job(store: Store) -> None:
     assert store.pods(UID)[0].version == 999
 
 
-def test_pods_of_nobody_are_not_kept(store: Store) -> None:
+def test_pods_without_an_owner_are_not_kept(store: Store) -> None:
     assert store.put_pod(pod(owner="")) is None
     assert store.pods("") == ()
 
 
 def test_a_job_without_pods_had_none_once_all_up_to_then_were_seen(store: Store) -> None:
     store.pods_seen("evals", "300")
-    assert store.pods_version("evals") == 0, "of what was there before nobody knows"
+    assert store.pods_version("evals") == 0, "what was there before is unknown"
     store.pods_listed("evals", "300")
     store.pods_seen("evals", "301")
     assert store.pods_version("evals") == 301
 
 
-def test_pods_let_go_with_the_end_of_their_job_may_be_there_when_it_is_forgotten(store: Store) -> None:
+def test_pods_dropped_with_the_end_of_their_job_may_be_there_when_it_is_forgotten(store: Store) -> None:
     store.pods_listed("evals", "300")
     store.drop(UID)
     store.put_pod(RUNS)
@@ -104,7 +104,7 @@ def test_pods_without_a_job_of_ours_are_bounded_and_the_oldest_make_room(store: 
     assert [number for number in range(20) if not store.pods(f"job-{number}")] == list(range(10))
 
 
-def test_no_pod_is_let_go_while_the_jobs_are_still_being_listed(store: Store) -> None:
+def test_no_pod_is_dropped_while_the_jobs_are_still_being_listed(store: Store) -> None:
     for number in range(2 * MAX_ORPHANS):
         store.put_pod(pod(running_state(), owner=f"job-{number}", name=f"pod-{number}"))
     for number in range(2 * MAX_ORPHANS):
@@ -143,14 +143,14 @@ def test_of_an_ended_job_nothing_is_kept_but_its_uid(store: Store) -> None:
     assert (store.uids_in(None), store.ended_count) == (set(), 0)
 
 
-def test_a_job_that_was_ended_before_we_came_is_noted(store: Store) -> None:
+def test_a_job_that_ended_before_we_started_is_kept_by_its_uid(store: Store) -> None:
     store.put_ended(replace(JOB, uid="before", namespace="other"))
     assert store.uids_in("other") == {"before"}
     assert store.uids_in("evals") == {UID}
     assert store.remove_job("before") is False
 
 
-def test_what_was_never_there_is_removed_and_dropped_without_a_word(store: Store) -> None:
+def test_what_was_never_there_is_removed_and_dropped_without_an_error(store: Store) -> None:
     assert store.remove_job("other") is False
     store.drop("other")
     assert store.remove_pod(pod(owner="other")) is None
@@ -164,7 +164,7 @@ def test_a_job_that_comes_back_is_not_gone(store: Store) -> None:
 
 
 @pytest.mark.must_survive(26)
-def test_after_redis_forgot_ended_jobs_are_looked_at_again(store: Store) -> None:
+def test_after_redis_lost_data_ended_jobs_are_reconciled_again(store: Store) -> None:
     store.drop(UID)
     store.forget_ended()
     assert store.uids_in(None) == set()

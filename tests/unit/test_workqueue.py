@@ -23,7 +23,7 @@ async def take(queue: Workqueue) -> str:
     return key
 
 
-async def test_keys_come_in_the_order_of_adding(queue: Workqueue) -> None:
+async def test_keys_come_in_the_order_of_their_adds(queue: Workqueue) -> None:
     for key in "cab":
         queue.add(key)
     assert [await take(queue) for _ in range(3)] == ["c", "a", "b"]
@@ -42,7 +42,7 @@ async def test_a_key_added_while_it_is_worked_on_comes_again_and_not_before(queu
     key = await take(queue)
     queue.add(key)
     queue.add(key)
-    assert len(queue) == 0, "nobody else may have it now"
+    assert len(queue) == 0, "no other worker may have it now"
     assert not queue.is_idle
     queue.done(key)
     assert await take(queue) == "a"
@@ -83,7 +83,7 @@ async def test_each_key_has_one_worker_at_a_time(queue: Workqueue) -> None:
     assert all(count > 10 for count in worked.values())
 
 
-async def test_the_time_of_the_first_adding_is_published(queue: Workqueue) -> None:
+async def test_the_time_of_the_first_add_is_returned(queue: Workqueue) -> None:
     before = asyncio.get_running_loop().time()
     queue.add("a")
     first = asyncio.get_running_loop().time()
@@ -196,7 +196,7 @@ async def test_the_first_success_releases_all_that_failed_for_what_they_share(qu
 
 
 @pytest.mark.usefixtures("no_retry_in_time")
-async def test_a_success_of_a_key_that_did_not_fail_releases_nobody(queue: Workqueue) -> None:
+async def test_a_success_of_a_key_that_did_not_fail_releases_no_key(queue: Workqueue) -> None:
     queue.retry("a", shared=True)
     queue.add("b")
     queue.forget(await take(queue))
