@@ -6,9 +6,9 @@ import signal
 import sys
 
 from controller import memory
-from controller.check import check
 from controller.log import configure
 from controller.manager import Controller
+from controller.preflight import check
 from controller.settings import ControllerSettings
 from jobcast.kube import Access, NoCluster
 from jobcast.service.http import PortTaken

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Sequence
 import structlog
 
 from controller.mirror import Mirror
+from controller.settings import ControllerSettings
 from jobcast.doctor import Finding, Verdict
 from jobcast.doctor.cluster import Watched, permissions_of, unselected
-from jobcast.kube import Api, KubeError
+from jobcast.kube import Access, Api, KubeError
 from jobcast.service.membership import CONTROLLER
+from jobcast.service.settings import watched_namespaces
 
 log = structlog.get_logger()
 
@@ -21,8 +23,13 @@ second."""
 SELECTION_SECONDS = 10.0
 
 
+def watched_by(settings: ControllerSettings, access: Access) -> Watched:
+    namespaces = watched_namespaces(settings, access.namespace)
+    return Watched(namespaces, settings.label_selector, settings.finalizer, access.namespace)
+
+
 class Checks:
-    """Run each of `tasks`."""
+    """`tasks` are to be run by a supervisor."""
 
     def __init__(self, api: Api, mirror: Mirror, watched: Watched) -> None:
         self._api = api

@@ -21,8 +21,7 @@ from functools import partial
 import structlog
 
 from controller import metrics
-from controller.check import watched_by
-from controller.checks import Checks
+from controller.checks import Checks, watched_by
 from controller.finalizers import Finalizers
 from controller.housekeeping import Housekeeping
 from controller.liveness import Liveness

@@ -20,11 +20,11 @@ class Mirror:
 
     @property
     def is_synced(self) -> bool:
-        return all(watch.is_synced for watch in self.watches)
+        return all(status.synced.is_set() for status in self.statuses)
 
     async def wait_until_synced(self) -> None:
-        for watch in self.watches:
-            await watch.wait_until_synced()
+        for status in self.statuses:
+            await status.synced.wait()
 
     def relist(self) -> None:
         for watch in self.watches:

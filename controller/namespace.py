@@ -161,10 +161,6 @@ class NamespaceWatch:
     def statuses(self) -> tuple[WatchStatus, WatchStatus]:
         return self.pods.status, self.jobs.status
 
-    @property
-    def is_synced(self) -> bool:
-        return all(status.synced.is_set() for status in self.statuses)
-
     def relist(self) -> None:
         self.pods.relist()
         self.jobs.relist()

@@ -26,6 +26,8 @@ LIST_CHECK_SECONDS = 0.2
 
 
 class Upkeep:
+    """Each method is a task that never ends."""
+
     def __init__(self, settings: ControllerSettings, ledger: Ledger, reconciler: Reconciler, mirror: Mirror) -> None:
         self._settings = settings
         self._ledger = ledger

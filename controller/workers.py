@@ -18,7 +18,7 @@ WORKERS = 128
 
 
 class Workers:
-    """Run `tasks` under a supervisor."""
+    """`tasks` are to be run by a supervisor."""
 
     def __init__(self, reconciler: Reconciler, mirror: Mirror) -> None:
         self._reconciler = reconciler

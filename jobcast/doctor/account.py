@@ -10,7 +10,7 @@ from jobcast.keys import Keys
 if TYPE_CHECKING:
     import redis.asyncio
 
-_Command = tuple[Any, ...]
+_Command = tuple[str | int, ...]
 
 
 def _rights(keys: Keys) -> dict[str, tuple[_Command, ...]]:
@@ -45,7 +45,7 @@ async def rights(client: "redis.asyncio.Redis", keys: Keys) -> list[Finding]:
     refused: dict[str, list[str]] = {}
     for role, commands in _rights(keys).items():
         asked = commands + (_channels(keys).get(role, ()) if account.can_ask else ())
-        if names := [command[0] for command in asked if not await account.may(command)]:
+        if names := [str(command[0]) for command in asked if not await account.may(command)]:
             refused[role] = names
         else:
             may.append(role)
@@ -77,7 +77,7 @@ async def _can_ask(client: "redis.asyncio.Redis", name: str) -> bool:
     return True
 
 
-async def _ask(client: "redis.asyncio.Redis", *command: Any) -> Any:
+async def _ask(client: "redis.asyncio.Redis", *command: str | int) -> Any:
     return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 

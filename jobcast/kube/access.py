@@ -15,6 +15,7 @@ import re
 import ssl
 import sys
 import types
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,7 +38,7 @@ class NoCluster(Exception):
 class Access:
     """A cluster's address, its certificates and the credentials for it."""
 
-    def __init__(self, configuration: Any, namespace: str, reload: Any) -> None:
+    def __init__(self, configuration: Any, namespace: str, reload: Callable[[], Awaitable[str]]) -> None:
         self._configuration = configuration
         self._reload = reload
         self.host: str = configuration.host.rstrip("/")

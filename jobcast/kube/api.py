@@ -358,7 +358,7 @@ class _as_unreachable:  # noqa: N801 - reads as a phrase at its place of use
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: Any, error: BaseException | None, _traceback: Any) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if isinstance(error, _NETWORK_ERRORS) and not isinstance(error, KubeError):
             what = str(error) or type(error).__name__
             raise Unreachable(f"no answer from the API server: {what}") from error

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from controller.check import check
+from controller.preflight import check
 from controller.settings import ControllerSettings
 from jobcast.cli.app import app
 from jobcast.redis.connection import check_url, masked

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
 
+from controller.checks import watched_by
 from controller.settings import ControllerSettings
 from jobcast.doctor import Finding, Verdict, cluster, examined, storage
 from jobcast.doctor.finding import broken
@@ -11,7 +12,7 @@ from jobcast.keys import Keys
 from jobcast.kube import Access, Api, NoCluster
 from jobcast.redis.connection import ERRORS, connect, explain, masked
 from jobcast.service.membership import CONTROLLER
-from jobcast.service.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, watched_namespaces
+from jobcast.service.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS
 
 LIMIT_SECONDS = 60.0
 """Of all permission checks together, in as many namespaces as there may be."""
@@ -37,11 +38,6 @@ async def check(settings: ControllerSettings) -> int:
         found = await examined(checks, partial(_explained, settings.redis_url), LIMIT_SECONDS)
     _print(found)
     return EXIT_FAILED if any(finding.verdict is Verdict.BROKEN for finding in found) else 0
-
-
-def watched_by(settings: ControllerSettings, access: Access) -> cluster.Watched:
-    namespaces = watched_namespaces(settings, access.namespace)
-    return cluster.Watched(namespaces, settings.label_selector, settings.finalizer, access.namespace)
 
 
 async def _cluster(api: Api, watched: cluster.Watched) -> list[Finding]:
