@@ -26,7 +26,6 @@ from controller.finalizers import Finalizers
 from controller.housekeeping import Housekeeping
 from controller.liveness import Liveness
 from controller.mirror import Mirror
-from controller.namespace import NamespaceWatch
 from controller.neighbourhood import Neighbourhood, ourselves
 from controller.readiness import Readiness
 from controller.settings import ControllerSettings
@@ -200,16 +199,9 @@ class Controller:
     async def _reflectors(self) -> AsyncIterator[None]:
         settings, made, mirror, tasks = self._settings, self._made, self._mirror, {}
         for namespace in watched_namespaces(settings, self._access.namespace) or (None,):
-            watch = NamespaceWatch(
-                made.api,
-                namespace,
-                settings.label_selector,
-                mirror.store,
-                mirror.queue,
-                made.reconciler,
-                holds=settings.finalizer,
+            watch = mirror.add_watch(
+                made.api, namespace, settings.label_selector, made.reconciler, holds=settings.finalizer
             )
-            mirror.watches.append(watch)
             where = namespace or "*"
             tasks[f"pods {where}"] = watch.pods.run
             tasks[f"jobs {where}"] = watch.jobs.run

@@ -1,18 +1,31 @@
 """The cluster as this replica knows it: the objects, the Jobs to be reconciled, and the watches that bring both."""
 
-from controller.namespace import NamespaceWatch
-from controller.reflector import WatchStatus
+from controller.namespace import JobStore, NamespaceWatch, PodStore
+from controller.reflector import Source, WatchStatus
 from controller.store import Store
 from controller.workqueue import Workqueue
+from jobcast.jobs.model import JOB_NAME_LABEL
+from jobcast.kube import JOBS, PODS, Api
+from jobcast.reconcile.reconciler import Reconciler
 
 
 class Mirror:
-    """Needs a running event loop. `watches` are added when the replica starts to watch."""
+    """Needs a running event loop."""
 
     def __init__(self) -> None:
         self.store = Store()
         self.queue = Workqueue()
         self.watches: list[NamespaceWatch] = []
+
+    def add_watch(
+        self, api: Api, namespace: str | None, selector: str, reconciler: Reconciler, *, holds: bool
+    ) -> NamespaceWatch:
+        """Of a namespace, or of all (None). `holds`: Jobs get our finalizer."""
+        pods = Source(api, PODS, namespace, JOB_NAME_LABEL), PodStore(namespace, self.store, self.queue)
+        jobs = JobStore(namespace, self.store, self.queue, reconciler, holds=holds)
+        watch = NamespaceWatch(pods, (Source(api, JOBS, namespace, selector), jobs), self.queue.release)
+        self.watches.append(watch)
+        return watch
 
     @property
     def statuses(self) -> list[WatchStatus]:

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from controller import metrics
 from controller.reflector import Reflector, Source, WatchStatus
 from controller.store import Store
 from controller.workqueue import Workqueue
-from jobcast.jobs.model import JOB_NAME_LABEL, Job, Pod
-from jobcast.kube import JOBS, PODS, Api, Change
+from jobcast.jobs.model import Job, Pod
+from jobcast.kube import Change
 from jobcast.reconcile.reconciler import Reconciler
 
 QUEUE_ROOM = 500
@@ -134,27 +135,13 @@ class NamespaceWatch:
 
     def __init__(
         self,
-        api: Api,
-        namespace: str | None,
-        selector: str,
-        store: Store,
-        queue: Workqueue,
-        reconciler: Reconciler,
-        *,
-        holds: bool = False,
+        pods: tuple[Source[Pod], PodStore],
+        jobs: tuple[Source[Job], JobStore],
+        on_recovery: Callable[[], None],
     ) -> None:
-        self.pods: Reflector[Pod] = Reflector(
-            Source(api, PODS, namespace, JOB_NAME_LABEL),
-            PodStore(namespace, store, queue),
-            on_restart=_count_restart,
-            on_recovery=queue.release,
-        )
+        self.pods: Reflector[Pod] = Reflector(*pods, on_restart=_count_restart, on_recovery=on_recovery)
         self.jobs: Reflector[Job] = Reflector(
-            Source(api, JOBS, namespace, selector),
-            JobStore(namespace, store, queue, reconciler, holds=holds),
-            after=self.pods.status.synced,
-            on_restart=_count_restart,
-            on_recovery=queue.release,
+            *jobs, after=self.pods.status.synced, on_restart=_count_restart, on_recovery=on_recovery
         )
 
     @property
