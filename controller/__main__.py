@@ -46,7 +46,7 @@ async def _run(settings: ControllerSettings) -> int:
     except NoCluster as error:
         return _wrong_settings(f"KUBECONFIG: {error}")
     except PortTaken as error:
-        print(error, file=sys.stderr)  # noqa: T201 - for the person who started it
+        print(f"HTTP_PORT: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it
         return EXIT_FAILED
     return 0
 

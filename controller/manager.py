@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 import structlog
+from prometheus_client import generate_latest
 
 from controller import metrics
 from controller.checks import Checks, watched_by
@@ -26,21 +27,23 @@ from controller.finalizers import Finalizers
 from controller.housekeeping import Housekeeping
 from controller.liveness import Liveness
 from controller.mirror import Mirror
-from controller.neighbourhood import Neighbourhood, ourselves
 from controller.readiness import Readiness
 from controller.settings import ControllerSettings
 from controller.upkeep import RedisLog, Upkeep
 from controller.workers import Workers, count_and_log
 from jobcast.keys import Keys
-from jobcast.kube import Access, Api
+from jobcast.kube import Access, Api, own_namespace
 from jobcast.ledger.ledger import Ledger
 from jobcast.logs.plan import LogPlan, open_reads
 from jobcast.logs.reader import LogReads
 from jobcast.reconcile.reconciler import Hooks, Options, Reconciler
 from jobcast.redis.batcher import LedgerError
 from jobcast.redis.connection import connect, masked
-from jobcast.service.http import ProbeServer
+from jobcast.service.http import serve
 from jobcast.service.lifecycle import Component, Grace, running
+from jobcast.service.membership import CONTROLLER
+from jobcast.service.probes import Probes
+from jobcast.service.registration import AsyncRegistration, describe
 from jobcast.service.settings import reading_of, watched_namespaces
 from jobcast.service.supervisor import Supervisor
 
@@ -75,12 +78,15 @@ class Controller:
             self._stopping, self._supervisor, self._mirror, redis_url=settings.redis_url, cluster=access.host
         )
         self._made = _Made()
-        self.health: ProbeServer | None = None
+        self._probes = Probes(partial(generate_latest, metrics.registry))
+        self._readiness.install(self._probes)
+        self.http_port: int | None = None
+        """The port that the probes are served on, once they are."""
 
     @property
     def components(self) -> tuple[Component, ...]:
         return (
-            Component("probes", self._probes),
+            Component("probes", self._serve_probes),
             Component("redis", self._redis),
             Component("cluster", self._cluster),
             Component("logs", self._log_reads),
@@ -102,7 +108,7 @@ class Controller:
                 selector=self._settings.label_selector,
                 cluster=self._access.host,
                 redis=masked(self._settings.redis_url),
-                http=self.health.port if self.health else None,
+                http=self.http_port,
             )
             await self._stopping.wait()
             log.info("controller stopping")
@@ -110,17 +116,8 @@ class Controller:
         log.info("controller stopped")
 
     @contextlib.asynccontextmanager
-    async def _probes(self) -> AsyncIterator[None]:
-        settings, readiness = self._settings, self._readiness
-        async with ProbeServer(
-            settings.http_host,
-            settings.http_port,
-            alive=readiness.alive,
-            ready=readiness.ready,
-            warnings=readiness.warnings,
-            status=readiness.status,
-            registry=metrics.registry,
-        ) as self.health:
+    async def _serve_probes(self) -> AsyncIterator[None]:
+        async with serve(self._settings.http_host, self._settings.http_port, self._probes) as self.http_port:
             yield
 
     @contextlib.asynccontextmanager
@@ -214,8 +211,10 @@ class Controller:
         made, mirror, readiness = self._made, self._mirror, self._readiness
         liveness = readiness.liveness = Liveness(lambda: mirror.statuses, made.api.version)
         checks = readiness.checks = Checks(made.api, mirror, watched_by(self._settings, self._access))
-        neighbourhood = Neighbourhood(made.ledger, ourselves(self._settings, self._access, made.ledger.identity))
-        readiness.neighbours = neighbourhood.neighbours
+        own = own_namespace()
+        name = made.ledger.identity if own is None else f"{own}/{socket.gethostname()}"
+        member = describe(CONTROLLER, name, self._settings, self._access)
+        registration = AsyncRegistration(made.ledger, member, self._probes.membership)
         tasks = {
             "redis": made.ledger.watch_epoch,
             "finalizers": made.finalizers.run,
@@ -223,12 +222,12 @@ class Controller:
             "trim": made.upkeep.trim,
             "liveness": liveness.run,
             "housekeeping": Housekeeping(mirror).run,
-            "neighbourhood": neighbourhood.run,
+            "membership": registration.run,
             **checks.tasks,
         }
         async with self._supervisor.running(tasks):
             yield
-        await neighbourhood.leave()
+        await registration.leave()
 
     def _redis_lost_data(self, reason: str) -> None:
         """Reconcile everything that the API server has. Where the rows have survived, nothing is published again."""

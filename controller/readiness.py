@@ -1,15 +1,13 @@
 """What the probes and `/statusz` answer."""
 
 import asyncio
-from typing import Any
 
 from controller.checks import Checks
 from controller.liveness import Liveness
 from controller.mirror import Mirror
-from jobcast import __version__
 from jobcast.ledger.ledger import Ledger
 from jobcast.redis.connection import masked
-from jobcast.service.membership import Membership
+from jobcast.service.probes import Probes
 from jobcast.service.supervisor import Supervisor
 
 
@@ -21,7 +19,6 @@ class Readiness:
     ) -> None:
         self.ledger: Ledger | None = None
         self.liveness: Liveness | None = None
-        self.neighbours = Membership()
         self.checks: Checks | None = None
         self._stopping = stopping
         self._supervisor = supervisor
@@ -45,35 +42,33 @@ class Readiness:
         reasons = (status.unhealthy_reason for status in self._mirror.statuses)
         return next(filter(None, reasons), None if self._mirror.watches else "not started yet")
 
-    def warnings(self) -> list[str]:
-        """What is wrong with the installation. It does not make this replica unready, because it still does its work."""
-        return [*(self.checks.warnings() if self.checks else ()), *self.neighbours.misfits]
+    def install(self, probes: Probes) -> None:
+        """Have the probes ask all of this."""
+        store, queue = self._mirror.store, self._mirror.queue
+        probes.check("", self.alive)
+        probes.need("", self.ready)
+        probes.warn(lambda: self.checks.warnings() if self.checks else [])
+        probes.show("redis", self._show_redis)
+        probes.show("cluster", lambda: self._cluster)
+        probes.show("watches", self._show_watches)
+        probes.show("jobs", lambda: {"open": len(store), "ended": store.ended_count})
+        probes.show("queue", lambda: len(queue))
 
-    def status(self) -> dict[str, Any]:
-        """For people."""
-        store = self._mirror.store
+    def _show_redis(self) -> dict[str, object]:
         return {
-            "ready": self.ready() or "yes",
-            "alive": self.alive() or "yes",
-            "warnings": self.warnings(),
-            "version": __version__,
-            "parts": self.neighbours.shown(),
-            "redis": {
-                "url": self._redis,
-                "error": self.ledger.error if self.ledger else None,
-                "epoch": self.ledger.epoch if self.ledger else None,
-                "commands_waiting": self.ledger.waiting if self.ledger else 0,
-            },
-            "cluster": self._cluster,
-            "watches": [
-                {
-                    "resource": status.resource,
-                    "namespace": status.namespace,
-                    "error": status.error,
-                    "seconds_since_last_byte": round(status.age, 1),
-                }
-                for status in self._mirror.statuses
-            ],
-            "jobs": {"open": len(store), "ended": store.ended_count},
-            "queue": len(self._mirror.queue),
+            "url": self._redis,
+            "error": self.ledger.error if self.ledger else None,
+            "epoch": self.ledger.epoch if self.ledger else None,
+            "commands_waiting": self.ledger.waiting if self.ledger else 0,
         }
+
+    def _show_watches(self) -> list[dict[str, object]]:
+        return [
+            {
+                "resource": status.resource,
+                "namespace": status.namespace,
+                "error": status.error,
+                "seconds_since_last_byte": round(status.age, 1),
+            }
+            for status in self._mirror.statuses
+        ]

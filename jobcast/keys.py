@@ -18,9 +18,8 @@ All keys share the hash tag `{prefix}`, so that one script may use them all, als
 | `{prefix}:sweep` | string: the process that sweeps now, or has just swept | seconds |
 | `{prefix}:pruned` | string: the process that last searched for keys that lost their expiry | an hour |
 | `{prefix}:replays` | stream: events to be handled once more, see `replays` | until every group has handled them |
-| `{prefix}:handlers` | hash: per handler and route its statuses, its group, and when it was last seen | a day |
 | `{prefix}:worker:<name>` | string: the process with this name, and whether it is stopping | seconds |
-| `{prefix}:parts` | hash: per controller and worker its version, what it watches, and when it was last seen, see `parts` | a day |
+| `{prefix}:parts` | hash: per controller and worker its version, what it watches, its handlers and routes, and when it was last seen, see `parts` | a day |
 | `{prefix}:todo:<entry>` | hash: per handler of an entry how often it was started, or `ended` | until all have ended |
 | `{prefix}:lanes` | hash: per evaluation the entries that workers hold, in order | with the entries |
 
@@ -61,8 +60,6 @@ class Keys:
     replays = _Key("replays")
     """Fields: `event`, `id`, `status` and `eval_id` as in the stream of events, `handler` (the only one to get it; empty for
     all that want it), `of` (the entry that it repeats, or empty)."""
-    handlers = _Key("handlers")
-    """Values are JSON: `statuses` (a list), `group`, `seen` (Unix seconds, by Redis' clock)."""
     parts = _Key("parts")
     """Fields are `<kind>:<name>`, values are JSON: see jobcast/service/membership.py."""
 

@@ -1,28 +1,21 @@
-"""The Celery app, put together: settings, tasks, steps. Nothing is connected before Celery starts the worker."""
+"""The Celery app: its settings and its tasks. Nothing is connected before Celery starts the worker."""
 
-import logging
-import os
-import threading
 from typing import Any
 
 from celery import Celery
 from kombu import Queue
 
-from jobcast.handlers import Registry
-from jobcast.keys import Keys
-from jobcast.redis.connection import CONNECT_SECONDS, ERRORS, connect_plain, explain
-from jobcast.service.availability import Availability
-from worker import log, metrics, steps
+from jobcast.handlers import Handler, Registry
+from jobcast.redis.connection import CONNECT_SECONDS
+from worker import metrics
 from worker.broker import ANSWER_SECONDS, Broker
 from worker.canary import Canary
-from worker.entries import Entries
-from worker.outcome import Handed, Outcome, handed
+from worker.context import WorkerContext
+from worker.entries import ProcessEntries
 from worker.queues import shared_queue
 from worker.settings import WorkerSettings
 from worker.tasks import HandlerTask
-from worker.transport import InProcessTransport
 
-logger = logging.getLogger(__name__)
 VISIBILITY_SECONDS = 43_200
 """After it the broker hands an unacknowledged task out again. Longer than any handler may take; what a dead worker held
 comes back from the stream within TAKEOVER_SECONDS, not from here."""
@@ -33,70 +26,16 @@ CELERY_OPTIONS = ("priority", "rate_limit", "time_limit", "soft_time_limit")
 class WorkerApp(Celery):
     """Celery, with our settings and the tasks of our handlers."""
 
-    jobcast: WorkerSettings
-    keys: Keys
+    context: WorkerContext
     tasks_of_handlers: list[HandlerTask]
-    probe: Any = None
-    """The Probe while the worker runs."""
-    bridge: Any = None
-    """The Bridge while the worker runs. Hears of tasks that ended in this worker."""
-    conveyor: InProcessTransport
-    echo: Canary
-    redis: Availability
-    """As the bridge finds it."""
-    broker: Availability
-    """As Celery's consumer finds it; the same server, unless CELERY_BROKER_URL names another."""
-
-    def entries(self) -> Entries:
-        """Of this process, on a connection of its own."""
-        pid, lock = os.getpid(), self._entries_lock
-        with lock:
-            if self._entries_of is None or self._entries_of[0] != pid:
-                client = connect_plain(self.jobcast.redis_url, prefix=self.jobcast.key_prefix)
-                self._entries_of = (pid, Entries(client, self.keys, max_age=self.jobcast.stream_max_seconds))
-            return self._entries_of[1]
-
-    def on_revoked(self, handler: str, request: Any) -> None:
-        """Somebody revoked a task of ours: that ends it, and is told as any other end without success."""
-        entry, body = request.args
-        reason = "its task was revoked"
-        try:
-            if self.entries().bury(entry, handler, event=body, reason=reason):
-                metrics.dead_letters.inc()
-        except ERRORS as error:
-            logger.warning("revoked task stays pending, redis is away", extra={"entry": entry, "error": explain(error)})
-        if self.bridge is not None:
-            self.bridge.heard(handed(request), lost=False)
-
-    def after_fork(self, **_: Any) -> None:
-        """In a process of the pool: what was the parent's is not used."""
-        self._entries_lock = threading.Lock()  # a thread of the parent may have held it
-        self.bridge = None
-
-    _entries_of: tuple[int, Entries] | None = None
-    _entries_lock: threading.Lock
-
-    def on_outcome(self, task: Handed, outcome: str) -> None:
-        if outcome == Outcome.DEAD:
-            metrics.dead_letters.inc()
-        if self.bridge is not None:
-            self.bridge.heard(task, lost=outcome == Outcome.UNTOLD)
-
-    def on_lost(self, task: Handed) -> None:
-        if self.bridge is not None:
-            self.bridge.heard(task, lost=True)
 
 
 def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
     """The app for these settings and handlers."""
     app = WorkerApp("jobcast", backend=settings.celery_result_backend, set_as_current=True)
-    app.jobcast = settings
-    app.keys = Keys(settings.key_prefix)
-    app._entries_lock = threading.Lock()
-    app.conveyor = InProcessTransport()
-    app.echo = Canary(app)
-    app.redis = Availability("redis", metrics.redis_up)
-    app.broker = Availability("broker", metrics.broker_up)
+    app.context = WorkerContext(
+        celery=app, settings=settings, entries=ProcessEntries(settings), canary=Canary(app, settings.key_prefix)
+    )
     app.conf.update(configuration(settings))
     app.tasks_of_handlers = [_task(app, handler) for handler in registry]
     for task in app.tasks_of_handlers:
@@ -104,8 +43,6 @@ def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
     queues = {handler.options["queue"] for handler in registry if "queue" in handler.options}
     # A worker that is started without -Q serves every queue that a handler names, and its own.
     app.conf.task_queues = [_queue(name) for name in sorted({app.conf.task_default_queue, *queues})]
-    log.install(settings)
-    steps.install(app)
     return app
 
 
@@ -164,13 +101,10 @@ def _queue(name: str) -> Queue:
     return Queue(name, routing_key=name)
 
 
-def _task(app: WorkerApp, handler: Any) -> HandlerTask:
+def _task(app: WorkerApp, handler: Handler) -> HandlerTask:
     options = {name: value for name, value in handler.options.items() if name in CELERY_OPTIONS}
-    kind = type(
-        "HandlerTask",
-        (HandlerTask,),
-        {"name": handler.name, "handler": handler, "entries": staticmethod(app.entries), **options},
-    )
+    members = {"name": handler.name, "handler": handler, "entries": app.context.entries, **options}
+    kind = type("HandlerTask", (HandlerTask,), members)
     task = app.register_task(kind())
     assert isinstance(task, HandlerTask)
     return task

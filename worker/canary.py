@@ -6,17 +6,15 @@ A consumer whose broker answers, and that reads nothing any more, has been met a
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from celery import Celery
 from celery.concurrency import solo
 from celery.worker import state
 
 from jobcast.service.availability import UNREACHABLE
 from worker.queues import own_queue
 from worker.transport import Message
-
-if TYPE_CHECKING:
-    from worker.app import WorkerApp
 
 log = logging.getLogger(__name__)
 TASK = "jobcast.echo"
@@ -29,8 +27,9 @@ DEAF_SECONDS = 180.0
 class Canary:
     """Its turns are of the consumer's thread; `unhealthy_reason` may be asked by any."""
 
-    def __init__(self, app: "WorkerApp") -> None:
+    def __init__(self, app: Celery, key_prefix: str) -> None:
         self._app = app
+        self._prefix = key_prefix
         self._consumer: Any = None
         self._timer: Any = None
         self._turned = 0.0
@@ -62,16 +61,16 @@ class Canary:
         if consumer is None:
             return None
         if called is not None and now - called > DEAF_SECONDS and not _is_full(consumer):
-            return f"celery has read nothing from its broker for {now - called:.0f} s"
+            return f"nothing read from the broker for {now - called:.0f} s"
         if now - self._turned > DEAF_SECONDS + EVERY_SECONDS and not _works_itself(consumer):
-            return f"celery's loop has not turned for {now - self._turned:.0f} s"
+            return f"event loop stuck for {now - self._turned:.0f} s"
         return None
 
     def _call(self) -> None:
         self._turned = time.monotonic()
         if self._called is not None:
             return
-        queue = own_queue(self._app.jobcast.key_prefix, self._consumer.hostname)
+        queue = own_queue(self._prefix, self._consumer.hostname)
         try:
             with self._app.producer_pool.acquire(block=True) as producer:
                 producer.publish({}, routing_key=queue, headers={"task": TASK}, serializer="json", retry=False)

@@ -7,9 +7,12 @@ pool_metrics.begin()
 # ruff: noqa: E402 - none of these may come before
 from jobcast.handlers import registry
 from jobcast.service.settings import read
+from worker import log, steps
 from worker.app import create_app
 from worker.handlers import load
 from worker.settings import WorkerSettings
 
 settings = read(WorkerSettings)
 app = create_app(settings, load(settings.handlers, registry, settings.metadata_labels))
+log.install(settings)
+steps.install(app)

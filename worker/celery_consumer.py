@@ -2,7 +2,7 @@
 
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from billiard.common import restart_state
 from celery.exceptions import CPendingDeprecationWarning
@@ -14,8 +14,7 @@ from kombu.common import ignore_errors
 from kombu.exceptions import OperationalError
 from kombu.utils.functional import retry_over_time
 
-if TYPE_CHECKING:
-    from worker.app import WorkerApp
+from worker.context import context_of
 
 log = get_logger(__name__)
 RETRY = {"interval_start": 0.05, "interval_step": 0.1, "interval_max": 0.25}
@@ -29,20 +28,20 @@ NEVER_TOO_OFTEN = 10**9
 class Consumer(consumer.Consumer):
     """Differs from Celery's in what it takes for a lost broker, and in how it waits for one."""
 
-    app: "WorkerApp"
     connection_errors: tuple[type[Exception], ...]
     channel_errors: tuple[type[Exception], ...]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # Neighbours have nothing to tell us, and asking them would take a second at every reconnect.
         super().__init__(*args, **{**options, "without_mingle": True, "without_gossip": True})
+        self._broker = context_of(self.app).broker
         self._restart_state = restart_state(maxR=NEVER_TOO_OFTEN, maxT=1)
         # Kombu takes a refusal (READONLY, OOM, MISCONF, UNBLOCKED) for an error of the caller's, and wraps what it has
         # tried more than once; either would end the worker.
         self.connection_errors = (*self.connection_errors, *self.channel_errors, OperationalError)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        self.app.broker.mark_down(exc)
+        self._broker.mark_down(exc)
         threading.Event().wait(PAUSE_SECONDS)
         with warnings.catch_warnings():
             # About a setting whose default we have chosen, at every loss of the broker.
@@ -59,7 +58,7 @@ class Consumer(consumer.Consumer):
         handle = super().create_task_handler(*args, **kwargs)
 
         def on_message(message: Any) -> None:
-            if self.app.echo.heard(message):
+            if context_of(self.app).canary.heard(message):
                 message.ack_log_error(log, self.connection_errors)
             else:
                 handle(message)
@@ -81,7 +80,7 @@ class Consumer(consumer.Consumer):
         return super().call_soon_ack(unless_closed, *args, **kwargs)  # type: ignore[misc] # the stubs lack it
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        self.app.broker.mark_down(exc)
+        self._broker.mark_down(exc)
 
     def ensure_connected(self, conn: Connection) -> Any:
         """Returns the connection once the broker takes writes: one that only answers would refuse the next step."""
@@ -89,7 +88,7 @@ class Consumer(consumer.Consumer):
         def try_again(error: Exception, intervals: Any, retries: int) -> Any:
             # Not this connection again: the address may lead to another server by now.
             ignore_errors(self, conn.close)  # type: ignore[arg-type] # the stubs want a Connection
-            self.app.broker.mark_down(error)
+            self._broker.mark_down(error)
             return next(intervals)
 
         retry_over_time(

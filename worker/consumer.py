@@ -10,7 +10,6 @@ import logging
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from jobcast.event import Status
 from jobcast.keys import GROUP
@@ -18,7 +17,7 @@ from jobcast.redis.connection import connect_plain, explain
 from jobcast.service.availability import UNREACHABLE
 from jobcast.service.threads import Supervised
 from worker import metrics
-from worker.announce import Announcer
+from worker.context import WorkerContext
 from worker.dispatcher import Dispatcher
 from worker.entries import Entries
 from worker.group import Group, Places, is_gone
@@ -28,9 +27,6 @@ from worker.outcome import Handed, entries_here
 from worker.queues import own_queue
 from worker.scripts import run
 from worker.wakeup import Wakeup
-
-if TYPE_CHECKING:
-    from worker.app import WorkerApp
 
 log = logging.getLogger(__name__)
 
@@ -54,26 +50,29 @@ BEATS = 6
 """Heartbeats within TAKEOVER_SECONDS: five may be lost to a slow Redis before others take over."""
 
 
+def thread_name(group: str) -> str:
+    return "consumer" if group == GROUP else f"consumer {group}"
+
+
 class StreamConsumer:
     """Start and stop it with the worker. `targets` are asked in their order. Several may run beside each other, each with
     a group of its own; at most one of them has targets that end with their tasks."""
 
-    def __init__(self, app: "WorkerApp", consumer: str, targets: list[Target], group: str = GROUP) -> None:
-        settings = app.jobcast
-        self._app = app
+    def __init__(self, context: WorkerContext, consumer: str, targets: list[Target], group: str = GROUP) -> None:
+        settings, keys = context.settings, context.keys
+        self._context = context
         self._client = connect_plain(settings.redis_url, prefix=settings.key_prefix)
-        self._group = Group(self._client, app.keys, consumer, group)
-        entries = Entries(self._client, app.keys, max_age=settings.stream_max_seconds, group=group)
-        self._announcer = Announcer(self._client, app.keys, group, targets)
+        self._group = Group(self._client, keys, consumer, group)
+        entries = Entries(self._client, keys, max_age=settings.stream_max_seconds, group=group)
         self._flights: InFlightEntries[Target] = InFlightEntries(settings.worker_prefetch)
-        self._dispatcher = Dispatcher(app, entries, self._announcer, self._flights, targets)
+        self._dispatcher = Dispatcher(context, entries, self._flights, targets)
         has_tasks = any(target.ends_with_its_task for target in targets)
         self._own_queue = own_queue(settings.key_prefix, consumer) if has_tasks else None
         self._takeover = settings.takeover_seconds
         self._heard: queue.SimpleQueue[tuple[Handed, bool] | tuple[frozenset[Handed], float]] = queue.SimpleQueue()
         wanted = {status for target in targets for status in target.statuses}
         self._unwanted = [status.value for status in Status if status not in wanted]
-        self._arrivals = Wakeup(self._client, (app.keys.events, app.keys.replays), BLOCK_SECONDS)
+        self._arrivals = Wakeup(self._client, (keys.events, keys.replays), BLOCK_SECONDS)
         self._behind: Places | None = None
         """Nothing is unread up to here; None while there may be."""
         self._unseen: list[str] = []
@@ -83,9 +82,7 @@ class StreamConsumer:
         self._is_replays_turn = False
         self._next_beat = 0.0
         self._stop = threading.Event()
-        self._thread = Supervised(
-            "bridge" if group == GROUP else f"bridge {group}", self._run, self._stop, restarted=metrics.task_restarted
-        )
+        self._thread = Supervised(thread_name(group), self._run, self._stop, restarted=metrics.task_restarted)
         self.last_round = time.monotonic()
         """When the thread last came round, by the monotonic clock; also while Redis is away."""
 
@@ -114,9 +111,9 @@ class StreamConsumer:
         self._arrivals.close()
         self._client.close()
 
-    def heard(self, task: Handed, *, lost: bool) -> None:
+    def task_ended(self, task: Handed, is_lost: bool) -> None:
         """A task of this worker ended, or was lost. From any thread."""
-        self._heard.put((task, lost))
+        self._heard.put((task, is_lost))
         self._arrivals.wake()
 
     def lost_all_but(self, running: frozenset[Handed]) -> None:
@@ -159,7 +156,7 @@ class StreamConsumer:
                     log.warning("the stream is gone, redis was flushed or came back empty; beginning anew")
                     self._forget()
                 else:
-                    self._app.redis.mark_down(error)
+                    self._context.redis.mark_down(error)
             self.last_round = time.monotonic()
             self._stop.wait(pause)
             pause = min(pause * 2, longest)
@@ -182,10 +179,9 @@ class StreamConsumer:
             self._look_through()
         if self._unseen and self._flights.room:
             self._look_again()
-        self._announcer.announce()
         self._read()
         self._hand_out()
-        self._app.redis.mark_up()
+        self._context.redis.mark_up()
         self._wait()
         self._hand_out()
 
@@ -323,7 +319,7 @@ class StreamConsumer:
     def _empty_own_queue(self) -> None:
         if self._own_queue is None:
             return
-        with self._app.connection_for_write() as connection, connection.channel() as channel:
+        with self._context.celery.connection_for_write() as connection, connection.channel() as channel:
             channel.queue_purge(self._own_queue)  # type: ignore[attr-defined] # the stubs lack it
 
     def _forget(self) -> None:

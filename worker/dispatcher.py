@@ -6,13 +6,14 @@ Nothing here waits or asks what is to be read; that is the bridge's.
 import logging
 import time
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jobcast import wire
 from jobcast.keys import GROUP
 from jobcast.service.availability import UNREACHABLE
+from jobcast.service.membership import decode_members, latest_handlers
 from worker import metrics
-from worker.announce import Announcer
+from worker.context import WorkerContext
 from worker.entries import Entries, Opened
 from worker.group import REPLAY, Entry
 from worker.handler_target import Target, producing
@@ -20,9 +21,6 @@ from worker.in_flight import InFlight, InFlightEntries
 from worker.outcome import Handed
 from worker.route_target import Refused, Unreachable
 from worker.scripts import Call
-
-if TYPE_CHECKING:
-    from worker.app import WorkerApp
 
 log = logging.getLogger(__name__)
 
@@ -32,20 +30,20 @@ class Dispatcher:
 
     def __init__(
         self,
-        app: "WorkerApp",
+        context: WorkerContext,
         entries: Entries,
-        announcer: Announcer,
         flights: InFlightEntries[Target],
         targets: list[Target],
     ) -> None:
-        self._app = app
+        self._context = context
         self._entries = entries
-        self._announcer = announcer
         self._flights = flights
         self._targets = targets
         self._has_tasks = any(target.ends_with_its_task for target in targets)
         self._ends: dict[tuple[str, str], None] = {}
         """Entries and their targets that have ended, not yet told to Redis; with no target the whole entry has."""
+        self._others: set[str] = set()
+        """Handlers and routes of other groups, as read last."""
         self.moved: set[str] = set()
         """Evaluations of which an entry has ended, not yet asked for the next one."""
         self.of_task: dict[Handed, str] = {}
@@ -113,14 +111,22 @@ class Dispatcher:
     def _refuse(self, entry: str, lane: str, body: bytes, handler: str) -> None:
         """A replay for a handler that is not of this group. One that is of none becomes a dead letter, of the workers' own
         group alone, so that there is one."""
-        if self._entries.group == GROUP and not self._announcer.is_of_another(handler):
+        if self._entries.group == GROUP and not self._is_of_another_group(handler):
             self._set_aside(entry, lane, body, "no handler or route has this name", handler)
         else:
             self._end(entry, "", lane)
 
+    def _is_of_another_group(self, handler: str) -> bool:
+        """Whether a worker serves it, or did within a day, in another group. Many replays may name the same one."""
+        if handler not in self._others:
+            members = decode_members(self._entries.client.hgetall(self._entries.keys.parts).values())
+            groups = {name: member.handlers[name].group for name, member in latest_handlers(members).items()}
+            self._others = {name for name, group in groups.items() if group != self._entries.group}
+        return handler in self._others
+
     def _set_aside(self, entry: str, lane: str, body: bytes | str, reason: str, handler: str = "") -> None:
         self.moved.add(lane)
-        if self._entries.bury(entry, handler, event=body, reason=reason):
+        if self._entries.dead_letter(entry, handler, event=body, reason=reason):
             metrics.dead_letters.inc()
             log.error(
                 "entry put with the dead letters", extra={"entry": entry, "handler": handler or None, "reason": reason}
@@ -128,11 +134,11 @@ class Dispatcher:
 
     def hand_out(self) -> Iterator[None]:
         """Hand out all that is ready; comes back after each, because a broker may be slow."""
-        if not self._flights.has_ready or (self._has_tasks and not self._app.conveyor.is_open):
+        if not self._flights.has_ready or (self._has_tasks and not self._context.transport.is_open):
             return
         ready = self._flights.ready()
         left = self._left_of([flight for flight in ready if flight.is_again or len(flight.targets) > 1])
-        with producing(self._app) as producer:
+        with producing(self._context.celery) as producer:
             for flight in ready:
                 opened = left.get(flight.entry)
                 if opened is not None and not opened.left:

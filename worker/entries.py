@@ -1,12 +1,16 @@
 """One stream entry from the start of its handlers to its acknowledgement, each step one atomic script."""
 
+import os
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import redis
 
 from jobcast.keys import GROUP, Keys
+from jobcast.redis.connection import connect_plain
 from worker.scripts import Call, Script, run
+from worker.settings import WorkerSettings
 
 SCRIPT = Script("entry.lua")
 LONGEST_TRACEBACK = 16_384
@@ -65,7 +69,7 @@ class Entries:
         """The same, to be run with others; with no handler named it ends the whole entry."""
         return self._call(entry, "finish", handler)
 
-    def bury(
+    def dead_letter(
         self, entry: str, handler: str, *, event: bytes | str, reason: str, traceback: str = "", tries: int = 0
     ) -> bool:
         """Put the event on the dead-letter stream and end the handler (with none named: the whole entry).
@@ -81,7 +85,7 @@ class Entries:
             "event": event,
         }
         fields = [part for item in letter.items() for part in item]
-        return bool(self._run(entry, "bury", handler, self._max_age, *fields))
+        return bool(self._run(entry, "dead_letter", handler, self._max_age, *fields))
 
     def _run(self, entry: str, operation: str, *arguments: Any) -> Any:
         (reply,) = run(self.client, self._call(entry, operation, *arguments))
@@ -96,3 +100,24 @@ class Entries:
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
+
+
+class ProcessEntries:
+    """The Entries of the process that calls it, on a connection of its own: none may cross a fork."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._made: tuple[int, Entries] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Entries:
+        pid, settings = os.getpid(), self._settings
+        with self._lock:
+            if self._made is None or self._made[0] != pid:
+                client = connect_plain(settings.redis_url, prefix=settings.key_prefix)
+                self._made = pid, Entries(client, Keys(settings.key_prefix), max_age=settings.stream_max_seconds)
+            return self._made[1]
+
+    def after_fork(self) -> None:
+        """In the new process: a thread of the parent may have held the lock."""
+        self._lock = threading.Lock()

@@ -16,7 +16,7 @@
 --   pause   4 handler   5 for how long it is tried again by nobody but whoever has arranged for it (ms)
 --   finish  4 handler, or '' for all of them
 --           Returns 1 when with it the entry was acknowledged.
---   bury    4 handler   5 longest age of a dead letter (s)   6… fields of the dead letter
+--   dead_letter    4 handler   5 longest age of a dead letter (s)   6… fields of the dead letter
 --           Returns 1 when the letter was written. Ends the handler; with no handler ('') the entry as a whole.
 
 local operation, entry = ARGV[2], ARGV[3]
@@ -122,7 +122,7 @@ elseif operation == 'pause' then
   return 0
 elseif operation == 'finish' then
   return finish(ARGV[4])
-elseif operation == 'bury' then
+elseif operation == 'dead_letter' then
   if has_ended(ARGV[4]) then return 0 end
   local oldest = (redis.call('TIME')[1] - ARGV[5]) * 1000
   redis.call('XADD', dead, 'MINID', '~', string.format('%.0f-0', math.max(oldest, 0)), '*', unpack(ARGV, 6))

@@ -2,16 +2,16 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+from celery import Celery
 
 from jobcast.event import Event, Status
+from worker.context import WorkerContext
+from worker.in_flight import InFlight
+from worker.outcome import Handed
+from worker.tasks import HandlerTask
 from worker.transport import Message, headers_of
-
-if TYPE_CHECKING:
-    from worker.app import WorkerApp
-    from worker.in_flight import InFlight
-    from worker.tasks import HandlerTask
-
 
 BY_THE_BROKER = frozenset({"queue", "priority"})
 """Options of a handler whose tasks have to go by the broker."""
@@ -27,7 +27,7 @@ class Target(Protocol):
 
     def wants(self, event: Event) -> bool: ...
 
-    def hand(self, flight: "InFlight[Target]", producer: Any) -> str:
+    def hand(self, flight: InFlight["Target"], producer: Any) -> str:
         """Returns the task's id, the same for the same event and target."""
         ...
 
@@ -37,26 +37,26 @@ class HandlerTarget:
 
     ends_with_its_task = True
 
-    def __init__(self, app: "WorkerApp", task: "HandlerTask", own_queue: str) -> None:
+    def __init__(self, context: WorkerContext, task: HandlerTask, own_queue: str) -> None:
         self.name = task.handler.name
         self.statuses = task.handler.filter.statuses
-        self._app = app
+        self._context = context
         self._task = task
         self._queue = task.handler.options.get("queue", own_queue)
-        self._headers = headers_of(app, task)
+        self._headers = headers_of(task)
         # The broker knows how to order them, and who else may want them.
         self._is_for_the_broker = not BY_THE_BROKER.isdisjoint(task.handler.options)
 
     def wants(self, event: Event) -> bool:
         return self._task.handler.wants(event)
 
-    def hand(self, flight: "InFlight[Target]", producer: Any) -> str:
+    def hand(self, flight: InFlight["Target"], producer: Any) -> str:
         task_id = f"{flight.event_id}:{self.name}"
         args = (flight.entry, flight.body)
         argsrepr = f"({flight.entry!r}, …)"  # the event may be long, and nobody's business in a log
         if not self._is_for_the_broker:
-            message = Message(self._app, self._headers, task_id, args, argsrepr, self._queue)
-            if self._app.conveyor.put(message):
+            message = Message(self._headers, task_id, args, argsrepr, self._queue, self._lost)
+            if self._context.transport.put(message):
                 return task_id
         self._task.apply_async(
             args=args,
@@ -68,9 +68,12 @@ class HandlerTarget:
         )
         return task_id
 
+    def _lost(self, task: Handed) -> None:
+        self._context.on_task_ended(task, True)
+
 
 @contextlib.contextmanager
-def producing(app: "WorkerApp") -> Iterator[Any]:
+def producing(app: Celery) -> Iterator[Any]:
     """A producer for a few messages in a row."""
     with app.producer_pool.acquire(block=True) as producer:
         yield producer

@@ -65,7 +65,7 @@ class OutcomeRequest(Request):
             result = inner(self, failed__retval__runtime, **kwargs)
             if not failed:
                 # The pool hands over the repr of what the task returned.
-                self.task.app.on_outcome(handed(self), str(returned).strip("'"))
+                _ended(self, str(returned).strip("'"))
             return result
 
         cls.on_success = on_success  # type: ignore[method-assign]
@@ -78,6 +78,11 @@ class OutcomeRequest(Request):
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
         if not return_ok and not isinstance(error, WorkerLostError | Terminated):
-            app: Any = self.task.app
-            app.on_lost(handed(self))
+            _ended(self, Outcome.UNTOLD)
         return result
+
+
+def _ended(request: Any, outcome: str) -> None:
+    if outcome == Outcome.DEAD:
+        metrics.dead_letters.inc()
+    request.task.app.context.on_task_ended(handed(request), outcome == Outcome.UNTOLD)

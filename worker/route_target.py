@@ -6,11 +6,12 @@ An event counts as handed over when the broker has it: Redis has answered, Rabbi
 import hashlib
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import redis
 from amqp.exceptions import ChannelError, MessageNacked
+from celery import Celery
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
@@ -20,12 +21,10 @@ from jobcast.redis.connection import CONNECT_SECONDS
 from jobcast.service.availability import Availability
 from worker import metrics
 from worker.broker import ANSWER_SECONDS, Broker, sending_options
+from worker.context import WorkerContext
 from worker.handler_target import Target
+from worker.in_flight import InFlight
 from worker.routes import Route
-
-if TYPE_CHECKING:
-    from worker.app import WorkerApp
-    from worker.in_flight import InFlight
 
 PAUSE_SECONDS = (0.05, 2.0)
 """First and longest pause while the broker is away: the longest is what an event may wait for us after it is back."""
@@ -51,7 +50,7 @@ class RouteBroker:
     def __init__(self, name: str, broker: Broker) -> None:
         up = metrics.route_broker_up.labels(name)
         up.set(1)  # none is down that was not tried
-        self._presence = Availability(f"broker {name}", up)
+        self._availability = Availability(f"broker {name}", up)
         self._connection = Connection(
             broker.url,
             ssl=broker.use_ssl,
@@ -65,7 +64,7 @@ class RouteBroker:
     def send(self, queue: str, body: Any, **properties: Any) -> None:
         """Returns when the broker has the message. Raises Unreachable and Refused."""
         if time.monotonic() < self._not_before:
-            raise Unreachable(self._presence.trouble)
+            raise Unreachable(self._availability.error)
         try:
             if self._producer is None:
                 # Each address once, and without the seconds that Kombu sleeps between two rounds of them.
@@ -91,7 +90,7 @@ class RouteBroker:
                 raise Refused(_explained(error, queue)) from error
             raise self._away(error) from error
         self._failures = 0
-        self._presence.mark_up()
+        self._availability.mark_up()
 
     def _is_for_good(self, error: Exception) -> bool:
         if isinstance(error, redis.RedisError):
@@ -103,10 +102,10 @@ class RouteBroker:
         if isinstance(error, MessageNacked):  # it has no words of its own
             error = Unreachable("it did not take a message (nack); a queue may be full")
         self._disconnect()
-        self._presence.mark_down(error)
+        self._availability.mark_down(error)
         self._failures += 1
         self._not_before = time.monotonic() + pause(self._failures, PAUSE_SECONDS)
-        return Unreachable(self._presence.trouble)
+        return Unreachable(self._availability.error)
 
     def _disconnect(self) -> None:
         self._producer = None
@@ -124,18 +123,18 @@ class RouteTarget:
 
     ends_with_its_task = False
 
-    def __init__(self, app: "WorkerApp", route: Route, outlet: RouteBroker) -> None:
+    def __init__(self, celery: Celery, route: Route, outlet: RouteBroker) -> None:
         self.name = route.name
         self.statuses = route.filter.statuses
         self._route = route
         self._outlet = outlet
-        self._message = app.amqp.as_task_v2
+        self._message = celery.amqp.as_task_v2
         self._priority = {} if route.priority is None else {"priority": route.priority}
 
     def wants(self, event: Event) -> bool:
         return self._route.filter.wants(event)
 
-    def hand(self, flight: "InFlight[Any]", producer: Any) -> str:
+    def hand(self, flight: InFlight[Target], producer: Any) -> str:
         """Raises Unreachable and Refused."""
         task_id = f"{flight.event_id}:{self._route.task}"
         event = msgspec.json.decode(flight.body)
@@ -156,17 +155,17 @@ class RouteTarget:
         return task_id
 
 
-def route_targets(app: "WorkerApp") -> dict[str, list[Target]]:
+def route_targets(context: WorkerContext) -> dict[str, list[Target]]:
     """The targets of all routes by the consumer group that is to send them, each group with an outlet of its own."""
     groups: dict[str, list[Target]] = {}
     outlets: dict[str, RouteBroker] = {}
-    for route in app.jobcast.every_route:
+    for route in context.settings.every_route:
         if route.group not in outlets:
             there = route.elsewhere
             outlets[route.group] = (
-                RouteBroker(there.name, there.broker) if there else RouteBroker("own", app.jobcast.broker)
+                RouteBroker(there.name, there.broker) if there else RouteBroker("own", context.settings.broker)
             )
-        groups.setdefault(route.group, []).append(RouteTarget(app, route, outlets[route.group]))
+        groups.setdefault(route.group, []).append(RouteTarget(context.celery, route, outlets[route.group]))
     return groups
 
 

@@ -4,11 +4,11 @@ A stop takes no more tasks, reads no more entries and lets the running tasks end
 Pool, so that its processes are forked before a thread of ours runs.
 """
 
+import asyncio
 import logging
 import sys
-from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 from celery import bootsteps, signals
 from celery.worker import state
@@ -17,27 +17,28 @@ from kombu import Queue
 
 from jobcast import __version__
 from jobcast.keys import GROUP
-from jobcast.redis.connection import masked
+from jobcast.kube import Access, NoCluster
+from jobcast.redis.connection import ERRORS, connect_plain, explain, masked
+from jobcast.service.http import PortTaken, ThreadServer
+from jobcast.service.membership import WORKER, Handler, Member
+from jobcast.service.registration import ThreadRegistration, describe
 from jobcast.service.settings import EXIT_WRONG_SETTINGS
 from worker import metrics, sweep
-from worker.consumer import StreamConsumer
-from worker.handler_target import HandlerTarget
+from worker.app import WorkerApp
+from worker.consumer import StreamConsumer, thread_name
+from worker.context import WorkerContext, context_of
+from worker.handler_target import HandlerTarget, Target
 from worker.handlers import HandlerError, check_pool, refuse
-from worker.http import PortTaken, Probe
 from worker.identity import Name, NameTaken
-from worker.neighbourhood import Neighbourhood
 from worker.outcome import Handed, handed
 from worker.queues import own_queue
 from worker.route_target import route_targets
 from worker.shutdown import Grace, end_at_once, shorten_last_words
 
-if TYPE_CHECKING:
-    from worker.app import WorkerApp
-
 log = logging.getLogger(__name__)
 
 
-def install(app: "WorkerApp") -> None:
+def install(app: WorkerApp) -> None:
     """Have Celery run them in every worker of this app."""
     app.steps["worker"].update(ORDER)
     app.steps["consumer"].add(BrokerStep)
@@ -46,48 +47,48 @@ def install(app: "WorkerApp") -> None:
     signals.celeryd_after_setup.connect(_check_pool, weak=False)
     signals.celeryd_after_setup.connect(_take_own_queue, weak=False)
     signals.celeryd_after_setup.connect(_introduce, weak=False)
-    signals.worker_process_init.connect(app.after_fork, weak=False)
-    signals.task_revoked.connect(_tell_revoked, weak=False)
+    signals.worker_process_init.connect(app.context.after_fork, weak=False)
+    signals.task_revoked.connect(_dead_letter_revoked, weak=False)
 
 
 class HttpStep(bootsteps.StartStopStep):
-    """Probes and metrics, and the limit of how long a stop may take; last to go."""
+    """Probes and metrics, and the limit of how long a stop may take; last to stop."""
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._probe: Probe | None = None
+        self._server: ThreadServer | None = None
 
     def start(self, parent: Any) -> None:
-        settings = parent.app.jobcast
+        context = context_of(parent.app)
+        settings = context.settings
         try:
-            self._probe = Probe(settings.http_host, settings.worker_http_port)
+            self._server = ThreadServer(
+                settings.http_host, settings.worker_http_port, context.probes, restarted=metrics.task_restarted
+            )
         except PortTaken as error:
-            print(f"WORKER_HTTP_PORT: {error}", file=sys.stderr)  # noqa: T201 - as every other wrong setting is told
-            parent.pool.terminate()
-            end_at_once(EXIT_WRONG_SETTINGS)  # a SystemExit would be taken for a wish to stop in good order
-        parent.app.probe = self._probe
-        self._show(parent.app, self._probe)
-        self._probe.watch("consumer", parent.app.echo.unhealthy_reason)
-        for system in (parent.app.redis, parent.app.broker):
-            self._probe.need(system.system, partial(getattr, system, "trouble"))
+            _refuse(parent, f"WORKER_HTTP_PORT: {error}")
+        self._add_checks(context, [task.name for task in parent.app.tasks_of_handlers])
         # Held here: Celery's signals keep no receiver alive.
         self._grace = Grace(settings.grace_seconds)
         self._grace.install()
         # A process that is forked later must not keep the port.
-        signals.worker_process_init.connect(self._probe.close_inherited, weak=False)
-        self._probe.start()
+        signals.worker_process_init.connect(self._server.close_inherited, weak=False)
+        self._server.start()
 
     @staticmethod
-    def _show(app: "WorkerApp", probe: Probe) -> None:
-        settings = app.jobcast
-        probe.show("redis", lambda: {"url": masked(settings.redis_url), "trouble": app.redis.trouble})
-        probe.show("broker", lambda: {"trouble": app.broker.trouble})
-        probe.show("handlers", lambda: [task.name for task in app.tasks_of_handlers])
-        probe.show("lag", lambda: metrics.stream_lag.now)
+    def _add_checks(context: WorkerContext, handlers: list[str]) -> None:
+        probes, redis, broker = context.probes, context.redis, context.broker
+        probes.check("celery", context.canary.unhealthy_reason)
+        probes.need("redis", lambda: redis.error)
+        probes.need("broker", lambda: broker.error)
+        probes.show("redis", lambda: {"url": masked(context.settings.redis_url), "error": redis.error})
+        probes.show("broker", lambda: {"error": broker.error})
+        probes.show("handlers", lambda: handlers)
+        probes.show("lag", lambda: metrics.stream_lag.now)
 
     def stop(self, parent: Any) -> None:
-        if self._probe is not None:
-            self._probe.stop()
+        if self._server is not None:
+            self._server.stop()
 
     def terminate(self, parent: Any) -> None:
         self.stop(parent)
@@ -98,11 +99,9 @@ class NameStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         def refuse(error: NameTaken) -> None:
-            print(f"-n {parent.hostname}: {error}", file=sys.stderr)  # noqa: T201 - as every other wrong setting is told
-            parent.pool.terminate()
-            end_at_once(EXIT_WRONG_SETTINGS)
+            _refuse(parent, f"-n {parent.hostname}: {error}")
 
-        self._name = Name(parent.app.jobcast, parent.hostname, refuse)
+        self._name = Name(context_of(parent.app).settings, parent.hostname, refuse)
         self._name.take(glance=maybe_shutdown)
         # Not with the step: the pool's last tasks are done in this name, and end after it.
         signals.worker_shutdown.connect(self._give_back)
@@ -114,53 +113,41 @@ class NameStep(bootsteps.StartStopStep):
         self._name.leave()
 
 
-class NeighbourhoodStep(bootsteps.StartStopStep):
-    """Once the name is ours: who else works under our prefix."""
-
-    def start(self, parent: Any) -> None:
-        self._neighbourhood = Neighbourhood(parent.app.jobcast, parent.hostname)
-        parent.app.probe.neighbours = self._neighbourhood.neighbours
-        self._neighbourhood.start()
-
-    def stop(self, parent: Any) -> None:
-        self._neighbourhood.stop()
-
-    def terminate(self, parent: Any) -> None:
-        self.stop(parent)
-
-
-class BridgeStep(bootsteps.StartStopStep):
-    """The stream's consumers: one for our handlers and the routes on our broker, and one for each other broker."""
+class ConsumerStep(bootsteps.StartStopStep):
+    """The stream's consumers: one for our handlers and the routes on our broker, and one for each other broker. They are
+    registered with what they serve."""
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._bridges: list[StreamConsumer] = []
+        self._consumers: list[StreamConsumer] = []
+        self._registration: ThreadRegistration | None = None
 
     def start(self, parent: Any) -> None:
-        app: WorkerApp = parent.app
-        own = own_queue(app.jobcast.key_prefix, parent.hostname)
-        targets = {GROUP: [], **route_targets(app)}
-        # Behind the routes: when a broker does not take an event, none of its handlers has been given it yet.
-        targets[GROUP] += [HandlerTarget(app, task, own) for task in app.tasks_of_handlers]
+        context = context_of(parent.app)
+        targets = _targets(parent.app, parent.hostname)
         if not any(targets.values()):
             log.warning("no handlers and no routes: every event is acknowledged unread; set HANDLERS or ROUTES")
+        self._registration = _registration(context, parent.hostname, targets)
+        self._registration.start()
         for group, its_targets in targets.items():
-            bridge = StreamConsumer(app, parent.hostname, its_targets, group)
-            self._bridges.append(bridge)
+            consumer = StreamConsumer(context, parent.hostname, its_targets, group)
+            self._consumers.append(consumer)
             if group == GROUP:
-                app.bridge = bridge
-            name = "bridge" if group == GROUP else f"bridge {group}"
-            app.probe.watch(name, bridge.unhealthy_reason)
-            app.probe.show(name, bridge.status)
-            bridge.start()
+                context.on_task_ended, context.on_connected = consumer.task_ended, consumer.lost_all_but
+            name = thread_name(group)
+            context.probes.check(name, consumer.unhealthy_reason)
+            context.probes.show(name, consumer.status)
+            consumer.start()
 
     def close(self, parent: Any) -> None:
-        for bridge in self._bridges:
-            bridge.ask_to_stop()
+        for consumer in self._consumers:
+            consumer.ask_to_stop()
 
     def stop(self, parent: Any) -> None:
-        for bridge in self._bridges:
-            bridge.stop(_running())
+        for consumer in self._consumers:
+            consumer.stop(_running())
+        if self._registration is not None:
+            self._registration.stop()
 
     def terminate(self, parent: Any) -> None:
         self.stop(parent)
@@ -170,11 +157,12 @@ class SweepStep(bootsteps.StartStopStep):
     """The slow poll; on a thread and a loop of its own, so that it goes on when the consumer does not."""
 
     def start(self, parent: Any) -> None:
-        self._sweep = sweep.of(parent.app.jobcast, parent.hostname)
+        context = context_of(parent.app)
+        self._sweep = sweep.of(context.settings, parent.hostname)
         if self._sweep is not None:
-            parent.app.probe.watch("sweep", self._sweep.unhealthy_reason)
-            parent.app.probe.need("sweep", self._sweep.refusal)
-            parent.app.probe.show("sweep", self._sweep.status)
+            context.probes.check("sweep", self._sweep.unhealthy_reason)
+            context.probes.need("sweep", self._sweep.refusal)
+            context.probes.show("sweep", self._sweep.status)
             self._sweep.start()
 
     def close(self, parent: Any) -> None:
@@ -189,27 +177,72 @@ class SweepStep(bootsteps.StartStopStep):
         self.stop(parent)
 
 
-ORDER: tuple[Any, ...] = (HttpStep, NameStep, NeighbourhoodStep, BridgeStep, SweepStep)
+ORDER: tuple[Any, ...] = (HttpStep, NameStep, ConsumerStep, SweepStep)
 """In which they start. They stop the other way round: the probes answer until the last."""
 for _earlier, _later in pairwise(("celery.worker.components:Pool", *ORDER)):
     _later.requires = (_earlier,)
 
 
 class BrokerStep(bootsteps.StartStopStep):
-    """Of Celery's consumer, which starts its steps anew each time the broker was away, and reads only after that."""
+    """Of Celery's consumer, which starts its steps anew each time that it connects to its broker, and reads only after that."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        if consumer.app.bridge is not None:
-            consumer.app.bridge.lost_all_but(_running())
-        consumer.app.conveyor.attach(consumer)
-        consumer.app.echo.attach(consumer)
-        consumer.app.broker.mark_up()
+        context = context_of(consumer.app)
+        context.on_connected(_running())
+        context.transport.attach(consumer)
+        context.canary.attach(consumer)
+        context.broker.mark_up()
 
     def stop(self, consumer: Any) -> None:
-        consumer.app.conveyor.detach()
-        consumer.app.echo.detach()
+        context = context_of(consumer.app)
+        context.transport.detach()
+        context.canary.detach()
+
+
+def _targets(app: WorkerApp, hostname: str) -> dict[str, list[Target]]:
+    """By consumer group; of the main one there is always an entry."""
+    own = own_queue(app.context.settings.key_prefix, hostname)
+    targets: dict[str, list[Target]] = {GROUP: [], **route_targets(app.context)}
+    # Behind the routes: when a broker does not take an event, none of its handlers has been given it yet.
+    targets[GROUP] += [HandlerTarget(app.context, task, own) for task in app.tasks_of_handlers]
+    return targets
+
+
+def _registration(context: WorkerContext, name: str, targets: dict[str, list[Target]]) -> ThreadRegistration:
+    settings = context.settings
+    handlers = {
+        target.name: Handler(tuple(sorted(target.statuses)), group)
+        for group, its_targets in targets.items()
+        for target in its_targets
+    }
+
+    def add_cluster(member: Member) -> Member:
+        """A worker that does not sweep watches nothing."""
+        if not settings.sweep_seconds:
+            return member
+        try:
+            access = asyncio.run(Access.find())
+        except NoCluster:
+            return member  # the sweep says so each time
+        return describe(WORKER, name, settings, access, handlers)
+
+    return ThreadRegistration(
+        connect_plain(settings.redis_url, prefix=settings.key_prefix),
+        context.keys.parts,
+        describe(WORKER, name, settings, None, handlers),
+        context.probes.membership,
+        complete=add_cluster,
+        restarted=metrics.task_restarted,
+    )
+
+
+def _refuse(parent: Any, line: str) -> NoReturn:
+    """End the process as every wrong setting does. A SystemExit would be taken for a wish to stop in good order."""
+    print(line, file=sys.stderr)  # noqa: T201 - for the person who started us
+    parent.pool.terminate()
+    end_at_once(EXIT_WRONG_SETTINGS)
 
 
 def _running() -> frozenset[Handed]:
@@ -224,13 +257,14 @@ def _check_pool(instance: Any, **_: Any) -> None:
 
 
 def _take_own_queue(sender: str, instance: Any, **_: Any) -> None:
-    name = own_queue(instance.app.jobcast.key_prefix, sender)
+    name = own_queue(context_of(instance.app).settings.key_prefix, sender)
     instance.app.amqp.queues.select_add(Queue(name, routing_key=name))
 
 
 def _introduce(sender: str, instance: Any, **_: Any) -> None:
     """What a banner says."""
     app: WorkerApp = instance.app
+    settings = app.context.settings
     log.info(
         "worker starting",
         extra={
@@ -240,14 +274,23 @@ def _introduce(sender: str, instance: Any, **_: Any) -> None:
             "concurrency": instance.concurrency,
             "queues": sorted(app.amqp.queues.consume_from),
             "handlers": [task.name for task in app.tasks_of_handlers],
-            "routes": [route.task for route in app.jobcast.every_route],
-            "redis": masked(app.jobcast.redis_url),
+            "routes": [route.task for route in settings.every_route],
+            "redis": masked(settings.redis_url),
             "broker": app.connection().as_uri(),
-            "http": app.jobcast.worker_http_port,
+            "http": settings.worker_http_port,
         },
     )
 
 
-def _tell_revoked(sender: Any, request: Any, **_: Any) -> None:
-    if hasattr(sender, "handler"):
-        sender.app.on_revoked(sender.name, request)
+def _dead_letter_revoked(sender: Any, request: Any, **_: Any) -> None:
+    """Somebody revoked a task of ours: it ends with a dead letter, as any other that does not succeed."""
+    if not hasattr(sender, "handler"):
+        return
+    context = context_of(sender.app)
+    entry, body = request.args
+    try:
+        if context.entries().dead_letter(entry, sender.name, event=body, reason="its task was revoked"):
+            metrics.dead_letters.inc()
+    except ERRORS as error:
+        log.warning("redis unreachable, revoked task stays pending", extra={"entry": entry, "error": explain(error)})
+    context.on_task_ended(handed(request), False)

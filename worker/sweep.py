@@ -75,7 +75,7 @@ class Sweep:
         self._thread = Supervised("sweep", self._run, self._stop, restarted=metrics.task_restarted)
         self._last_attempt = time.monotonic()
         self._refused: str | None = None
-        self._trouble: str | None = None
+        self._error: str | None = None
         self._last_round: tuple[float, float, int] | None = None
         """When it ended on the monotonic clock, how many seconds it took, and what it found."""
 
@@ -121,7 +121,7 @@ class Sweep:
             "every_seconds": self._every,
             "seconds_since_last_attempt": round(now - self._last_attempt, 1),
             "last_round": last and {"seconds_ago": round(now - last[0], 1), "seconds": last[1], "found": last[2]},
-            "trouble": self._trouble,
+            "error": self._error,
         }
 
     def _run(self) -> None:
@@ -131,20 +131,20 @@ class Sweep:
             self._last_attempt = time.monotonic()
             try:
                 asyncio.run(self._attempt())
-                self._trouble = None
+                self._error = None
             except asyncio.CancelledError:
                 return
             except GivenUp as error:
-                self._trouble = str(error)
-                log.warning("sweep given up", extra={"error": self._trouble})
+                self._error = str(error)
+                log.warning("sweep given up", extra={"error": self._error})
             except ERRORS as error:
-                self._trouble = explain(error)
-                log.warning("sweep put off, redis is away", extra={"error": self._trouble})
+                self._error = explain(error)
+                log.warning("sweep put off, redis is away", extra={"error": self._error})
             except self._refusals as error:
                 if isinstance(error, REFUSALS):
                     self._refused = str(error)
-                self._trouble = f"{type(error).__name__}: {error}"
-                log.warning("sweep failed, the next one tries again", extra={"error": self._trouble})
+                self._error = f"{type(error).__name__}: {error}"
+                log.warning("sweep failed, the next one tries again", extra={"error": self._error})
             self._thread.is_well()
             pause = self._pause()
 

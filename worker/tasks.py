@@ -12,7 +12,7 @@ import secrets
 import time
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from celery import Task
 from celery.exceptions import Ignore, Retry
@@ -20,10 +20,8 @@ from celery.exceptions import Ignore, Retry
 from jobcast import wire
 from jobcast.handlers import Handler
 from jobcast.redis.connection import ERRORS, explain
+from worker.entries import ProcessEntries
 from worker.outcome import Outcome
-
-if TYPE_CHECKING:
-    from worker.entries import Entries
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -50,8 +48,7 @@ class HandlerTask(Task):  # type: ignore[type-arg]
     reject_on_worker_lost = True
     typing = False
     handler: Handler
-    entries: "Callable[[], Entries]"
-    """Of this process: a connection must not cross a fork."""
+    entries: ProcessEntries
 
     def run(self, entry: str, body: str) -> str:
         """Returns an Outcome. Raises Retry, which Celery takes for what it is."""
@@ -90,7 +87,7 @@ class HandlerTask(Task):  # type: ignore[type-arg]
     def _give_up(self, entry: str, body: str, tries: int, reason: str, trace: str) -> str:
         name = self.handler.name
         buried = _insist(
-            lambda: self.entries().bury(entry, name, event=body, reason=reason, traceback=trace, tries=tries)
+            lambda: self.entries().dead_letter(entry, name, event=body, reason=reason, traceback=trace, tries=tries)
         )
         if buried is None:
             return Outcome.UNTOLD

@@ -7,15 +7,13 @@ revocation, events and pools work as they always do. Acknowledging it is nothing
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from kombu.exceptions import OperationalError
 
 from worker.outcome import Handed
-
-if TYPE_CHECKING:
-    from worker.app import WorkerApp
-    from worker.tasks import HandlerTask
+from worker.tasks import HandlerTask
 
 AT_ONCE = 8
 """Tasks begun in one turn of Celery's loop: enough to share its cost, few enough that a signal to stop is soon noticed by a
@@ -88,10 +86,16 @@ class Message:
     body = None
 
     def __init__(
-        self, app: "WorkerApp", headers: dict[str, Any], task_id: str, args: tuple[str, str], argsrepr: str, queue: str
+        self,
+        headers: dict[str, Any],
+        task_id: str,
+        args: tuple[str, str],
+        argsrepr: str,
+        queue: str,
+        on_lost: Callable[[Handed], object],
     ) -> None:
         """`headers` are those that all messages of a task share; see `headers_of`."""
-        self._app = app
+        self._on_lost = on_lost
         self.headers = {**headers, "id": task_id, "root_id": task_id, "argsrepr": argsrepr}
         self._handed: Handed = task_id, args[0]
         self._is_rejected = False
@@ -107,10 +111,11 @@ class Message:
         """The task's process died, or it asked for it. Celery may say so twice, when the task is on its way again."""
         if requeue and not self._is_rejected:
             self._is_rejected = True
-            self._app.on_lost(self._handed)
+            self._on_lost(self._handed)
 
 
-def headers_of(app: "WorkerApp", task: "HandlerTask") -> dict[str, Any]:
+def headers_of(task: HandlerTask) -> dict[str, Any]:
     """What Celery would write into each message of the task; its own are added in a Message."""
-    headers: dict[str, Any] = app.amqp.as_task_v2("", task.name, argsrepr="", ignore_result=task.ignore_result).headers
+    make = task.app.amqp.as_task_v2
+    headers: dict[str, Any] = make("", task.name, argsrepr="", ignore_result=task.ignore_result).headers
     return headers

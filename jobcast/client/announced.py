@@ -1,22 +1,20 @@
-"""The handlers and routes that workers announce, and which of them a person means."""
+"""The handlers and routes that workers serve, as their membership says, and which of them a person means."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from jobcast.client.effects import Call, Program
 from jobcast.client.entry import data
 from jobcast.client.record import asked, fields_of
 from jobcast.keys import Keys
-from jobcast.wire import UNREADABLE
+from jobcast.service.membership import Member, decode_members, latest_handlers
 
 GONE_SECONDS = 60.0
-"""Workers announce every ten seconds: after so long without a word, none has it."""
+"""Workers register every ten seconds: a handler that none has named for so long is not served."""
 
 
 class Announced(NamedTuple):
-    """A handler, or a route, that a worker had within a day."""
+    """A handler, or a route, that a worker served within a day."""
 
     name: str
     group: str
@@ -27,29 +25,18 @@ class Announced(NamedTuple):
     """Unix seconds, by Redis' clock."""
     age: float
     """Seconds since then."""
-
-    @property
-    def is_there(self) -> bool:
-        return self.age < GONE_SECONDS
-
-
-class _Said(msgspec.Struct):
-    statuses: list[str]
-    group: str
-    seen: float
-
-
-_said = msgspec.json.Decoder(_Said)
+    is_there: bool
+    """Whether a worker still serves it."""
 
 
 def announced(keys: Keys) -> Program[list[Announced]]:
-    """In the order of their names, without what strangers wrote there. Raises Unavailable or Refused."""
+    """In the order of their names. Raises Unavailable or Refused."""
 
     def ask() -> Program[list[Announced]]:
-        fields = yield from fields_of(keys.handlers)
+        fields = yield from fields_of(keys.parts)
         now = yield from clock()
-        known = (_known(name, value, now) for name, value in sorted(fields.items()))
-        return [one for one in known if one is not None]
+        latest = latest_handlers(decode_members(data(value) or b"" for value in fields.values()))
+        return [_announced(name, member, now) for name, member in sorted(latest.items())]
 
     return asked(ask)
 
@@ -82,9 +69,7 @@ def _short(name: str) -> set[str]:
     return {task, without_queue, without_queue.rpartition(".")[2]} - {""}
 
 
-def _known(name: str, value: Any, now: float) -> Announced | None:
-    try:
-        said = _said.decode(data(value) or b"")
-    except UNREADABLE:
-        return None
-    return Announced(name, said.group, tuple(said.statuses), said.seen, max(now - said.seen, 0.0))
+def _announced(name: str, member: Member, now: float) -> Announced:
+    handler = member.handlers[name]
+    age = max(now - member.seen, 0.0)
+    return Announced(name, handler.group, handler.statuses, member.seen, age, not member.left and age < GONE_SECONDS)

@@ -6,7 +6,7 @@ import redis
 
 from jobcast.doctor.finding import Finding, broken, ok, unknown, warning
 from jobcast.keys import Keys
-from jobcast.service.membership import CONTROLLER, GONE_SECONDS, WORKER, Member, conflicts, known
+from jobcast.service.membership import CONTROLLER, WORKER, Member, decode_members, find_conflicts
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -19,10 +19,10 @@ async def installed(client: "redis.asyncio.Redis", keys: Keys) -> list[Finding]:
         now = (await client.time())[0]
     except redis.exceptions.NoPermissionError:
         return [unknown("members", "this account may not list controllers and workers", "run doctor as operator")]
-    members = known(records)
-    running = [member for member in members if now - member.seen <= GONE_SECONDS]
+    members = decode_members(records)
+    running = [member for member in members if member.is_there(now)]
     found = [_kind(kind, members, running, now) for kind in (CONTROLLER, WORKER)]
-    return [*found, *(warning("members", conflict) for conflict in conflicts(running))]
+    return [*found, *(warning("members", conflict) for conflict in find_conflicts(running))]
 
 
 def _kind(kind: str, members: list[Member], running: list[Member], now: float) -> Finding:

@@ -1,84 +1,97 @@
-"""`/livez`, `/readyz`, `/metrics` and `/statusz` over HTTP.
-
-Alive: a restart would not help. Ready: the stores are filled and Redis answers, so what happens now is told now. What is wrong
-beside that follows the `ok`, a line each.
-"""
+"""Two small servers for Probes: one on the event loop, one in a thread."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import msgspec
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-Check = Callable[[], str | None]
-"""Why not, or None when all is well."""
+from jobcast.service.probes import Probes
+from jobcast.service.threads import Supervised
 
 
 class PortTaken(Exception):
-    """The address cannot be served on."""
+    """The address cannot be listened on; the text says why."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        super().__init__(f"{port}: cannot listen on {host}: {error.strerror}; choose another port")
 
 
-class ProbeServer:
-    """The server. Use as an async context manager; `port` is the one it got."""
+@contextlib.asynccontextmanager
+async def serve(host: str, port: int, probes: Probes) -> AsyncIterator[int]:
+    """Answers on the running event loop; yields the port. Raises PortTaken."""
+
+    async def handle(request: web.Request) -> web.Response:
+        # Metrics take tens of milliseconds to render: not on the event loop. The checks are not safe off it.
+        is_slow = request.path == "/metrics"
+        answer = await asyncio.to_thread(probes.answer, request.path) if is_slow else probes.answer(request.path)
+        return web.Response(status=answer.code, body=answer.body, headers={"Content-Type": answer.content_type})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    try:
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise PortTaken(host, port, error) from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+class ThreadServer:
+    """Listens as soon as it is made, answers from `start` on."""
 
     def __init__(
-        self,
-        host: str,
-        port: int,
-        *,
-        alive: Check,
-        ready: Check,
-        warnings: Callable[[], list[str]],
-        status: Callable[[], Any],
-        registry: CollectorRegistry,
+        self, host: str, port: int, probes: Probes, *, restarted: Callable[[str], None] = lambda name: None
     ) -> None:
-        self.port = port
-        self._host = host
-        self._alive = alive
-        self._ready = ready
-        self._warnings = warnings
-        self._status = status
-        self._registry = registry
-
-    async def __aenter__(self) -> "ProbeServer":
         """Raises PortTaken."""
-        app = web.Application()
-        app.router.add_get("/livez", self._livez)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/statusz", self._statusz)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self.port)
         try:
-            await site.start()
+            self._server = _Server((host, port), _handler(probes))
         except OSError as error:
-            await self._runner.cleanup()
-            raise PortTaken(f"HTTP_PORT: cannot serve on {self._host}:{self.port}: {error.strerror}") from error
-        self.port = self._runner.addresses[0][1]
-        return self
+            raise PortTaken(host, port, error) from error
+        self.port: int = self._server.server_address[1]
+        self._stop = threading.Event()
+        self._thread = Supervised("http", lambda: self._server.serve_forever(0.1), self._stop, restarted=restarted)
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+    def start(self) -> None:
+        self._thread.start()
 
-    async def _livez(self, _request: web.Request) -> web.Response:
-        return _answer(self._alive())
+    def stop(self) -> None:
+        self._stop.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
 
-    async def _readyz(self, _request: web.Request) -> web.Response:
-        return _answer(self._ready(), self._warnings())
-
-    async def _statusz(self, _request: web.Request) -> web.Response:
-        body = msgspec.json.format(msgspec.json.encode(self._status(), enc_hook=str), indent=2)
-        return web.Response(body=body + b"\n", content_type="application/json")
-
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        # Hundreds of label sets take tens of milliseconds to render: not on the event loop.
-        body = await asyncio.to_thread(generate_latest, self._registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def close_inherited(self, **_: Any) -> None:
+        """In a forked process: let go of the port."""
+        with contextlib.suppress(OSError):
+            self._server.socket.close()
 
 
-def _answer(why_not: str | None, warnings: Sequence[str] = ()) -> web.Response:
-    lines = ["ok" if why_not is None else why_not, *(f"warning: {one}" for one in warnings)]
-    return web.Response(text="\n".join(lines) + "\n", status=200 if why_not is None else 503)
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 16
+
+
+def _handler(probes: Probes) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5  # a silent client does not keep a thread
+
+        def do_GET(self) -> None:
+            answer = probes.answer(self.path)
+            self.send_response(answer.code)
+            self.send_header("Content-Type", answer.content_type)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
+            """Probes are not logged."""
+
+    return Handler

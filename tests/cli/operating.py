@@ -31,11 +31,12 @@ class Stage:
         return self._add(self.keys.dead, usual | {"tries": 4, "event": body} | more, at)
 
     def announce(self, *names: str, statuses: tuple[str, ...] = ("completed", "failed"), age: float = 0) -> None:
-        """Handlers of a worker that said so `age` seconds ago."""
+        """Handlers of a worker, one each, that registered `age` seconds ago."""
         seen = int(self.client.time()[0]) - age  # type: ignore[index,operator]
         for name in names:
-            said = {"statuses": statuses, "group": "worker", "seen": seen}
-            self.client.hset(self.keys.handlers, name, json.dumps(said))
+            handlers = {name: {"statuses": statuses, "group": "worker"}}
+            member = {"kind": "worker", "name": name, "version": "1.0.0", "handlers": handlers, "seen": seen}
+            self.client.hset(self.keys.parts, f"worker:{name}", json.dumps(member))
 
     @property
     def replays(self) -> list[dict[str, str]]:

@@ -245,6 +245,8 @@ def test_wrong_options_are_code_2_and_named(call: Run, stage: Stage, arguments: 
 
 
 def test_what_strangers_announced_is_no_handler(call: Run, stage: Stage) -> None:
-    for index, rubbish in enumerate(("", "{", "[]", '{"statuses": 1}', json.dumps({"statuses": [], "group": "x"}))):
-        stage.client.hset(stage.keys.handlers, f"stranger-{index}", rubbish)
+    handlers = {"stranger-1": {"statuses": 1, "group": "x"}}
+    odd = json.dumps({"kind": "worker", "name": "w", "version": "1", "handlers": handlers, "seen": 1})
+    for index, rubbish in enumerate(("", "{", "[]", '{"handlers": 1}', odd)):
+        stage.client.hset(stage.keys.parts, f"stranger-{index}", rubbish)
     assert "there is none" in ended(call("replay", "--since", "0", "--handler", "stranger-1"), 2)

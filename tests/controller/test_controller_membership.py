@@ -2,6 +2,7 @@
 permissions."""
 
 import json
+import logging
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,14 +16,14 @@ from tests.controller.world import Replica, World
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controller.neighbourhood.EVERY_SECONDS", 0.02)
+    monkeypatch.setattr("jobcast.service.registration.EVERY_SECONDS", 0.02)
     monkeypatch.setattr("controller.checks.SELECTION_SECONDS", 0.02)
     monkeypatch.setattr("controller.checks.FIRST_SECONDS", 0.02)
     monkeypatch.setattr("controller.checks.PERMISSIONS_SECONDS", 0.02)
 
 
-async def parts_of(replica: Replica) -> list[str]:
-    return [one["part"] for one in json.loads((await replica.get("/statusz"))[1])["parts"]]
+async def members_of(replica: Replica) -> list[str]:
+    return [one["member"] for one in json.loads((await replica.get("/statusz"))[1])["members"]]
 
 
 @pytest.mark.parametrize(
@@ -34,35 +35,37 @@ async def parts_of(replica: Replica) -> list[str]:
     ],
 )
 async def test_a_conflicting_member_is_reported_everywhere_and_makes_no_other_unready(
-    world: World, other: dict[str, str], said: str
+    world: World, other: dict[str, str], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "jobcast.service.registration")
     key = Keys(world.prefix).parts
-    part = Member(
+    member = Member(
         **{"kind": "worker", "name": "w", "version": __version__, "namespaces": (world.namespace,), **other}
         | {"selector": other.get("selector", "app=evaluation")}
     )
 
-    with capture_logs() as logs:
-        async with world.controller() as replica:
-            await eventually(lambda: parts_of(replica))
-            assert await replica.get("/readyz") == (200, "ok\n")
-            await world.redis.eval(SCRIPT, 1, key, *joining(part))
+    async with world.controller() as replica:
+        await eventually(lambda: members_of(replica))
+        assert await replica.get("/readyz") == (200, "ok\n")
+        await world.redis.eval(SCRIPT, 1, key, *joining(member))
 
-            async def is_said() -> bool:
-                status, text = await replica.get("/readyz")
-                warnings = json.loads((await replica.get("/statusz"))[1])["warnings"]
-                return (status, text[:12]) == (200, "ok\nwarning: ") and said in text and said in warnings[0]
+        async def is_said() -> bool:
+            status, text = await replica.get("/readyz")
+            warnings = json.loads((await replica.get("/statusz"))[1])["warnings"]
+            return (status, text[:12]) == (200, "ok\nwarning: ") and said in text and said in warnings[0]
 
-            await eventually(is_said)
-            await world.redis.eval(SCRIPT, 1, key, *leaving(part))
+        await eventually(is_said)
+        await world.redis.eval(SCRIPT, 1, key, *leaving(member))
 
-            async def is_well() -> bool:
-                return await replica.get("/readyz") == (200, "ok\n")
+        async def is_well() -> bool:
+            return await replica.get("/readyz") == (200, "ok\n")
 
-            await eventually(is_well)
-    found = [line for line in logs if line["event"].startswith("parts ")]
-    assert [line["event"] for line in found] == ["parts do not fit together", "parts fit together again"]
-    assert said in found[0]["why"]
+        await eventually(is_well)
+    assert caplog.messages == [
+        "conflicting Jobcast instances share this prefix",
+        "conflict between Jobcast instances resolved",
+    ]
+    assert said in caplog.records[0].__dict__["why"]
 
 
 async def test_a_member_that_stops_leaves_no_record(world: World) -> None:
@@ -70,7 +73,7 @@ async def test_a_member_that_stops_leaves_no_record(world: World) -> None:
     async with world.controller() as one, world.controller():
 
         async def are_both() -> bool:
-            return len(await parts_of(one)) == 2
+            return len(await members_of(one)) == 2
 
         await eventually(are_both)
         assert 0 < await world.redis.ttl(key) <= 86_400

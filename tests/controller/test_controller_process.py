@@ -178,7 +178,7 @@ async def test_a_port_that_is_taken_is_named(world: World, tmp_path: Path) -> No
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         lines = await _ends(Process(world, tmp_path, HTTP_PORT=str(port)), 1)
-    assert lines[-1].startswith(f"HTTP_PORT: cannot serve on 127.0.0.1:{port}: ")
+    assert lines[-1].startswith(f"HTTP_PORT: {port}: cannot listen on 127.0.0.1: ")
 
 
 async def test_unknown_arguments_are_refused_with_the_usage(world: World, tmp_path: Path) -> None:

@@ -113,8 +113,8 @@ class Replica:
 
     @property
     def url(self) -> str:
-        assert self.controller.health is not None
-        return f"http://127.0.0.1:{self.controller.health.port}"
+        assert self.controller.http_port is not None
+        return f"http://127.0.0.1:{self.controller.http_port}"
 
     async def get(self, path: str) -> tuple[int, str]:
         async with self._session.get(self.url + path) as response:
@@ -326,7 +326,7 @@ class World:
         task = asyncio.create_task(controller.run(), name="controller")
         replica = Replica(controller, task, self.http)
         try:
-            await eventually(lambda: controller.health is not None or task.done(), 5)
+            await eventually(lambda: controller.http_port is not None or task.done(), 5)
             if ready:
                 await eventually(replica.is_ready)
                 await eventually(lambda: len(self._watches() - before) >= 2 * len(given["namespaces"]))

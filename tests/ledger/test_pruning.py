@@ -66,7 +66,7 @@ def handle(url: str, world: World) -> None:
             entries.open(entry.decode(), ["a", "b"])
             entries.start(entry.decode(), "a", "one", "attempt")
             entries.finish(entry.decode(), "a")
-            entries.bury(entry.decode(), "b", event=b"{}", reason="a test")
+            entries.dead_letter(entry.decode(), "b", event=b"{}", reason="a test")
 
 
 async def test_when_everything_is_over_nothing_is_left_without_an_expiry(world: World, valkey: ValkeyServer) -> None:

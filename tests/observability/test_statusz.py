@@ -21,11 +21,11 @@ def test_the_worker_says_how_far_behind_it_is_and_what_the_last_sweep_found(part
     until(lambda: parts.status(parts.worker)["sweep"]["last_round"])
     said = parts.status(parts.worker)
     assert (said["ready"], said["alive"]) == ("yes", "yes")
-    assert said["redis"] == {"url": parts.redis_url, "trouble": None}
-    assert said["broker"] == {"trouble": None}
+    assert said["redis"] == {"url": parts.redis_url, "error": None}
+    assert said["broker"] == {"error": None}
     assert said["lag"] == {"worker": 0}
-    assert said["bridge"]["events_in_hand"] == 0
+    assert said["consumer"]["events_in_hand"] == 0
     assert said["sweep"]["every_seconds"] == 0.5
     assert said["sweep"]["last_round"]["found"] == 0
-    assert said["sweep"]["trouble"] is None
+    assert said["sweep"]["error"] is None
     assert said["handlers"] == ["life_handlers.score", "life_handlers.explain"]

@@ -45,8 +45,8 @@ def a_consumer(hub: Hub | None) -> tuple[Any, list[str]]:
     return SimpleNamespace(hub=hub, strategies={"score": strategy}, on_task_message=set()), begun
 
 
-def a_message(task_id: str, app: Any = None) -> Message:
-    return Message(app, {"task": "score"}, task_id, ("1-0", "{}"), "('1-0', …)", "own")
+def a_message(task_id: str, on_lost: Any = None) -> Message:
+    return Message({"task": "score"}, task_id, ("1-0", "{}"), "('1-0', …)", "own", on_lost)
 
 
 def test_messages_are_delivered_in_their_order_and_a_few_at_a_time() -> None:
@@ -94,7 +94,7 @@ def test_without_an_event_loop_it_goes_by_the_broker() -> None:
 
 def test_a_task_whose_process_died_is_lost_and_one_that_is_thrown_away_is_not() -> None:
     lost: list[Any] = []
-    message = a_message("1", SimpleNamespace(on_lost=lost.append))
+    message = a_message("1", lost.append)
     message.reject(None, (), False)
     assert not lost
     for _ in range(2):

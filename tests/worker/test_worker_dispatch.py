@@ -70,8 +70,9 @@ def dispatcher(targets, flights, entries) -> Dispatcher:
 
         def __exit__(self, *_: object) -> None: ...
 
-    app: Any = SimpleNamespace(conveyor=SimpleNamespace(is_open=True), producer_pool=Pool())
-    made = Dispatcher(app, entries, SimpleNamespace(), flights, targets)  # type: ignore[arg-type]
+    celery = SimpleNamespace(producer_pool=Pool())
+    context: Any = SimpleNamespace(transport=SimpleNamespace(is_open=True), celery=celery)
+    made = Dispatcher(context, entries, flights, targets)  # type: ignore[arg-type]
     made.take([("1-0", {b"event": wire.encode(completed("a")), b"eval_id": b"a"})], again=())
     return made
 

@@ -107,7 +107,7 @@ def test_an_entry_that_was_trimmed_before_its_task_began_is_run_all_the_same(cli
 def test_a_handler_that_was_renamed_still_gets_the_event_and_its_old_name_is_told(client, entries, entry) -> None:
     entries.start(entry, "old", "me", "try 8")
     assert entries.open(entry, ["new"]) == (["new"], ["old"], 0)
-    assert entries.bury(entry, "old", event="{}", reason="not registered any more")
+    assert entries.dead_letter(entry, "old", event="{}", reason="not registered any more")
     assert is_pending(client, entry)
     entries.finish(entry, "new")
     assert not is_pending(client, entry)
@@ -115,8 +115,8 @@ def test_a_handler_that_was_renamed_still_gets_the_event_and_its_old_name_is_tol
 
 def test_a_dead_letter_is_written_once_and_ends_its_handler_alone(client, entries, entry) -> None:
     entries.open(entry, ["a", "b"])
-    assert entries.bury(entry, "a", event="{}", reason="boom", traceback="T" * 100_000, tries=4)
-    assert not entries.bury(entry, "a", event="{}", reason="boom")
+    assert entries.dead_letter(entry, "a", event="{}", reason="boom", traceback="T" * 100_000, tries=4)
+    assert not entries.dead_letter(entry, "a", event="{}", reason="boom")
     assert is_pending(client, entry)
     ((_, letter),) = client.xrange(KEYS.dead)
     assert letter["entry"] == entry
@@ -128,9 +128,9 @@ def test_a_dead_letter_is_written_once_and_ends_its_handler_alone(client, entrie
 
 
 def test_a_dead_letter_without_a_handler_ends_the_entry(client, entries, entry) -> None:
-    assert entries.bury(entry, "", event=b"\xff", reason="malformed")
+    assert entries.dead_letter(entry, "", event=b"\xff", reason="malformed")
     assert not is_pending(client, entry)
-    assert not entries.bury(entry, "", event=b"\xff", reason="malformed")
+    assert not entries.dead_letter(entry, "", event=b"\xff", reason="malformed")
 
 
 def test_what_a_consumer_does_not_touch_can_be_taken_over(client, entries, group, entry) -> None:

@@ -8,61 +8,61 @@ from pathlib import Path
 
 import pytest
 import redis
-from workers import Worker, asked, probing
+from workers import ServedProbes, Worker, asked, probing
 
 from jobcast.service.availability import Availability
+from jobcast.service.http import PortTaken, ThreadServer
+from jobcast.service.probes import Probes
 from worker import metrics
-from worker.http import PortTaken, Probe
 from worker.log import Formatter, calm
+from worker.pool_metrics import exposition
 from worker.settings import WorkerSettings
 
 
 @pytest.fixture
-def probe() -> Iterator[Probe]:
+def probe() -> Iterator[ServedProbes]:
     with probing() as probe:
         yield probe
 
 
 def test_livez_names_what_is_wrong(probe) -> None:
-    ailments: dict[str, str | None] = {"bridge": None, "sweep": None}
+    ailments: dict[str, str | None] = {"consumer": None, "sweep": None}
     for name in ailments:
-        probe.watch(name, lambda name=name: ailments[name])
+        probe.check(name, lambda name=name: ailments[name])
     assert asked(probe, "/livez") == (200, "ok\n")
-    ailments["bridge"] = "no round for 99 s"
-    assert asked(probe, "/livez") == (503, "bridge: no round for 99 s\n")
+    ailments["consumer"] = "no round for 99 s"
+    assert asked(probe, "/livez") == (503, "consumer: no round for 99 s\n")
     assert asked(probe, "/other")[0] == 404
 
 
 @pytest.mark.must_survive(27)
 def test_readyz_says_what_a_system_that_is_away_says_and_livez_does_not_mind(probe, caplog) -> None:
     caplog.set_level(logging.INFO)
-    presence = Availability("broker", metrics.broker_up)
-    probe.need("broker", lambda: presence.trouble)
+    broker = Availability("broker", metrics.broker_up)
+    probe.need("broker", lambda: broker.error)
     assert asked(probe, "/readyz") == (503, "broker: not reached yet\n")
-    presence.mark_up()
+    broker.mark_up()
     assert asked(probe, "/readyz") == (200, "ok\n")
     assert not caplog.records  # that it was reached at all is no news
     for _ in range(3):
-        presence.mark_down(redis.ConnectionError("refused"))
-        presence.mark_down(
-            redis.ResponseError("Command # 1 (SADD \x06\x16 a) of pipeline caused error: MISCONF no disk")
-        )
+        broker.mark_down(redis.ConnectionError("refused"))
+        broker.mark_down(redis.ResponseError("Command # 1 (SADD \x06\x16 a) of pipeline caused error: MISCONF no disk"))
         assert metrics.broker_up._value.get() == 0
     code, text = asked(probe, "/readyz")
     assert (code, text.partition(" (")[0]) == (503, "broker: MISCONF no disk")
     assert asked(probe, "/livez") == (200, "ok\n")
-    presence.mark_up()
+    broker.mark_up()
     assert metrics.broker_up._value.get() == 1
     assert [(record.message, record.__dict__["system"]) for record in caplog.records] == [
-        ("an outside system is away, will be tried again", "broker"),
-        ("an outside system is away, will be tried again", "broker"),
-        ("an outside system is back", "broker"),
+        ("dependency unreachable, retrying", "broker"),
+        ("dependency unreachable, retrying", "broker"),
+        ("dependency reachable again", "broker"),
     ]
 
 
 def test_an_ailment_makes_a_worker_not_ready_either(probe) -> None:
-    probe.watch("bridge", lambda: "no round for 99 s")
-    assert asked(probe, "/readyz") == (503, "bridge: no round for 99 s\n")
+    probe.check("consumer", lambda: "no round for 99 s")
+    assert asked(probe, "/readyz") == (503, "consumer: no round for 99 s\n")
 
 
 @pytest.mark.must_survive(27)
@@ -100,7 +100,7 @@ def test_a_port_that_is_taken_says_which() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(PortTaken, match=f"{port}: cannot listen on 127.0.0.1: Address already in use"):
-            Probe("127.0.0.1", port)
+            ThreadServer("127.0.0.1", port, Probes(exposition))
 
 
 @pytest.mark.must_survive(36)

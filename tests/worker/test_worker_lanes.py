@@ -118,7 +118,7 @@ def test_a_dead_letter_lets_the_next_one_go(client, workers) -> None:
     first, second = tell(client), tell(client)
     workers.reads("one")
     workers.entries.start(first, "handler", "one", "try-1")
-    assert workers.entries.bury(first, "handler", event="{}", reason="boom")
+    assert workers.entries.dead_letter(first, "handler", event="{}", reason="boom")
     assert workers.reads("one", 0, moved="a") == [second]
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from workers import Worker, World, completed, running, tell, world
 
-from jobcast import wire
+from jobcast import __version__, wire
+from jobcast.service.membership import SCRIPT, Handler, Member, leaving
 from tests.conftest import until
 
 SEEN = """
@@ -129,8 +130,9 @@ def bill(event): call("bill", event)
 
 def test_an_unknown_handlers_replay_is_left_to_another_group_that_knows_it(valkey, tmp_path: Path) -> None:
     with world(valkey.url, "other") as redis, Worker(valkey.url, tmp_path, GATED, KEY_PREFIX="other"):
-        said = json.dumps({"statuses": ["completed"], "group": "worker:shop", "seen": int(redis.client.time()[0])})
-        redis.client.hset(redis.keys.handlers, "route:shop.invoice@", said)
+        route = {"route:shop.invoice@": Handler(("completed",), "worker:shop")}
+        other = Member(kind="worker", name="other", version=__version__, handlers=route)
+        redis.client.eval(SCRIPT, 1, redis.keys.parts, *leaving(other))
         redis.client.xgroup_create(redis.keys.replays, "worker:shop", "0", mkstream=True)
         add(redis, completed("a"), redis.keys.replays, handler="route:shop.invoice@", of="")
         until(lambda: redis.client.xinfo_groups(redis.keys.replays)[0]["entries-read"] == 1)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from workers import asked, completed, probing, tell, world
+from workers import ServedProbes, asked, completed, probing, tell, world
 
 from jobcast.event import Status
 from jobcast.handlers import Registry
@@ -19,7 +19,6 @@ from worker import consumer, metrics
 from worker.app import create_app
 from worker.consumer import StreamConsumer
 from worker.group import Group
-from worker.http import Probe
 from worker.in_flight import InFlight
 from worker.scripts import run
 from worker.settings import WorkerSettings
@@ -110,11 +109,11 @@ class Gated:
 
 
 @contextmanager
-def bridging(url: str, target: Gated, group: str = GROUP) -> Iterator[tuple[StreamConsumer, Probe]]:
+def bridging(url: str, target: Gated, group: str = GROUP) -> Iterator[tuple[StreamConsumer, ServedProbes]]:
     app = create_app(WorkerSettings(redis_url=url, key_prefix="stuck", takeover_seconds=1), Registry())
-    it = StreamConsumer(app, "me@test", [target], group)
+    it = StreamConsumer(app.context, "me@test", [target], group)
     with probing() as probe:
-        probe.watch("bridge", it.unhealthy_reason)
+        probe.check("consumer", it.unhealthy_reason)
         it.start()
         try:
             yield it, probe
@@ -124,7 +123,7 @@ def bridging(url: str, target: Gated, group: str = GROUP) -> Iterator[tuple[Stre
             app.close()
 
 
-def livez(probe: Probe) -> str:
+def livez(probe: ServedProbes) -> str:
     return asked(probe, "/livez")[1]
 
 
@@ -135,7 +134,7 @@ def test_livez_is_false_while_the_bridge_is_stuck_although_redis_answers_and_tru
     with world(valkey.url, "stuck") as redis, bridging(valkey.url, target) as (_, probe):
         assert livez(probe) == "ok\n"
         tell(valkey.url, "stuck", completed("a"))
-        until(lambda: livez(probe).startswith("bridge: no round for"))
+        until(lambda: livez(probe).startswith("consumer: no round for"))
         target.gate.set()
         until(lambda: livez(probe) == "ok\n" and redis.is_done)
         assert target.handed == ["a"]
@@ -147,9 +146,9 @@ def test_livez_is_true_while_redis_is_away_for_longer_than_a_bridge_may_be_stuck
     target = Gated()
     target.gate.set()
     with bridging(own_valkey.url, target) as (it, probe):
-        until(lambda: it._app.redis.trouble is None)
+        until(lambda: it._context.redis.error is None)
         own_valkey.stop(kill=True)
-        until(lambda: it._app.redis.trouble is not None)
+        until(lambda: it._context.redis.error is not None)
         away = time.monotonic()
         while time.monotonic() - away < 2:
             assert livez(probe) == "ok\n"

@@ -17,10 +17,12 @@ from jobcast.event import Completed, Event, JobRef, Log, Running, event_id
 from jobcast.keys import Keys
 from jobcast.ledger.ledger import Ledger, Outgoing, Step
 from jobcast.redis.connection import connect, connect_plain
+from jobcast.service.http import ThreadServer
+from jobcast.service.probes import Probes
 from testbed.pages import page
 from testbed.ports import free_port
 from tests.published import complaints_of_hash
-from worker.http import Probe
+from worker.pool_metrics import exposition
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,20 +55,26 @@ def score(event):
 ONE_AT_A_TIME = ("-P", "threads", "-c", "1")
 
 
+class ServedProbes(Probes):
+    port: int
+
+
 @contextmanager
-def probing() -> Iterator[Probe]:
-    """Where a worker's HTTP listens, and nothing to tell yet."""
-    probe = Probe("127.0.0.1", 0)
-    probe.start()
+def probing() -> Iterator[ServedProbes]:
+    """Probes as a worker serves them, without any check yet."""
+    probes = ServedProbes(exposition)
+    server = ThreadServer("127.0.0.1", 0, probes)
+    probes.port = server.port
+    server.start()
     try:
-        yield probe
+        yield probes
     finally:
-        probe.stop()
+        server.stop()
 
 
-def asked(probe: Probe, path: str) -> tuple[int, str]:
+def asked(probes: ServedProbes, path: str) -> tuple[int, str]:
     """What it answers."""
-    return page(probe.port, path)
+    return page(probes.port, path)
 
 
 def completed(name: str, output: str = "42") -> Completed:
