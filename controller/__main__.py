@@ -6,12 +6,12 @@ import signal
 import sys
 
 from controller import memory
-from controller.log import configure
 from controller.manager import Controller
 from controller.preflight import check
 from controller.settings import ControllerSettings
 from jobcast.kube import Access, NoCluster
 from jobcast.service.http import PortTaken
+from jobcast.service.logging import configure
 from jobcast.service.settings import EXIT_FAILED, EXIT_WRONG_SETTINGS, read
 
 

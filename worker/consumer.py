@@ -148,7 +148,7 @@ class StreamConsumer:
                 self._begin()
                 while not self._stop.is_set():
                     self._round()
-                    self._thread.is_well()
+                    self._thread.succeeded()
                     pause = PAUSE_SECONDS[0]
             except UNREACHABLE as error:
                 self._arrivals.forget()

@@ -114,7 +114,7 @@ class Name:
         while not self._stop.wait(KEEP_SECONDS):
             if not self._keep():
                 return
-            self._thread.is_well()
+            self._thread.succeeded()
 
     def _keep(self) -> bool:
         """False when somebody else has taken it."""

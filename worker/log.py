@@ -1,4 +1,4 @@
-"""How the worker logs: constant text and fields, one line each, as JSON or for people; never a secret."""
+"""Celery's hooks into how the worker logs; jobcast/service/logging.py has the form of a line."""
 
 import logging
 import os
@@ -8,47 +8,37 @@ from typing import Any
 import celery.apps.worker
 from celery import signals
 
-from jobcast.redis.connection import explain, secrets_of
-from jobcast.service import logging as lines
+from jobcast.redis.connection import explain
 from jobcast.service.availability import UNREACHABLE
+from jobcast.service.logging import formatter_of, is_json
 from worker.settings import WorkerSettings
 
 CELERY_DEFAULT = logging.WARNING
-"""What `--loglevel` is when nobody gave it; then LOG_LEVEL holds."""
+"""What `--loglevel` is when it is not given; then LOG_LEVEL holds."""
 CHATTY = ("celery.worker.strategy", "celery.app.trace")
 """Two lines a task. Shown at debug."""
 
 
-class Formatter(lines.Formatter):
-    """Passwords of REDIS_URL and of Celery's URLs are masked wherever they appear."""
-
-    def __init__(self, settings: WorkerSettings, *, as_json: bool) -> None:
-        urls = (settings.redis_url, settings.celery_broker_url, settings.celery_result_backend)
-        super().__init__(as_json=as_json, secrets={secret for url in urls if url for secret in secrets_of(url)})
-
-
 def install(settings: WorkerSettings) -> None:
     """Have Celery leave logging to us."""
-    as_json = (settings.log_format or ("console" if sys.stderr.isatty() else "json")) == "json"
-    formatter = Formatter(settings, as_json=as_json)
+    formatter = formatter_of(settings)
 
     def set_up(loglevel: Any = None, **_: Any) -> None:
         level = loglevel if isinstance(loglevel, int) and loglevel != CELERY_DEFAULT else settings.log_level.upper()
         handler = logging.StreamHandler()
         handler.setFormatter(formatter)
-        handler.addFilter(calm)
-        root = logging.getLogger()
-        root.handlers[:] = [handler]
-        root.setLevel(level)
+        handler.addFilter(soften)
+        logging.basicConfig(level=level, handlers=[handler], force=True)
         logging.captureWarnings(True)
+        is_debug = logging.getLogger().level <= logging.DEBUG
         for name in CHATTY:
-            logging.getLogger(name).setLevel(logging.DEBUG if root.level <= logging.DEBUG else logging.WARNING)
+            logging.getLogger(name).setLevel(logging.DEBUG if is_debug else logging.WARNING)
 
     def set_up_early(instance: Any, **_: Any) -> None:
-        """Before Celery warns of anything. What it prints for people, and no logger sees, would be no JSON."""
+        """Before Celery warns of anything. What it prints for people would be no JSON."""
         set_up()
-        if as_json:
-            instance.quiet = True  # no banner; `worker started` has what it says
+        if is_json(settings):
+            instance.quiet = True  # no banner; `worker starting` has what it says
             celery.apps.worker.safe_say = say  # type: ignore[attr-defined] # the stubs lack it
 
     def say(message: str, *_: Any) -> None:
@@ -60,8 +50,8 @@ def install(settings: WorkerSettings) -> None:
     signals.celeryd_init.connect(set_up_early, weak=False)
 
 
-def calm(record: logging.LogRecord) -> bool:
-    """What Celery and Kombu say of a broker that is away is a warning and one line: it is tried again, and no mistake of code."""
+def soften(record: logging.LogRecord) -> bool:
+    """What Celery and Kombu log of an unreachable broker becomes a warning in one line: it is retried, and no bug."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, UNREACHABLE) and record.name.startswith(("celery.", "kombu.")):
         record.levelno, record.levelname = min((record.levelno, record.levelname), (logging.WARNING, "WARNING"))

@@ -145,7 +145,7 @@ class Sweep:
                     self._refused = str(error)
                 self._error = f"{type(error).__name__}: {error}"
                 log.warning("sweep failed, the next one tries again", extra={"error": self._error})
-            self._thread.is_well()
+            self._thread.succeeded()
             pause = self._pause()
 
     def _pause(self) -> float:

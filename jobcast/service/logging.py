@@ -1,20 +1,25 @@
-"""Lines of the log out of Python's own log records: constant text and fields, as JSON or for people; never a secret."""
+"""How a process logs: constant lower-case text and fields, one line each, as JSON or for people; never a secret.
+
+`configure` is for processes that start themselves. Celery sets up logging in its own way: worker/log.py has its hooks.
+"""
 
 import json
 import logging
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from jobcast.redis.connection import secrets_of
+from jobcast.service.settings import CoreSettings
 
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "data", "processName", "taskName"}
 
 
-def now() -> str:
-    """RFC 3339, as all our lines have it."""
-    return stamp(datetime.now(UTC))
-
-
-def stamp(time: datetime) -> str:
-    return f"{time.isoformat(timespec='milliseconds')[:-6]}Z"
+def is_json(settings: CoreSettings) -> bool:
+    return (settings.log_format or ("console" if sys.stderr.isatty() else "json")) == "json"
 
 
 class Formatter(logging.Formatter):
@@ -32,7 +37,7 @@ class Formatter(logging.Formatter):
             text, fields["warning"] = "python warns", text.strip()
         elif self._as_json and record.args:  # a library's: what it puts into its text is not in the event
             text, fields["message"] = str(record.msg), text
-        time = stamp(datetime.fromtimestamp(record.created, UTC))
+        time = _stamp(datetime.fromtimestamp(record.created, UTC))
         trace = self.formatException(record.exc_info) if record.exc_info else None
         level = record.levelname.lower()
         if self._as_json:
@@ -49,3 +54,62 @@ class Formatter(logging.Formatter):
         for secret in self._secrets:
             line = line.replace(secret, "***")
         return line
+
+
+def formatter_of(settings: CoreSettings, *, as_json: bool | None = None) -> Formatter:
+    """Masks the passwords of all URLs in the settings."""
+    hidden = (getattr(settings, name) for name, field in type(settings).model_fields.items() if not field.repr)
+    secrets = {secret for url in hidden if isinstance(url, str) for secret in secrets_of(url)}
+    return Formatter(as_json=is_json(settings) if as_json is None else as_json, secrets=secrets)
+
+
+def configure(settings: CoreSettings, own: Iterable[str] = ("jobcast",)) -> None:
+    """Log to stderr: from LOG_LEVEL on what structlog and the loggers named `own` say, from warning on what libraries say."""
+    level = getattr(logging, settings.log_level.upper())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter_of(settings))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in own:
+        logging.getLogger(name).setLevel(level)
+    logging.captureWarnings(True)
+    _configure_structlog(level, as_json=is_json(settings))
+
+
+def _configure_structlog(level: int, *, as_json: bool) -> None:
+    import structlog  # here, because the worker does without it
+
+    def render(logger: Any, method: str, event: structlog.typing.EventDict) -> bytes:
+        """Time, level, event, then the fields. One step: a chain of processors costs twice as much."""
+        if event.get("exc_info"):
+            event = structlog.processors.format_exc_info(logger, method, event)
+            event["traceback"] = event.pop("exception")
+        head = {
+            "time": _stamp(datetime.now(UTC)),
+            "level": "error" if method == "exception" else method,
+            "event": event.pop("event", None),
+        }
+        return msgspec.json.encode({**head, **event}, enc_hook=str)
+
+    processors: list[structlog.typing.Processor] = [render]
+    if not as_json:
+        processors = [
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            # Its default, where rich is installed, shows the variables of each frame: tokens and passwords among them.
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer)
+        if as_json
+        else structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _stamp(time: datetime) -> str:
+    """RFC 3339."""
+    return f"{time.isoformat(timespec='milliseconds')[:-6]}Z"

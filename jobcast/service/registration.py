@@ -122,7 +122,7 @@ class ThreadRegistration:
         self._member = self._complete(self._member)
         while not self._stop.is_set():
             self._register(joining(self._member))
-            self._thread.is_well()
+            self._thread.succeeded()
             self._stop.wait(EVERY_SECONDS)
 
     def _register(self, arguments: Arguments) -> None:

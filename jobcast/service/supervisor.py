@@ -1,26 +1,21 @@
-"""Long tasks, each with a name, an owner and an end. One that ends unexpectedly is logged, counted and started again."""
+"""Long-running tasks. One that ends unexpectedly is logged, counted and started again."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
-import structlog
-
 from jobcast.backoff import pause
+from jobcast.service.threads import HOPELESS, PAUSE_SECONDS
 
-log = structlog.get_logger()
-
-PAUSE_SECONDS = (0.1, 5.0)
-"""Before a task is started again, first and longest."""
+log = logging.getLogger(__name__)
 STEADY_SECONDS = 60.0
 """A task that ran so long has recovered: its failures are forgotten."""
-HOPELESS = 20
-"""Failures in a row after which a restart of the process is the better try: a minute and a half of trying."""
 
 
 class Supervisor:
-    """Owns tasks."""
+    """Owns tasks and ends them."""
 
     def __init__(
         self,
@@ -37,7 +32,7 @@ class Supervisor:
 
     @asynccontextmanager
     async def running(self, tasks: Mapping[str, Callable[[], Awaitable[object]]]) -> AsyncIterator[None]:
-        """By name, tasks that run until the end of the block. None is to end by itself: that is a failure like any other."""
+        """By name, tasks that run until the end of the block. One that returns earlier has failed as well."""
         started = [asyncio.create_task(self._keep(name, run), name=name) for name, run in tasks.items()]
         try:
             yield
@@ -45,7 +40,7 @@ class Supervisor:
             await _end(started)
 
     def hopeless(self) -> str | None:
-        """The task that cannot be brought back, if there is one."""
+        """Which task fails again and again, if one does."""
         for name, count in self._failures.items():
             if count >= HOPELESS and self._clock() - self._failed[name] < STEADY_SECONDS:
                 return f"task {name} keeps failing"
@@ -61,17 +56,17 @@ class Supervisor:
             except asyncio.CancelledError:
                 if me.cancelling():
                     raise
-                # Somebody it waited for was cancelled: it would be gone without a word.
+                # What it waited for was cancelled, not the task itself: it would be gone without a line.
                 self._count(name, started)
-                log.exception("task failed", task=name)
+                log.exception("task failed", extra={"task": name})
             except Exception:
                 self._count(name, started)
-                log.exception("task failed", task=name)
+                log.exception("task failed", extra={"task": name})
             else:
                 if me.cancelling():  # and took it for something else
                     return
                 self._count(name, started)
-                log.error("task ended", task=name)
+                log.error("task ended", extra={"task": name})
             await asyncio.sleep(pause(self._failures[name], PAUSE_SECONDS))
 
     def _count(self, name: str, started: float) -> None:

@@ -1,4 +1,4 @@
-"""Long threads, each with a name, an owner and an end. What one of them raises is logged, counted, and it begins again."""
+"""Long-running threads. What one raises is logged and counted, and its work starts again."""
 
 import logging
 import threading
@@ -8,9 +8,9 @@ from jobcast.backoff import pause
 
 log = logging.getLogger(__name__)
 PAUSE_SECONDS = (0.1, 5.0)
-"""Before a thread's work is begun again, first and longest."""
+"""Before a failed thread or task starts again, first and longest."""
 HOPELESS = 20
-"""Failures in a row after which a restart of the process is the better try: a minute and a half of trying."""
+"""Failures in a row, a minute and a half of them, after which only a restart of the process may help."""
 
 
 class Supervised:
@@ -37,19 +37,19 @@ class Supervised:
         self._thread.start()
 
     def join(self, timeout: float) -> None:
-        """Returns when the thread has ended, or cannot be waited for any longer. Harmless when it never began."""
+        """Returns when the thread has ended, or after `timeout` seconds. Does nothing when it never started."""
         if self._thread.is_alive():
             self._thread.join(timeout)
 
-    def is_well(self) -> None:
-        """To be said by `run` when its work has succeeded: its failures are forgotten."""
+    def succeeded(self) -> None:
+        """For `run` to call when its work has succeeded: its failures are forgotten."""
         self._failures = 0
 
     def unhealthy_reason(self) -> str | None:
         """What is wrong with the thread, or None."""
         if not self._thread.is_alive() and not self._stop.is_set():
-            return "the thread has ended"
-        return f"it keeps failing: {self._last}" if self._failures >= HOPELESS else None
+            return "thread has ended"
+        return f"keeps failing: {self._last}" if self._failures >= HOPELESS else None
 
     def _keep(self) -> None:
         while not self._stop.is_set():
@@ -57,11 +57,11 @@ class Supervised:
                 self._run()
                 if self._stop.is_set():
                     return
-                self._last = "it ended too early"
-                log.error("thread ended, it begins again", extra={"task": self._name})
+                self._last = "ended too early"
+                log.error("thread ended, restarting", extra={"task": self._name})
             except Exception as error:
                 self._last = f"{type(error).__name__}: {error}"
-                log.exception("thread failed, it begins again", extra={"task": self._name})
+                log.exception("thread failed, restarting", extra={"task": self._name})
             self._restarted(self._name)
             self._failures += 1
             self._stop.wait(pause(self._failures, PAUSE_SECONDS))

@@ -297,7 +297,7 @@ def test_a_traceback_on_a_terminal_shows_no_variables() -> None:
     """They hold tokens and passwords."""
     code = f"""
 import structlog
-from controller.log import configure
+from jobcast.service.logging import configure
 from controller.settings import ControllerSettings
 configure(ControllerSettings(log_format="console"))
 def fail(token):

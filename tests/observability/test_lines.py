@@ -106,7 +106,7 @@ def test_what_python_warns_of_is_a_field_and_not_the_text() -> None:
 def test_a_library_that_complains_within_the_controller_does_so_in_json_and_shows_no_secret() -> None:
     code = """
 import logging, warnings
-from controller.log import configure
+from jobcast.service.logging import configure
 from controller.settings import ControllerSettings
 configure(ControllerSettings(log_format="json", redis_url="redis://:s3cr3t@here:1/0"))
 logging.getLogger("asyncio").error("task %s was lost: s3cr3t", "a", extra={"seconds": 3})

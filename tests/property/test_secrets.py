@@ -22,11 +22,11 @@ from controller.preflight import check
 from controller.settings import ControllerSettings
 from jobcast.cli.app import app
 from jobcast.redis.connection import check_url, masked
+from jobcast.service.logging import formatter_of
 from testbed.pages import page
 from testbed.ports import free_port
 from testbed.valkey import ValkeyServer
 from tests.controller.conftest import cluster, wiretap  # noqa: F401 - a cluster that answers
-from worker.log import Formatter
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def test_no_line_of_the_worker_has_a_password_however_it_is_written(password: st
         except ValueError as error:
             assert_hidden(str(error))
             continue
-        formatter = Formatter(of, as_json=as_json)
+        formatter = formatter_of(of, as_json=as_json)
         record = logging.makeLogRecord(
             {"msg": f"connecting to {url}", "url": url, "plain": password, "list": [password]}
         )

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from structlog.testing import capture_logs
 
 from jobcast.service.lifecycle import Component, Grace, running
 from tests.conftest import eventually
@@ -58,24 +57,30 @@ async def test_a_part_that_cannot_start_ends_those_before_it_and_starts_none_aft
     assert parts.seen == ["+a", "-a"]
 
 
-async def test_a_part_that_fails_as_it_ends_is_said_and_those_before_it_end() -> None:
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.message, record.__dict__["component"]) for record in caplog.records]
+
+
+async def test_a_component_that_fails_as_it_stops_is_logged_and_those_before_it_stop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     parts = Parts()
-    with capture_logs() as logs:
-        async with running([parts.make("a"), parts.make("b", fails_to="end"), parts.make("c")], Grace(5)):
-            pass
+    async with running([parts.make("a"), parts.make("b", fails_to="end"), parts.make("c")], Grace(5)):
+        pass
     assert parts.seen[3:] == ["-c", "-a"]
-    assert [(entry["event"], entry["part"]) for entry in logs] == [("part failed as it ended", "b")]
+    assert logged(caplog) == [("component failed as it stopped", "b")]
 
 
 @pytest.mark.parametrize("is_stubborn", [False, True])
-async def test_a_part_that_does_not_end_in_time_is_named_and_those_before_it_end(is_stubborn: bool) -> None:
+async def test_a_component_that_does_not_stop_in_time_is_named_and_those_before_it_stop(
+    is_stubborn: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     parts, grace = Parts(), Grace(0.05)
     hanging = parts.make("b", hangs=True, is_stubborn=is_stubborn)
-    with capture_logs() as logs:
-        async with running([parts.make("a"), hanging, parts.make("c")], grace):
-            grace.begin()
+    async with running([parts.make("a"), hanging, parts.make("c")], grace):
+        grace.begin()
     assert parts.seen[3:] == ["-c", "-a"]
-    assert [(entry["event"], entry["part"]) for entry in logs] == [("part did not end within the grace period", "b")]
+    assert logged(caplog) == [("component did not stop within the grace period", "b")]
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         for _ in range(3):
             task.cancel()

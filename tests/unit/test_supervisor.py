@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from jobcast.service import supervisor
 from jobcast.service.supervisor import HOPELESS, PAUSE_SECONDS, STEADY_SECONDS, Supervisor
@@ -27,12 +26,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
     monkeypatch.setattr(supervisor, "pause", none)
     yield asked
-
-
-@pytest.fixture(autouse=True)
-def said() -> Iterator[list[Any]]:
-    with capture_logs() as logs:
-        yield logs
 
 
 class Task:
@@ -71,13 +64,14 @@ def restarts(task: str) -> float:
     ids=["raises", "is-cancelled-by-what-it-waits-for", "ends"],
 )
 async def test_a_task_that_stops_by_itself_is_said_once_counted_and_started_again(
-    act: Any, line: str, said: list[Any]
+    act: Any, line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     task, before = Task(act), restarts("fragile")
     async with supervised().running({"fragile one": task.run}):
         await eventually(lambda: task.runs == 2)
-    assert [(entry["event"], entry["task"]) for entry in said] == [(line, "fragile one")]
-    assert said[0].get("exc_info", False) is (act is not None), "with its traceback, if there is one"
+    (record,) = caplog.records
+    assert (record.message, record.__dict__["task"]) == (line, "fragile one")
+    assert bool(record.exc_info) is (act is not None), "with its traceback, if there is one"
     assert restarts("fragile") == before + 1, "counted by its kind: labels are bounded"
 
 
@@ -133,7 +127,7 @@ async def test_failures_that_are_far_apart_do_not_add_up() -> None:
 
 
 async def test_a_task_that_swallows_its_cancellation_is_ended_all_the_same_and_not_called_a_failure(
-    said: list[Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As wait_for does in Python 3.11 when what it waits for is done at the same moment."""
     swallowed = 0
@@ -149,5 +143,5 @@ async def test_a_task_that_swallows_its_cancellation_is_ended_all_the_same_and_n
     async with supervised().running({"stubborn": run}):
         await asyncio.sleep(0)
     assert swallowed == 2
-    assert said == []
+    assert not caplog.records
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "stubborn"]

@@ -12,9 +12,10 @@ from workers import ServedProbes, Worker, asked, probing
 
 from jobcast.service.availability import Availability
 from jobcast.service.http import PortTaken, ThreadServer
+from jobcast.service.logging import formatter_of
 from jobcast.service.probes import Probes
 from worker import metrics
-from worker.log import Formatter, calm
+from worker.log import soften
 from worker.pool_metrics import exposition
 from worker.settings import WorkerSettings
 
@@ -71,8 +72,8 @@ def test_what_celery_says_of_a_broker_that_is_away_is_a_warning_in_one_line(logg
     error = redis.ConnectionError("Connection refused")
     record = logging.makeLogRecord({"name": logger, "levelname": "CRITICAL", "levelno": 50, "msg": "Couldn't ack"})
     record.exc_info = (redis.ConnectionError, error, None)
-    assert calm(record)
-    line = json.loads(Formatter(WorkerSettings(), as_json=True).format(record))
+    assert soften(record)
+    line = json.loads(formatter_of(WorkerSettings(), as_json=True).format(record))
     assert line["level"] == ("warning" if is_calm else "critical")
     assert line.get("error") == ("Connection refused" if is_calm else None)
     assert ("traceback" in line) is not is_calm
@@ -120,7 +121,7 @@ def test_a_worker_whose_port_is_taken_ends_with_code_2_and_one_line(valkey, tmp_
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_password_never_reaches_a_line(as_json) -> None:
     settings = WorkerSettings(redis_url="redis://:s3cr%2Ft@here:1/0", celery_broker_url="amqp://user:hunter2@there")
-    formatter = Formatter(settings, as_json=as_json)
+    formatter = formatter_of(settings, as_json=as_json)
     try:
         raise ValueError("no: s3cr/t")
     except ValueError as error:
@@ -134,7 +135,7 @@ def test_a_password_never_reaches_a_line(as_json) -> None:
 
 
 def test_a_line_is_constant_text_and_fields() -> None:
-    formatter = Formatter(WorkerSettings(), as_json=True)
+    formatter = formatter_of(WorkerSettings(), as_json=True)
     record = logging.makeLogRecord({"name": "worker.consumer", "levelname": "INFO", "msg": "took over", "count": 3})
     line = json.loads(formatter.format(record))
     assert (line["event"], line["count"], line["level"], line["logger"]) == ("took over", 3, "info", "worker.consumer")

@@ -37,7 +37,7 @@ class Work:
         self.begun += 1
         if self.begun <= self.failures:
             raise RuntimeError("a mistake of ours")
-        self.thread.is_well()
+        self.thread.succeeded()
         self.stop.wait()
 
 
@@ -58,7 +58,7 @@ def test_what_a_thread_raises_is_logged_once_with_its_traceback_and_counted_and_
     work.failures = 3
     work.thread.start()
     until(lambda: work.begun == 4)
-    assert [record.message for record in caplog.records] == ["thread failed, it begins again"] * 3
+    assert [record.message for record in caplog.records] == ["thread failed, restarting"] * 3
     assert all(record.exc_info and record.levelno == logging.ERROR for record in caplog.records)
     assert metrics.task_restarts.labels("work")._value.get() == before + 3
     assert work.thread.unhealthy_reason() is None
@@ -70,7 +70,7 @@ def test_work_that_fails_again_and_again_is_an_ailment_until_it_succeeds(work, m
     work.failures = 10**9
     work.thread.start()
     until(lambda: work.thread.unhealthy_reason() is not None)
-    assert work.thread.unhealthy_reason() == "it keeps failing: RuntimeError: a mistake of ours"
+    assert work.thread.unhealthy_reason() == "keeps failing: RuntimeError: a mistake of ours"
     assert work.begun >= threads.HOPELESS
     work.failures = 0
     until(lambda: work.thread.unhealthy_reason() is None)
@@ -173,7 +173,7 @@ def test_a_mistake_in_the_bridge_costs_it_a_restart_and_nobody_an_event(valkey, 
     with world(valkey.url, "stuck") as redis, bridging(valkey.url, target):
         tell(valkey.url, "stuck", completed("a"))
         until(lambda: target.handed == ["a"] and redis.is_done)
-    assert [record.message for record in caplog.records if record.exc_info] == ["thread failed, it begins again"]
+    assert [record.message for record in caplog.records if record.exc_info] == ["thread failed, restarting"]
 
 
 def test_a_route_does_not_wait_for_a_handlers_task_of_the_same_event(valkey, monkeypatch) -> None:
