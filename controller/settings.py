@@ -6,4 +6,6 @@ from jobcast.service.settings import CoreSettings, Port
 
 
 class ControllerSettings(CoreSettings):
-    http_port: Port = Field(8080, description="`/livez`, `/readyz`, `/metrics`, `/statusz`; 0 takes a free one")
+    http_port: Port = Field(
+        8080, description="Port for `/livez`, `/readyz`, `/metrics` and `/statusz`; 0 takes a free one"
+    )

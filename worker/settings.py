@@ -1,4 +1,4 @@
-"""What the worker adds to the settings that all deployables share."""
+"""What the worker adds to the settings that every process shares."""
 
 import re
 from typing import Annotated
@@ -12,7 +12,7 @@ from worker.broker import Broker, leads_to_a_cluster, of_celery, of_redis
 from worker.routes import Route, load_routes, parse_routes
 
 SHORTEST_SWEEP = 0.1
-"""Seconds. Less is a hot loop against the API server, and nobody's wish."""
+"""Seconds. Less would be a hot loop against the API server."""
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -26,27 +26,29 @@ class WorkerSettings(CoreSettings):
         description="Celery's broker. Default: REDIS_URL, unless that leads to a cluster, which cannot be one",
     )
     celery_result_backend: str | None = Field(
-        None, repr=False, description="Where Celery keeps results. Default: nowhere"
+        None, repr=False, description="Where Celery stores results. Default: nowhere"
     )
     handlers: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Comma list of modules whose `@on(...)` functions become Celery tasks"
     )
     routes: Annotated[tuple[Route, ...], NoDecode] = Field(
         (),
-        description="Comma list of `status[|status]=task.name[@queue]` (`*` is every status): events sent, as JSON, to"
-        " an existing Celery app on the same broker ([worker](worker.md#routes-to-an-existing-celery-app))",
+        description="Comma list of `status[|status]=task.name[@queue]` (`*` is every status): sends events, as JSON, to an"
+        " existing Celery app on the same broker ([worker](worker.md#routes-to-an-existing-celery-app))",
     )
     routes_file: Annotated[tuple[Route, ...], NoDecode] = Field(
         (), description="YAML file of more routes, with filters, priorities and brokers of their own"
     )
-    worker_http_port: Port = Field(8081, description="`/livez` and `/metrics`; 0 is any free port")
+    worker_http_port: Port = Field(
+        8081, description="Port for `/livez`, `/readyz`, `/metrics` and `/statusz`; 0 takes a free one"
+    )
     worker_prefetch: int = Field(
-        64, ge=1, le=10_000, description="Events that one worker holds at a time: handed out or waiting for their turn"
+        64, ge=1, le=10_000, description="How many events one worker holds at a time, running or queued"
     )
     takeover_seconds: float = Field(
-        60, ge=1, le=86_400, description="What a worker held that was silent for so long is taken over by another"
+        60, ge=1, le=86_400, description="After how many silent seconds of a worker another takes over its events"
     )
-    sweep_seconds: Seconds = Field(60, description="The poll, at least 0.1; 0 switches it off")
+    sweep_seconds: Seconds = Field(60, description="Interval of the sweep, at least 0.1; 0 switches it off")
 
     @field_validator("sweep_seconds")
     @classmethod
@@ -101,7 +103,7 @@ class WorkerSettings(CoreSettings):
     def _check_broker(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
             of_celery(value)
-        elif leads_to_a_cluster(info.data.get("redis_url", "")):  # a wrong one is told of by itself
+        elif leads_to_a_cluster(info.data.get("redis_url", "")):  # a wrong one is reported by itself
             raise ValueError("REDIS_URL leads to a cluster, which cannot be Celery's broker; give one of its own")
         return value
 

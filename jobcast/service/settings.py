@@ -1,4 +1,4 @@
-"""Settings that every deployable shares, and how wrong ones are told. The environment is read when asked, never at import.
+"""Settings that every process shares, and how wrong ones are reported. Importing this reads no environment.
 
 A setting's environment name is its field in capitals. Exit code 2 and one line per wrong setting: its name, what was
 given, what would be right. Secrets are never repeated.
@@ -22,7 +22,7 @@ EXIT_FAILED = 1
 EXIT_WRONG_SETTINGS = 2
 ALL_NAMESPACES = "*"
 LONGEST_SHOWN = 100
-"""Characters of what was given: enough to know it again."""
+"""Characters of a wrong value that a message repeats: enough to recognise it."""
 _SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"(?=.{{1,253}}$){part}(\.{part})*\.?".format(part="[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?"))
@@ -45,7 +45,7 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
 class CoreSettings(BaseSettings):
-    """What controller and worker both need to find the Jobs and to tell of them."""
+    """What controller and worker both need to find the Jobs and to publish about them."""
 
     model_config = SettingsConfigDict(
         env_file=None, extra="ignore", frozen=True, hide_input_in_errors=True, str_strip_whitespace=True
@@ -54,64 +54,73 @@ class CoreSettings(BaseSettings):
     redis_url: RedisUrl = Field(
         "redis://localhost:6379/0",
         repr=False,
-        description="Where it is told: `redis://host:port/db`, `redis+sentinel://host:port,host:port/service/db` or"
+        description="Redis URL that Jobcast publishes to: `redis://host:port/db`, `redis+sentinel://host:port,host:port/service/db` or"
         " `redis+cluster://host:port,host:port`; `rediss` for TLS",
     )
     namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Comma list; `*` is all (needs a ClusterRole). Default: the Pod's own, else the context's"
+        (),
+        description="Comma list of the namespaces to watch; `*` is all (needs a ClusterRole). Default: the Pod's own, else the context's",
     )
-    label_selector: str = Field("app=evaluation", description="Which Jobs; evaluated by the API server")
+    label_selector: str = Field("app=evaluation", description="Selects the Jobs; evaluated by the API server")
     eval_id_label: str = Field(
-        "eval-id", description="Label, else annotation, of the Job that carries the evaluation's id"
+        "eval-id", description="Label, or else annotation, of a Job that holds the evaluation's id"
     )
     metadata_labels: Annotated[tuple[str, ...], NoDecode] = Field(
         ("pipeline",), description="Comma list of the Job's labels that are copied into an event's `metadata`"
     )
     key_prefix: str = Field(
-        DEFAULT_PREFIX, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Of every key and channel in Redis"
+        DEFAULT_PREFIX, pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Prefix of every key and channel in Redis"
     )
-    http_host: str = Field("0.0.0.0", description="Address that probes and metrics are served on")  # noqa: S104 - a Pod
+    http_host: str = Field("0.0.0.0", description="Address to serve probes and metrics on")  # noqa: S104 - a Pod
     log_excerpt_bytes: int = Field(
-        65_536, ge=256, le=16_777_216, description="Longest `output` of an event, head and tail together"
+        65_536, ge=256, le=16_777_216, description="Maximum size of an event's `output`, beginning and end together"
     )
     log_store: LogStore = Field(
         "redis",
-        description="Where whole logs go: `redis`, `file:///folder`, `s3://bucket/prefix`, `gs://…`, `az://…`"
-        " ([log stores](log-stores.md)); `none` keeps the excerpt in the event and nothing else",
+        description="Where whole logs are stored: `redis`, `file:///folder`, `s3://bucket/prefix`, `gs://…`, `az://…`"
+        " ([log stores](log-stores.md)); with `none`, only the excerpt in the event is kept",
     )
     log_store_limit_bytes: int = Field(
         1_048_576,
         ge=1024,
         le=268_435_456,
-        description="Longest log that Redis is given; a longer one is cut and said to be",
+        description="Maximum size of a log stored in Redis; a longer one is cut and marked as truncated",
     )
     log_containers: Literal["main", "all"] = Field(
         "main",
-        description="Whose logs are read: `main` is the main container's, and of an attempt that failed all others' too; "
-        "`all` is every container's of every attempt",
+        description="Which containers' logs are read. `main`: the main container's, and those of all containers of a failed attempt."
+        " `all`: every container's of every attempt",
     )
-    log_wait_seconds: Seconds = Field(10, description="The longest that a terminal event waits for its log")
-    log_concurrency: int = Field(16, ge=1, le=1024, description="Simultaneous log reads")
+    log_wait_seconds: Seconds = Field(10, description="How long a terminal event waits for its log")
+    log_concurrency: int = Field(16, ge=1, le=1024, description="How many logs are read at the same time")
     finalizer: bool = Field(
         False,
-        description="Hold each Job by a finalizer until its end is recorded; needs `patch` on Jobs"
+        description="Add a finalizer to each Job until its end is recorded; needs `patch` on Jobs"
         " ([finalizer](finalizer.md))",
     )
     finalizer_max_seconds: float = Field(
-        300, ge=1, le=86_400, description="The longest that a Job in deletion is held while Redis is away"
+        300, ge=1, le=86_400, description="How long a deleted Job keeps its finalizer while Redis is unreachable"
     )
     retention_seconds: int = Field(
-        604_800, ge=60, le=31_536_000, description="Records and ledger rows are kept so long after the end"
+        604_800, ge=60, le=31_536_000, description="How long records and ledger rows are kept after the end of a Job"
     )
-    stream_max_seconds: int = Field(604_800, ge=60, le=31_536_000, description="The stream is trimmed by age,")
+    stream_max_seconds: int = Field(
+        604_800,
+        ge=60,
+        le=31_536_000,
+        description="Maximum age of stream entries; older ones are trimmed, except those that an active consumer group has not acknowledged",
+    )
     stream_max_length: int = Field(
         1_000_000,
         ge=1000,
         le=1_000_000_000,
-        description="and by length, both without what a living consumer group has not acknowledged yet",
+        description="Maximum length of the stream; older entries are trimmed, except those that an active consumer group has not"
+        " acknowledged",
     )
-    grace_seconds: Seconds = Field(25, description="From SIGTERM to the last exit; keep it below the Pod's")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line written")
+    grace_seconds: Seconds = Field(25, description="Time from SIGTERM to exit; keep it below the Pod's")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged"
+    )
     log_format: Literal["json", "console"] | None = Field(
         None, description="`json`, or `console` for people. Default: `console` on a terminal"
     )
