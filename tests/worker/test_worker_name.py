@@ -1,22 +1,22 @@
 """A worker's name, of which there may be one at a time."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
-from workers import Worker, world
+from workers import SCORE, Worker, completed, tell, world
 
 from jobcast.keys import Keys
 from tests.conftest import until
 from worker import identity
-from worker.identity import Name, NameTaken, is_gone
+from worker.identity import Name, NameTaken
 from worker.settings import WorkerSettings
 
 KEY = Keys("name").worker("me@test")
-STRANGER = "abcd another-machine pid:[1] 1 100"
+STRANGER = "abcd"
+SHORT = "import worker.identity\nworker.identity.LIFETIME_SECONDS = 1.0\n"
 
 
 @pytest.fixture
@@ -75,37 +75,19 @@ def test_who_could_not_ask_at_the_start_is_refused_later(valkey, client, quick, 
     refused: list[NameTaken] = []
     mine = named(valkey, refused.append)
     asked = iter([redis.ConnectionError("away")])
-    get = mine._client.get
+    set_key = mine._client.set
 
-    def answer(key: str) -> object:
+    def answer(*given: object, **options: object) -> object:
         for error in asked:
             raise error
-        return get(key)
+        return set_key(*given, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(mine._client, "get", answer)
+    monkeypatch.setattr(mine._client, "set", answer)
     mine.take()
     assert not refused
     until(lambda: refused)
     mine.give_back()
     assert client.get(KEY) == STRANGER
-
-
-def test_a_name_whose_owner_is_known_to_be_dead_is_free_at_once(valkey, client) -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    client.set(KEY, f"abcd {identity._place(gone.pid).rpartition(' ')[0]} 100")
-    assert is_gone(client.get(KEY))
-    waited: list[None] = []
-    mine = named(valkey)
-    mine.take(glance=lambda: waited.append(None))
-    assert len(waited) == 1
-    mine.give_back()
-
-
-def test_nobody_is_taken_for_dead_without_proof() -> None:
-    for said in (STRANGER, "", "abcd ", "nonsense", f"abcd {identity._place(os.getpid())}"):
-        assert not is_gone(said)
-        assert not is_gone(f"leaving {said}")
 
 
 def test_one_whose_name_was_taken_while_it_was_silent_stops(valkey, client, quick, monkeypatch) -> None:
@@ -123,7 +105,7 @@ def test_a_second_worker_of_a_name_ends_with_code_2_and_says_what_to_do(valkey, 
     with world(valkey.url, "twice") as redis, Worker(valkey.url, tmp_path, KEY_PREFIX="twice") as first:
         until(lambda: redis.client.exists(redis.keys.worker("one@test")))
         (tmp_path / "second").mkdir()
-        hasty = "import worker.identity\nworker.identity.LIFETIME_SECONDS = 1.0\n@on()\ndef note(event): ...\n"
+        hasty = SHORT + "@on()\ndef note(event): ...\n"
         second = Worker(valkey.url, tmp_path / "second", hasty, KEY_PREFIX="twice").start()
         assert second.process is not None
         assert second.process.wait(60) == 2
@@ -133,12 +115,17 @@ def test_a_second_worker_of_a_name_ends_with_code_2_and_says_what_to_do(valkey, 
         assert first.get("/livez")[0] == 200
 
 
-def test_a_worker_that_was_killed_begins_again_at_once(valkey, tmp_path: Path) -> None:
-    with world(valkey.url, "killed") as redis, Worker(valkey.url, tmp_path, KEY_PREFIX="killed") as worker:
+def test_a_worker_that_was_killed_begins_again_when_its_name_is_free(valkey, tmp_path: Path) -> None:
+    with (
+        world(valkey.url, "killed") as redis,
+        Worker(valkey.url, tmp_path, SHORT + SCORE, KEY_PREFIX="killed") as worker,
+    ):
         key = redis.keys.worker("one@test")
-        said = until(lambda: redis.client.get(key))
+        value = until(lambda: redis.client.get(key))
+        assert 0 < redis.client.pttl(key) <= 1000, "so long a restart waits"
         worker.kill()
-        assert redis.client.get(key) == said
-        redis.client.persist(key)  # it does not wait for it to expire
+        assert redis.client.get(key) == value
         worker.start()
-        until(lambda: redis.client.get(key) not in (said, None))
+        until(lambda: redis.client.get(key) not in (value, None))
+        tell(valkey.url, "killed", completed("a"))
+        until(lambda: redis.calls == ["score a completed"])
