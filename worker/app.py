@@ -18,9 +18,9 @@ from worker.tasks import HandlerTask
 
 VISIBILITY_SECONDS = 43_200
 """After it the broker hands an unacknowledged task out again. Longer than any handler may take; what a dead worker held
-comes back from the stream within TAKEOVER_SECONDS, not from here."""
+is handed out from the stream again within TAKEOVER_SECONDS, not from here."""
 CELERY_OPTIONS = ("priority", "rate_limit", "time_limit", "soft_time_limit")
-"""Options of `on(...)` that Celery keeps for us; the others are worker.tasks' and worker.handler_target'."""
+"""Options of `on(...)` that Celery keeps for us; worker/tasks.py and worker/handler_target.py read the others."""
 
 
 class WorkerApp(Celery):
@@ -62,12 +62,12 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_ignore_result": settings.celery_result_backend is None,
-        "task_publish_retry": False,  # the bridge retries
+        "task_publish_retry": False,  # the stream consumer retries
         "task_default_queue": shared_queue(prefix),
         # Each worker reads from a queue of its own and holds no more than WORKER_PREFETCH: nothing is taken from others.
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_enable_prefetch_count_reduction": False,  # the bridge hands out no more than WORKER_PREFETCH anyway
+        "worker_enable_prefetch_count_reduction": False,  # no more than WORKER_PREFETCH are handed out anyway
         # What a process that died may still have said arrives at once; Celery's 10 seconds are how long its task waits.
         "worker_lost_wait": 1.0,
         "worker_consumer": "worker.celery_consumer:Consumer",

@@ -1,4 +1,4 @@
-"""What Celery is told of its broker: in a URL, Kombu reads less than we do, and asks sentinels in another way (ADR 11)."""
+"""URLs and options of brokers for Celery and Kombu, which read less in a URL than we do and ask sentinels differently (ADR 11)."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ BROKERS = ("redis", "rediss", "amqp", "amqps", "pyamqp", "sqs", "memory")
 NOT_FOR_ROUTES = ("memory", "sentinel")
 """Kombu's, too, but one ends with this process, and the other's URL has no place for the name of the service."""
 ANSWER_SECONDS = 10.0
-"""A broker that has gone mute is noticed. Kombu's reader waits for a second at a time."""
+"""So late a silent broker is noticed. Kombu's reader waits for a second at a time."""
 SENTINEL = "redis-sentinel"
 _HANDED_ON = ("socket_timeout", "socket_connect_timeout", "socket_keepalive", "client_name", "finder")
 
@@ -40,8 +40,8 @@ class Broker:
 
 class SentinelChannel(kombu_redis.Channel):
     """Over connections that find the primary as all of ours do, each time anew. Those of Kombu's sentinel transport read its
-    whole list of services, believe whoever answers first, however often it was wrong, and say what went wrong in other
-    words each time."""
+    whole list of services, believe the first answer, however often it was wrong, and word the same error differently
+    each time."""
 
     from_transport_options = (*kombu_redis.Channel.from_transport_options, "finder")
     connection_class = SyncDiscoveringConnection
@@ -71,8 +71,7 @@ def of_route(url: str) -> Broker:
 
 
 def sending_options(broker: Broker) -> dict[str, Any]:
-    """Kombu's transport options for who only sends there: no wait without an end, and no message that the broker has not
-    confirmed."""
+    """Kombu's transport options for sending only: no endless wait, and no message without the broker's confirmation."""
     if broker.url.startswith("redis"):
         return {
             "socket_connect_timeout": CONNECT_SECONDS,
@@ -115,7 +114,7 @@ def of_redis(url: str) -> Broker:
     account = f"{user}:{password}@" if user or password else ""
     return Broker(
         f"{scheme}://{account}{Node(host, port)}/{given.get('db', 0)}",
-        # Kombu checks no certificate unless it is told to.
+        # Kombu checks certificates only if asked to.
         {"ssl_cert_reqs": "required", **tls} if is_tls else False,
         {name: given[name] for name in _HANDED_ON if given.get(name) is not None},
     )

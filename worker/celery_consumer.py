@@ -1,4 +1,5 @@
-"""Celery's own consumer, which no answer of its broker ends: it waits until the broker takes writes, and goes on (ADR 10)."""
+"""Celery's consumer, which survives every answer of its broker: it waits until the broker accepts writes, and continues
+(ADR 10)."""
 
 import threading
 import warnings
@@ -18,21 +19,21 @@ from worker.context import context_of
 
 log = get_logger(__name__)
 RETRY = {"interval_start": 0.05, "interval_step": 0.1, "interval_max": 0.25}
-"""Celery's default is 2 seconds more each time, up to 30: so long would nothing be done after Redis is back."""
+"""Celery's default is 2 seconds more each time, up to 30: so long nothing would be done after Redis is up again."""
 PAUSE_SECONDS = 0.1
-"""After a loss: a broker that answers and is lost again at once is not asked in a hot loop."""
+"""After a lost connection: a broker that answers and is lost again at once is not asked in a hot loop."""
 NEVER_TOO_OFTEN = 10**9
-"""Losses within a second, after which Celery would complain and sleep for a whole one."""
+"""Lost connections within a second, after which Celery would warn and sleep for a whole one."""
 
 
 class Consumer(consumer.Consumer):
-    """Differs from Celery's in what it takes for a lost broker, and in how it waits for one."""
+    """Differs from Celery's in which errors count as a lost broker, and in how it waits for one."""
 
     connection_errors: tuple[type[Exception], ...]
     channel_errors: tuple[type[Exception], ...]
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # Neighbours have nothing to tell us, and asking them would take a second at every reconnect.
+        # Other workers know nothing that we need, and asking them would take a second at every reconnect.
         super().__init__(*args, **{**options, "without_mingle": True, "without_gossip": True})
         self._broker = context_of(self.app).broker
         self._restart_state = restart_state(maxR=NEVER_TOO_OFTEN, maxT=1)
@@ -44,21 +45,21 @@ class Consumer(consumer.Consumer):
         self._broker.mark_down(exc)
         threading.Event().wait(PAUSE_SECONDS)
         with warnings.catch_warnings():
-            # About a setting whose default we have chosen, at every loss of the broker.
+            # About a setting whose default we have chosen, at every lost connection.
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             try:
                 super().on_connection_error_after_connected(exc)
             except Exception:
                 # Kombu wants to put back what was not acknowledged, over a transport that it has closed already. The
-                # connection is forgotten by then, and the bridge hands out again what was lost with it.
-                log.debug("the lost connection could not be closed in good order", exc_info=True)
+                # connection is forgotten by then, and the stream consumer hands out again what was lost with it.
+                log.debug("could not close a lost connection", exc_info=True)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
-        """What is done with a message: most are tasks."""
+        """Handles a message: most are tasks."""
         handle = super().create_task_handler(*args, **kwargs)
 
         def on_message(message: Any) -> None:
-            if context_of(self.app).canary.heard(message):
+            if context_of(self.app).canary.takes(message):
                 message.ack_log_error(log, self.connection_errors)
             else:
                 handle(message)
@@ -75,7 +76,7 @@ class Consumer(consumer.Consumer):
             except self.connection_errors:
                 raise
             except Exception:
-                log.debug("a message of a lost connection could not be acknowledged", exc_info=True)
+                log.debug("could not acknowledge a message of a lost connection", exc_info=True)
 
         return super().call_soon_ack(unless_closed, *args, **kwargs)  # type: ignore[misc] # the stubs lack it
 
@@ -83,7 +84,7 @@ class Consumer(consumer.Consumer):
         self._broker.mark_down(exc)
 
     def ensure_connected(self, conn: Connection) -> Any:
-        """Returns the connection once the broker takes writes: one that only answers would refuse the next step."""
+        """Returns the connection once the broker accepts writes: one that only answers would refuse the next step."""
 
         def try_again(error: Exception, intervals: Any, retries: int) -> Any:
             # Not this connection again: the address may lead to another server by now.

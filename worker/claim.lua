@@ -1,6 +1,6 @@
 -- Take over what its consumers have not touched for too long.
 --
--- KEYS  … of lanes.lua
+-- KEYS  … of ordering.lua
 -- ARGV  1 group   2 consumer   3 how many at most of each stream   4 milliseconds of silence
 --
 -- Returns the entries. Not XAUTOCLAIM, which looks at ten times as many as it is to take, and not behind them.

@@ -1,4 +1,4 @@
-"""The right to sweep: one worker has it at a time, keeps it alive while it sweeps, and gives it up, at the latest by dying."""
+"""The claim to sweep: one worker has it at a time and renews it while it sweeps. It expires when the worker dies."""
 
 import asyncio
 import secrets
@@ -8,8 +8,7 @@ import redis.asyncio
 from jobcast.redis.connection import ERRORS
 
 LIFE_SECONDS = 10.0
-"""How long the claim outlives a worker that died in the middle of a round; Redis may be away for less without others
-beginning theirs."""
+"""How long the claim outlives a worker that died in a round. A shorter outage of Redis lets no other worker begin."""
 RENEWALS = 4
 """In the claim's life: three may be lost."""
 
@@ -39,7 +38,7 @@ class SweepClaim:
         return bool(await self._client.set(self._key, self._value, nx=True, px=int(LIFE_SECONDS * 1000)))
 
     async def keep(self) -> None:
-        """Returns when another has it: Redis was away for longer than its life, or this process stood still."""
+        """Returns when another has it: Redis was unreachable for longer than its life, or this process was suspended."""
         is_ours = True
         while is_ours:
             await asyncio.sleep(LIFE_SECONDS / RENEWALS)
@@ -49,5 +48,5 @@ class SweepClaim:
                 continue  # the round waits for Redis, too
 
     async def end(self, rest: float) -> None:
-        """The round is over, and nobody is to begin one for `rest` seconds."""
+        """The round is over; no worker begins one for `rest` seconds."""
         await self._client.eval(_END, 1, self._key, self._value, max(0, int(rest * 1000)))

@@ -1,4 +1,4 @@
-"""What the parts of a worker share. Each part is handed it; none knows the app."""
+"""What the modules of a worker share. Each is handed it; none knows the app."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

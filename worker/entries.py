@@ -18,18 +18,18 @@ LONGEST_TRACEBACK = 16_384
 
 
 class Opened(NamedTuple):
-    """Where an entry stands among those who want it."""
+    """How far an entry is with those that want it."""
 
     left: list[str]
-    """Who have not ended, and do not wait to be tried again."""
-    strangers: list[str]
-    """Who have not ended, and are not known here."""
+    """Those that have not ended, and do not wait for a retry."""
+    unknown: list[str]
+    """Those that have not ended, and are not registered here."""
     waiting: int
-    """How many are to be tried again later: somebody has arranged for it."""
+    """How many wait for a retry that is already arranged."""
 
 
 class Entries:
-    """What has ended and what has not, kept in Redis so that every process may ask. Raises redis errors as they come."""
+    """What has ended and what has not, in Redis, where every process may ask. Raises redis errors as they come."""
 
     def __init__(self, client: "redis.Redis", keys: Keys, *, max_age: float, group: str = GROUP) -> None:
         self.client = client
@@ -38,7 +38,7 @@ class Entries:
         self._max_age = int(max_age)
 
     def open(self, entry: str, wanting: Sequence[str]) -> Opened:
-        """What is left of the entry for those who want it. With nobody left it is acknowledged."""
+        """What is left of the entry for those that want it. If nothing is left, it is acknowledged."""
         (opened,) = self.open_all([(entry, wanting)])
         return opened
 
@@ -46,8 +46,8 @@ class Entries:
         """The same for many, in one round trip."""
         calls = [self._call(entry, "open", self._max_age, *wanting) for entry, wanting in entries]
         return [
-            Opened([*map(_text, left)], [*map(_text, strangers)], waiting)
-            for left, strangers, waiting in run(self.client, *calls)
+            Opened([*map(_text, left)], [*map(_text, unknown)], waiting)
+            for left, unknown, waiting in run(self.client, *calls)
         ]
 
     def start(self, entry: str, handler: str, consumer: str, attempt: str) -> int:
@@ -58,25 +58,25 @@ class Entries:
         return int(self._run(entry, "start", self._max_age, handler, consumer, attempt))
 
     def pause(self, entry: str, handler: str, seconds: float) -> None:
-        """The handler failed, and is tried again in so many seconds: until then the entry is not handed out to it again."""
+        """The handler failed, and is retried in so many seconds: until then the entry is not handed out to it again."""
         self._run(entry, "pause", handler, int(seconds * 1000))
 
     def finish(self, entry: str, handler: str) -> bool:
-        """The handler has ended; true when the entry is thereby acknowledged. Harmless when called again."""
+        """The handler has ended; true when that acknowledges the entry. A second call does nothing."""
         return bool(self._run(entry, "finish", handler))
 
     def finishing(self, entry: str, handler: str) -> Call:
-        """The same, to be run with others; with no handler named it ends the whole entry."""
+        """The same, to run with others; without a handler it ends the whole entry."""
         return self._call(entry, "finish", handler)
 
     def dead_letter(
         self, entry: str, handler: str, *, event: bytes | str, reason: str, traceback: str = "", tries: int = 0
     ) -> bool:
-        """Put the event on the dead-letter stream and end the handler (with none named: the whole entry).
+        """Append the event to the dead letters and end the handler (without one: the whole entry).
 
-        False when a twin has ended it before; then no letter is written.
+        False when another task of the entry has ended it before; then there is no dead letter.
         """
-        letter = {
+        dead_letter = {
             "entry": entry,
             "handler": handler,
             "reason": reason,
@@ -84,7 +84,7 @@ class Entries:
             "tries": tries,
             "event": event,
         }
-        fields = [part for item in letter.items() for part in item]
+        fields = [part for item in dead_letter.items() for part in item]
         return bool(self._run(entry, "dead_letter", handler, self._max_age, *fields))
 
     def _run(self, entry: str, operation: str, *arguments: Any) -> Any:
@@ -93,9 +93,9 @@ class Entries:
 
     def _call(self, entry: str, operation: str, *arguments: Any) -> Call:
         keys = self.keys
-        of_lanes = (keys.events, keys.replays, keys.lanes(self.group))
+        of_group = (keys.events, keys.replays, keys.lanes(self.group))
         of_entry = (keys.todo(entry, self.group), keys.dead, keys.worker(""))
-        return Call(SCRIPT, (*of_lanes, *of_entry), (self.group, operation, entry, *arguments))
+        return Call(SCRIPT, (*of_group, *of_entry), (self.group, operation, entry, *arguments))
 
 
 def _text(value: bytes | str) -> str:

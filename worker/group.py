@@ -21,9 +21,8 @@ REPLAY = "replay:"
 FORGET_AFTER = 86_400
 """Seconds of silence after which a consumer that holds nothing is removed: every Pod brings a new name."""
 MOST_HELD = 10_000
-"""Entries of each stream that one consumer keeps alive. What it holds beyond them is taken over by others, who may hold
-it better."""
-_READ, _TURNS, _HOLD, _STALE = map(Script, ("read.lua", "turns.lua", "heartbeat.lua", "claim.lua"))
+"""Entries of each stream that one consumer keeps alive. Others take over what it holds beyond them."""
+_READ, _NEXT, _HEARTBEAT, _CLAIM = map(Script, ("read.lua", "next.lua", "heartbeat.lua", "claim.lua"))
 _FORGET = """
 for _, stream in ipairs(KEYS) do
   for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, ARGV[1])) do
@@ -68,7 +67,7 @@ def is_gone(error: Exception) -> bool:
 
 class Reading(NamedTuple):
     entries: list[Entry]
-    """For handlers now: each the first of its evaluation that nobody has ended."""
+    """For handlers now: each is the first of its evaluation that has not ended."""
     behind: Places | None
     """Up to here all was given to some consumer of the group; None where there may be more."""
 
@@ -84,10 +83,16 @@ class Group:
         self._streams = (keys.events, keys.replays)
         self._keys = (*self._streams, keys.lanes(name))
 
+    def run(self, *calls: Call) -> list[Any]:
+        return run(self._client, *calls)
+
+    def close(self) -> None:
+        self._client.close()
+
     def create(self) -> bool:
         """Make sure that the group is there; true when it was not.
 
-        It begins with the first entry that the stream has, so that what was told before the first worker is not missed.
+        It begins with the first entry of the stream, so that events published before the first worker are not missed.
         """
         is_new, _ = map(self._create, self._streams)
         return is_new
@@ -102,8 +107,8 @@ class Group:
         return True
 
     def rewind(self) -> bool:
-        """Where the group stands beyond the end of a stream, and would never be given what comes next, have it begin
-        with the first entry again, and return true. A Redis put together from two states can be like that.
+        """If the group is beyond the end of a stream, and would never get what comes next, have it begin with the first entry
+        again, and return true. A Redis that was restored from two states can be like that.
         """
         return bool(self._client.eval(_REWIND, 2, *self._streams, self.name))
 
@@ -112,11 +117,11 @@ class Group:
     ) -> Call:
         """What this consumer may hand out now, at most `count` of it new; the answer is for `read`. Does not wait.
 
-        Of the evaluations `moved` an entry has ended: their first ones are given, too, where they are this consumer's. What
-        has a status of `unwanted` is acknowledged unread. `is_replays_turn` says what a single place is for.
+        In the evaluations `moved` an entry has ended: their first ones are included, if they are this consumer's. Entries with
+        a status of `unwanted` are acknowledged unread. `is_replays_turn` says what a single place is for.
         """
-        told = (self.name, self.consumer, count, int(is_replays_turn), len(unwanted), *unwanted)
-        return Call(_READ, self._keys, (*told, *(lane.encode(errors="surrogateescape") for lane in moved)))
+        given = (self.name, self.consumer, count, int(is_replays_turn), len(unwanted), *unwanted)
+        return Call(_READ, self._keys, (*given, *(eval_id.encode(errors="surrogateescape") for eval_id in moved)))
 
     @staticmethod
     def read(reply: Any) -> Reading:
@@ -124,31 +129,31 @@ class Group:
         entries, *behind = reply
         return Reading(_entries(entries), (_text(behind[0]), _text(behind[1])) if behind else None)
 
-    def turns(self, entries: Sequence[str], most: int) -> tuple[list[Entry], int]:
-        """Of entries that this consumer may hold, those that are its and whose turn it is, `most` at most; and how many
-        were looked at."""
-        call = Call(_TURNS, self._keys, (self.name, self.consumer, most, *entries))
+    def next_ready(self, entries: Sequence[str], most: int) -> tuple[list[Entry], int]:
+        """Of entries that this consumer may hold, those that are its and the first of their evaluation, `most` at most; and
+        how many were looked at."""
+        call = Call(_NEXT, self._keys, (self.name, self.consumer, most, *entries))
         ((found, looked_at),) = run(self._client, call)
         return _entries(found), looked_at
 
-    def hold(self) -> list[str]:
-        """Say that what this consumer holds is alive, and return it."""
-        return self._names(_HOLD, MOST_HELD, 0)
+    def heartbeat(self) -> list[str]:
+        """Keep alive what this consumer holds, and return it."""
+        return self._names(_HEARTBEAT, MOST_HELD, 0)
 
     def release(self, kept: Iterable[str]) -> None:
-        """Have others take over what this consumer holds, but for `kept`: nothing here will end it."""
-        self._names(_HOLD, MOST_HELD, FORGET_AFTER * 1000, *kept)
+        """Let others take over what this consumer holds, except `kept`: nothing here will end it."""
+        self._names(_HEARTBEAT, MOST_HELD, FORGET_AFTER * 1000, *kept)
 
-    def stale(self, idle: float, count: int) -> list[str]:
+    def claim(self, idle: float, count: int) -> list[str]:
         """Take over entries that their consumers have not touched for `idle` seconds, `count` of each stream at most."""
-        return self._names(_STALE, count, int(idle * 1000))
+        return self._names(_CLAIM, count, int(idle * 1000))
 
     def _names(self, script: Script, *args: Any) -> list[str]:
         (names,) = run(self._client, Call(script, self._keys, (self.name, self.consumer, *args)))
         return [_text(name) for name in names]
 
     def acknowledged(self, entries: Sequence[str]) -> list[str]:
-        """Those of the entries that nobody holds any more."""
+        """Those of the entries that no consumer holds any more."""
         pipeline = self._client.pipeline(transaction=False)
         for entry in entries:
             one = entry.removeprefix(REPLAY)

@@ -1,4 +1,4 @@
-"""Whom an event is handed to: a handler of ours, or as worker.route_target has it a task of an existing Celery app."""
+"""What an event is handed to: a handler of ours, or (worker/route_target.py) a task of an existing Celery app."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from worker.tasks import HandlerTask
 from worker.transport import Message, headers_of
 
 BY_THE_BROKER = frozenset({"queue", "priority"})
-"""Options of a handler whose tasks have to go by the broker."""
+"""Options of a handler whose tasks have to go through the broker."""
 
 
 class Target(Protocol):
-    """Wants some events, and can be handed one. `hand` raises what the broker raises, and nothing was promised then."""
+    """Wants some events, and can be handed one. If `hand` raises what the broker raises, the event is handed again."""
 
     name: str
     statuses: frozenset[Status]
@@ -27,7 +27,7 @@ class Target(Protocol):
 
     def wants(self, event: Event) -> bool: ...
 
-    def hand(self, flight: InFlight["Target"], producer: Any) -> str:
+    def hand(self, item: InFlight["Target"], producer: Any) -> str:
         """Returns the task's id, the same for the same event and target."""
         ...
 
@@ -44,16 +44,16 @@ class HandlerTarget:
         self._task = task
         self._queue = task.handler.options.get("queue", own_queue)
         self._headers = headers_of(task)
-        # The broker knows how to order them, and who else may want them.
+        # Only the broker orders them by priority, and shares them with other workers.
         self._is_for_the_broker = not BY_THE_BROKER.isdisjoint(task.handler.options)
 
     def wants(self, event: Event) -> bool:
         return self._task.handler.wants(event)
 
-    def hand(self, flight: InFlight["Target"], producer: Any) -> str:
-        task_id = f"{flight.event_id}:{self.name}"
-        args = (flight.entry, flight.body)
-        argsrepr = f"({flight.entry!r}, …)"  # the event may be long, and nobody's business in a log
+    def hand(self, item: InFlight["Target"], producer: Any) -> str:
+        task_id = f"{item.event_id}:{self.name}"
+        args = (item.entry, item.body)
+        argsrepr = f"({item.entry!r}, …)"  # the event may be long, and does not belong in a log
         if not self._is_for_the_broker:
             message = Message(self._headers, task_id, args, argsrepr, self._queue, self._lost)
             if self._context.transport.put(message):
@@ -63,7 +63,7 @@ class HandlerTarget:
             task_id=task_id,
             queue=self._queue,
             argsrepr=argsrepr,  # type: ignore[call-arg] # the stubs lack it
-            retry=False,  # the bridge retries
+            retry=False,  # the stream consumer retries
             producer=producer,
         )
         return task_id

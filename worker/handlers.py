@@ -40,7 +40,7 @@ def refuse(error: HandlerError) -> NoReturn:
 
 
 def load_one(module: str) -> None:
-    """Raises HandlerError for whatever the module raises: it is somebody's code, anything may come."""
+    """Raises HandlerError for anything that the module raises: it is foreign code."""
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:
@@ -49,7 +49,7 @@ def load_one(module: str) -> None:
 
 
 def check(registry: Registry, metadata_labels: Collection[str]) -> None:
-    """Raises HandlerError for a handler that would never be called, or that its name does not tell from another."""
+    """Raises HandlerError for a handler that would never be called, or has the same function as another."""
     places: dict[object, Handler] = {}
     for handler in registry:
         if "<" in handler.name:
@@ -61,10 +61,10 @@ def check(registry: Registry, metadata_labels: Collection[str]) -> None:
             raise HandlerError(f"{handler.name}: {never_matches(unknown[0], metadata_labels)}")
         function = inspect.unwrap(handler.function)
         file = os.path.realpath(function.__code__.co_filename) if inspect.isfunction(function) else function
-        twin = places.setdefault((file, handler.function.__qualname__), handler)
-        if twin is not handler:
+        other = places.setdefault((file, handler.function.__qualname__), handler)
+        if other is not handler:
             raise HandlerError(
-                f"{handler.name} and {twin.name} are one function of one file, imported by two names; name one of them"
+                f"{handler.name} and {other.name} are one function of one file, imported by two names; name one of them"
             )
 
 

@@ -1,6 +1,6 @@
--- Say that all that is the consumer's is alive, in one step: what becomes another's meanwhile is not taken back.
+-- Keep alive all that is the consumer's, in one step: what becomes another's meanwhile is not taken back.
 --
--- KEYS  … of lanes.lua
+-- KEYS  … of ordering.lua
 -- ARGV  1 group   2 consumer   3 how many at most of each stream   4 milliseconds of silence to pretend   5… entries left out
 --
 -- Returns the entries.

@@ -10,55 +10,55 @@ from prometheus_client.registry import Collector
 from jobcast import __version__
 from jobcast.event import Status
 
-events = Counter("jobcast_events", "Events that this process told, by the status that they tell", ["status"])
+events = Counter("jobcast_events", "Events published by this process, by status", ["status"])
 dead_groups = Gauge(
     "jobcast_dead_groups",
-    "Consumer groups that are behind and that nobody has read for within a day; the stream is trimmed without them",
+    "Consumer groups that are behind and have not read for a day; the stream is trimmed without them",
     multiprocess_mode="mostrecent",
 )
 dead_letters = Counter(
-    "jobcast_dead_letters", "Events that were given up on, for one handler or route, and kept for a person to look at"
+    "jobcast_dead_letters", "Events that a handler or route failed to handle for good, kept as dead letters"
 )
 handled = Histogram(
     "jobcast_handler_seconds",
-    "Seconds from the start of a handler's task to its end, whatever the end was",
+    "Duration of a handler's task, whether it succeeded or not, in seconds",
     ["handler"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
 sweep_seconds = Histogram(
     "jobcast_sweep_seconds",
-    "Seconds that a round of the sweep took, which compares all Jobs with what was told of them",
+    "Duration of a sweep, which compares all Jobs with what was published, in seconds",
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
 )
 sweep_found = Counter(
-    "jobcast_sweep_found", "Events that the sweep had to tell, because no controller had told them; they came late"
+    "jobcast_sweep_found", "Events published by the sweep, because no controller had published them; they were late"
 )
 redis_up = Gauge(
-    "jobcast_redis_up", "1 if Redis took the last command, 0 while it does not", multiprocess_mode="mostrecent"
+    "jobcast_redis_up", "1 if Redis accepted the last command, 0 if it did not", multiprocess_mode="mostrecent"
 )
 broker_up = Gauge(
     "jobcast_broker_up",
-    "1 if Celery's broker took the last command, 0 while it does not",
+    "1 if Celery's broker accepted the last command, 0 if it did not",
     multiprocess_mode="mostrecent",
 )
 route_broker_up = Gauge(
     "jobcast_route_broker_up",
-    "1 if the broker of routes took the last message, or was sent none yet; 0 while it does not",
+    "1 if the broker of routes accepted the last message, or was sent none yet; 0 if it did not",
     ["broker"],
     multiprocess_mode="mostrecent",
 )
 task_restarts = Counter(
-    "jobcast_task_restarts", "Parts of the process that ended unexpectedly and were started again", ["task"]
+    "jobcast_task_restarts", "Tasks and threads of the process that failed and were restarted", ["task"]
 )
 build_info = Gauge(
-    "jobcast_build_info", "Always 1; the version that runs is a label", ["version"], multiprocess_mode="mostrecent"
+    "jobcast_build_info", "Always 1; the running version is a label", ["version"], multiprocess_mode="mostrecent"
 )
 build_info.labels(__version__).set(1)
 
 
 class Lags(Collector):
-    """`jobcast_stream_lag`. Apart from the others, because a group that is gone has to go here too, which a gauge that is
-    shared among processes cannot do."""
+    """`jobcast_stream_lag`. A collector, because a group that is gone has to go here too, which a gauge that processes share
+    cannot do."""
 
     def __init__(self) -> None:
         self._of: Mapping[str, int] = {}
@@ -74,7 +74,7 @@ class Lags(Collector):
     def collect(self) -> Iterable[Metric]:
         family = GaugeMetricFamily(
             "jobcast_stream_lag",
-            "Events that a consumer group of the stream has not acknowledged: unread ones, and those being worked on",
+            "Events that a consumer group has not acknowledged: unread and pending ones",
             labels=["group"],
         )
         for group, lag in self._of.items():

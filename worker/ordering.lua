@@ -1,15 +1,15 @@
--- What the scripts of a group share; put before each of them. Of each evaluation the entries that were given out and are not
--- acknowledged stand in a lane, in their order, and only its first is for handlers.
+-- What the scripts of a group share; put before each of them. The entries of an evaluation that were given out and are
+-- not acknowledged form a queue, in their order, and only its first is for handlers.
 --
 -- An entry is named by its id in the stream of events, or by `replay:<id>`. Its owner is the consumer that it is pending for,
--- and nobody else hands it out; so who may begin the first of a lane is decided by whom the scripts give it to. What is in a
--- lane and not pending any more (trimmed, acknowledged by a stranger, lost by Redis) leaves it when it comes to be the first.
--- An entry without `eval_id` has no lane, and no order.
+-- and no other worker hands it out; so the scripts decide which worker may begin it. What is in a queue and not pending any
+-- more (trimmed, acknowledged from outside, lost by Redis) leaves it when it becomes the first. An entry without `eval_id`
+-- has no queue, and no order.
 --
--- KEYS  events · replays · lanes · then each script's own
+-- KEYS  events · replays · queues · then each script's own
 -- ARGV  group · then each script's own
 
-local EVENTS, REPLAYS, LANES, GROUP = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local EVENTS, REPLAYS, QUEUES, GROUP = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 
 local function place(entry)
   local id = string.match(entry, '^replay:(.*)$')
@@ -50,15 +50,15 @@ local function is_before(a, b)
   return a1 < b1
 end
 
-local function lane(eval_id)
-  return redis.call('HGET', LANES, eval_id) or ''
+local function queue_of(eval_id)
+  return redis.call('HGET', QUEUES, eval_id) or ''
 end
 
 local function keep(eval_id, entries)
   if entries == '' then
-    redis.call('HDEL', LANES, eval_id)
+    redis.call('HDEL', QUEUES, eval_id)
   else
-    redis.call('HSET', LANES, eval_id, entries)
+    redis.call('HSET', QUEUES, eval_id, entries)
   end
 end
 
@@ -74,7 +74,7 @@ end
 
 -- The first of the evaluation that is still pending, and its owner.
 local function first(eval_id)
-  local before = lane(eval_id)
+  local before = queue_of(eval_id)
   local entries, entry, whose = before, nil, nil
   while true do
     entry = string.match(entries, '^%S+')
@@ -86,16 +86,16 @@ local function first(eval_id)
   return entry, whose
 end
 
--- Note one that was just given out: behind all others.
+-- Append one that was just given out.
 local function append(eval_id, entry)
-  local entries = lane(eval_id)
+  local entries = queue_of(eval_id)
   if is_in(entries, entry) then return end
   keep(eval_id, entries == '' and entry or entries .. ' ' .. entry)
 end
 
--- Note one that Redis has forgotten to be in its lane: before those of its stream that came later.
+-- Put back one that Redis has forgotten: before those of its stream that came later.
 local function restore(eval_id, entry)
-  local entries = lane(eval_id)
+  local entries = queue_of(eval_id)
   if is_in(entries, entry) then return end
   local stream, id = place(entry)
   local list, is_placed = {}, false
@@ -116,7 +116,7 @@ local function field(info, name)
   end
 end
 
--- Once no group has a replay unread or pending, nobody needs it.
+-- A replay that no group has unread or pending is not needed any more.
 local function is_needed(replay)
   for _, group in ipairs(redis.call('XINFO', 'GROUPS', REPLAYS)) do
     local name = field(group, 'name')

@@ -21,26 +21,26 @@ class Outcome(StrEnum):
 
     DONE = "done"
     SKIPPED = "skipped"
-    """A twin has ended it before."""
+    """Another task of the same entry has ended it before."""
     DEAD = "dead"
     """Given up on, with a dead letter."""
-    UNTOLD = "untold"
-    """Redis could not be asked whether to start, or told of the end. The stream hands it out again."""
+    UNRECORDED = "unrecorded"
+    """Redis was unreachable at the start or the end. The entry is handed out again."""
 
 
 Handed: TypeAlias = tuple[str, str]
-"""A task's id and its entry. The id alone is that of the event: told again, because Redis forgot, it comes as another entry,
+"""A task's id and its entry. The id alone is not enough: an event published again, because Redis forgot, is another entry,
 and the task of the former one may still run."""
 
 
 def handed(request: Any) -> Handed:
-    """Of a request of ours; of anybody else's, one that nobody waits for."""
+    """Of a request of ours; of any other, one that matches nothing."""
     entry = request.args[0] if request.args else ""
     return request.id, entry if isinstance(entry, str) else ""
 
 
 def entries_here() -> set[str]:
-    """The entries of all tasks that this worker was given and has not ended, whoever handed them out. From any thread."""
+    """The entries of all tasks that this worker was given and has not ended, also those that others sent. From any thread."""
     while True:
         try:
             return {handed(request)[1] for request in (*state.reserved_requests, *state.active_requests)}
@@ -49,7 +49,7 @@ def entries_here() -> set[str]:
 
 
 class OutcomeRequest(Request):
-    """Tells the app of each task that ended, and of each that was lost with its process or its time."""
+    """Reports each task that ended, and each that was lost with its process or by its time limit."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         # Celery derives a class from this one for each task, with an on_success that does not call ours: wrap it.
@@ -73,16 +73,16 @@ class OutcomeRequest(Request):
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         result = super().on_failure(exc_info, send_failed_event, return_ok)
         # `return_ok`: the task itself raised, a Retry for example. A lost process is given to the next one by the broker
-        # (reject_on_worker_lost), and a revoked task is told by its own signal. What is left ran out of time.
+        # (reject_on_worker_lost), and a revoked task has a signal of its own. What is left ran into its time limit.
         error = exc_info.exception
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
         if not return_ok and not isinstance(error, WorkerLostError | Terminated):
-            _ended(self, Outcome.UNTOLD)
+            _ended(self, Outcome.UNRECORDED)
         return result
 
 
 def _ended(request: Any, outcome: str) -> None:
     if outcome == Outcome.DEAD:
         metrics.dead_letters.inc()
-    request.task.app.context.on_task_ended(handed(request), outcome == Outcome.UNTOLD)
+    request.task.app.context.on_task_ended(handed(request), outcome == Outcome.UNRECORDED)

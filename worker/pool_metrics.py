@@ -31,7 +31,7 @@ def begin() -> None:
 
 
 def end() -> None:
-    """Remove the folder, if it was made by this very process. For who ends it without Python's own ceremony."""
+    """Remove the folder, if this process made it. For a process that ends without running exit handlers."""
     if _ours is not None and _ours[0] == os.getpid():
         shutil.rmtree(_ours[1], ignore_errors=True)
 

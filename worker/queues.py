@@ -6,7 +6,7 @@ them away.
 
 
 def shared_queue(prefix: str) -> str:
-    """Of tasks that somebody sends by hand; the stream's go to the worker's own queue."""
+    """For tasks that are sent by hand; the stream's go to the worker's own queue."""
     return f"{{{prefix}}}:tasks"
 
 

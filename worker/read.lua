@@ -1,17 +1,17 @@
--- What a worker may hand out now: what has become the first of its lane, and what no consumer was given yet.
+-- What a worker may hand out now: what has become the first of its evaluation, and what no consumer was given yet.
 --
--- KEYS  … of lanes.lua
--- ARGV  1 group   2 consumer   3 how many at most   4 1 if a single place is for a replay   5 how many statuses that nobody wants
+-- KEYS  … of ordering.lua
+-- ARGV  1 group   2 consumer   3 how many at most   4 1 if a single place is for a replay   5 how many unwanted statuses
 --       6… these statuses   then evaluations of which an entry has ended
 --
--- Of the evaluations it returns the first entries, where they are the consumer's; of the new ones those that are the first of
--- their lane. The others stay pending for the consumer until it is their turn. New ones whose status nobody wants are
--- acknowledged and in no lane.
+-- Of the evaluations it returns the first entries, if they are the consumer's; of the new ones those that are the first of
+-- their evaluation. The others stay pending for the consumer until they are the first. New ones of an unwanted status are
+-- acknowledged.
 --
 -- Returns what is for handlers, as pairs of an entry and its fields (none: it was trimmed); then, where there was nothing more
--- to read, of both streams the id behind which nobody was given anything.
+-- to read, of both streams the id behind which nothing was given out.
 
--- Of what nobody wants, or what has to wait for its turn, so many are passed over in one step at most: a few milliseconds.
+-- At most so many unwanted or waiting entries are passed over in one step: a few milliseconds.
 local MOST = 512
 local consumer, room = ARGV[2], tonumber(ARGV[3])
 local after_statuses = 6 + tonumber(ARGV[5])
@@ -54,7 +54,7 @@ local function last(stream)
   end
 end
 
--- The events first, and the replays with at least one place, so that neither starves; of a single place they take turns.
+-- The events first, and the replays with at least one place, so that neither starves; of a single place they alternate.
 if room > 1 then fill(EVENTS, '', full - 1) end
 if room > 1 or ARGV[4] == '1' then fill(REPLAYS, 'replay:', full) end
 fill(EVENTS, '', full)

@@ -1,4 +1,4 @@
-"""The way to existing Celery apps: one connection to each broker that routes lead to, and the messages that go over it.
+"""Routes to existing Celery apps: a connection to each broker that routes lead to, and the messages that go over it.
 
 An event counts as handed over when the broker has it: Redis has answered, RabbitMQ has confirmed.
 """
@@ -27,7 +27,7 @@ from worker.in_flight import InFlight
 from worker.routes import Route
 
 PAUSE_SECONDS = (0.05, 2.0)
-"""First and longest pause while the broker is away: the longest is what an event may wait for us after it is back."""
+"""First and longest pause while the broker is unreachable: the longest is what an event may wait after it is up again."""
 PERSISTENT = 2
 """AMQP's delivery mode of a message that outlives the broker's restart, as Celery sends them."""
 NO_ROUTE = 312
@@ -37,11 +37,11 @@ _SPAN_ID = re.compile(r"(?!0{16})[0-9a-f]{16}")
 
 
 class Unreachable(KombuError):
-    """The broker does not answer, or takes nothing for now. It has promised nothing."""
+    """The broker does not answer, or accepts nothing for now."""
 
 
 class Refused(Exception):
-    """The broker will not take this message, however often it is asked."""
+    """The broker rejects this message for good."""
 
 
 class RouteBroker:
@@ -49,7 +49,7 @@ class RouteBroker:
 
     def __init__(self, name: str, broker: Broker) -> None:
         up = metrics.route_broker_up.labels(name)
-        up.set(1)  # none is down that was not tried
+        up.set(1)  # not down until it was tried
         self._availability = Availability(f"broker {name}", up)
         self._connection = Connection(
             broker.url,
@@ -71,7 +71,7 @@ class RouteBroker:
                 self._connection.ensure_connection(max_retries=max(0, len(self._connection.alt) - 1))
                 self._producer = Producer(self._connection.channel(), auto_declare=False)
         except Exception as error:  # whatever a transport raises; none of it is about this message
-            raise self._away(error) from error
+            raise self._mark_down(error) from error
         try:
             self._producer.publish(
                 body,
@@ -88,7 +88,7 @@ class RouteBroker:
             if self._is_for_good(error):
                 self._disconnect()  # AMQP closes the channel with its refusal
                 raise Refused(_explained(error, queue)) from error
-            raise self._away(error) from error
+            raise self._mark_down(error) from error
         self._failures = 0
         self._availability.mark_up()
 
@@ -98,9 +98,9 @@ class RouteBroker:
         passing = (*self._connection.connection_errors, *self._connection.recoverable_channel_errors, OSError)
         return not isinstance(error, (*passing, MessageNacked))
 
-    def _away(self, error: Exception) -> Unreachable:
-        if isinstance(error, MessageNacked):  # it has no words of its own
-            error = Unreachable("it did not take a message (nack); a queue may be full")
+    def _mark_down(self, error: Exception) -> Unreachable:
+        if isinstance(error, MessageNacked):  # it has no text of its own
+            error = Unreachable("it rejected a message (nack); a queue may be full")
         self._disconnect()
         self._availability.mark_down(error)
         self._failures += 1
@@ -119,33 +119,33 @@ def _explained(error: Exception, queue: str) -> str:
 
 
 class RouteTarget:
-    """A task of somebody else's, by name. It ends when the broker has it: what becomes of it is theirs to know."""
+    """A task of another app, by name. It ends when the broker has it; how the task ends is not known here."""
 
     ends_with_its_task = False
 
-    def __init__(self, celery: Celery, route: Route, outlet: RouteBroker) -> None:
+    def __init__(self, celery: Celery, route: Route, broker: RouteBroker) -> None:
         self.name = route.name
         self.statuses = route.filter.statuses
         self._route = route
-        self._outlet = outlet
+        self._broker = broker
         self._message = celery.amqp.as_task_v2
         self._priority = {} if route.priority is None else {"priority": route.priority}
 
     def wants(self, event: Event) -> bool:
         return self._route.filter.wants(event)
 
-    def hand(self, flight: InFlight[Target], producer: Any) -> str:
+    def hand(self, item: InFlight[Target], producer: Any) -> str:
         """Raises Unreachable and Refused."""
-        task_id = f"{flight.event_id}:{self._route.task}"
-        event = msgspec.json.decode(flight.body)
-        # The event may be long, and nobody's business in a log.
-        message = self._message(task_id, self._route.task, args=(event,), argsrepr=f"({flight.event_id!r}, …)")
+        task_id = f"{item.event_id}:{self._route.task}"
+        event = msgspec.json.decode(item.body)
+        # The event may be long, and does not belong in a log.
+        message = self._message(task_id, self._route.task, args=(event,), argsrepr=f"({item.event_id!r}, …)")
         ours = {
-            "jobcast_event_id": flight.event_id,
-            "jobcast_eval_id": flight.eval_id,
-            "traceparent": traceparent(event["job"]["uid"], flight.event_id),
+            "jobcast_event_id": item.event_id,
+            "jobcast_eval_id": item.eval_id,
+            "traceparent": traceparent(event["job"]["uid"], item.event_id),
         }
-        self._outlet.send(
+        self._broker.send(
             self._route.queue or "celery",
             message.body,
             headers={**message.headers, **ours},
@@ -156,21 +156,21 @@ class RouteTarget:
 
 
 def route_targets(context: WorkerContext) -> dict[str, list[Target]]:
-    """The targets of all routes by the consumer group that is to send them, each group with an outlet of its own."""
+    """The targets of all routes by the consumer group that is to send them, each group with an broker of its own."""
     groups: dict[str, list[Target]] = {}
-    outlets: dict[str, RouteBroker] = {}
+    brokers: dict[str, RouteBroker] = {}
     for route in context.settings.every_route:
-        if route.group not in outlets:
+        if route.group not in brokers:
             there = route.elsewhere
-            outlets[route.group] = (
+            brokers[route.group] = (
                 RouteBroker(there.name, there.broker) if there else RouteBroker("own", context.settings.broker)
             )
-        groups.setdefault(route.group, []).append(RouteTarget(context.celery, route, outlets[route.group]))
+        groups.setdefault(route.group, []).append(RouteTarget(context.celery, route, brokers[route.group]))
     return groups
 
 
 def traceparent(uid: str, event_id: str) -> str:
-    """W3C trace context: one trace for each Job, in it one span for each event; the same whoever sends it, however often."""
+    """W3C trace context: one trace for each Job, in it one span for each event; the same however often it is sent."""
     return f"00-{_hex(uid, 32, _TRACE_ID)}-{_hex(event_id, 16, _SPAN_ID)}-01"
 
 
@@ -178,4 +178,4 @@ def _hex(text: str, length: int, valid: "re.Pattern[str]") -> str:
     digits = text.replace("-", "").lower()[:length]
     if valid.fullmatch(digits):
         return digits
-    return hashlib.sha256(text.encode()).hexdigest()[:length]  # not a UUID: some other manager's, or a test's
+    return hashlib.sha256(text.encode()).hexdigest()[:length]  # not a UUID: another system's, or a test's

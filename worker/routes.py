@@ -40,7 +40,7 @@ HIGHEST_PRIORITY = 255
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """The broker of somebody else's app."""
+    """The broker of another app."""
 
     name: str
     """Of the variable that it was read from, so that it stays the same when the broker moves; else its address."""
@@ -65,7 +65,7 @@ class Route:
 
     @property
     def group(self) -> str:
-        """The consumer group that sends it: one for each broker, so that one that is down holds up nobody else."""
+        """The consumer group that sends it: one for each broker, so that one that is down holds up no other."""
         return f"{GROUP}:{self.elsewhere.name}" if self.elsewhere else GROUP
 
 

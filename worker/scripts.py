@@ -45,7 +45,7 @@ def run(client: "redis.Redis", *calls: Call) -> list[Any]:
 
 
 def _try(client: "redis.Redis", calls: Sequence[Call]) -> list[Any]:
-    if len(calls) == 1:  # the most frequent, and dearer in a pipeline
+    if len(calls) == 1:  # the most frequent, and slower in a pipeline
         (call,) = calls
         try:
             return [client.evalsha(call.script.sha, len(call.keys), *call.keys, *call.args)]

@@ -21,7 +21,7 @@ from worker import metrics, pool_metrics
 
 log = logging.getLogger(__name__)
 GLANCE_SECONDS = 0.1
-"""How often the thread looks whether there was a signal: nobody notices that a stop takes so much longer."""
+"""How often the thread checks for a signal: a stop takes at most so much longer."""
 
 
 LAST_WORDS_SECONDS = 2.0
@@ -44,8 +44,8 @@ def end_at_once(code: int) -> NoReturn:
 class Grace:
     """Install it in the main thread, once Celery has installed its signal handlers.
 
-    A signal handler may interrupt anything, itself too, and Celery's takes locks. So ours only notes, a thread looks what
-    was noted, and Celery's hears of the first SIGTERM alone.
+    A signal handler may interrupt anything, itself too, and Celery's takes locks. So ours only sets a note for a thread, and
+    calls Celery's for the first SIGTERM alone.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -75,7 +75,7 @@ class Grace:
     def _watch(self) -> None:
         while self._sigterms < 2 and (self._deadline is None or time.monotonic() < self._deadline):
             time.sleep(GLANCE_SECONDS)
-        log.error("no more time to stop, giving up tasks that still run")
+        log.error("grace period is over, killing tasks that still run")
         for child in active_children():
             if child.pid is not None:
                 with contextlib.suppress(ProcessLookupError):  # it has just ended by itself

@@ -1,7 +1,7 @@
-"""From the bridge's thread to Celery's consumer without the broker: tasks that live and die with this process (ADR 14).
+"""From the stream consumer's thread to Celery's consumer, past the broker: tasks that live and die with this process (ADR 14).
 
-What Celery gets is what its broker would have brought, by the door that its broker uses: time limits, rate limits,
-revocation, events and pools work as they always do. Acknowledging it is nothing: the stream's entry is what counts.
+Celery gets what its broker would have delivered, in the same place: time limits, rate limits, revocation, events and pools
+work as usual. Acknowledging such a message does nothing: the stream's entry counts.
 """
 
 import os
@@ -16,12 +16,12 @@ from worker.outcome import Handed
 from worker.tasks import HandlerTask
 
 AT_ONCE = 8
-"""Tasks begun in one turn of Celery's loop: enough to share its cost, few enough that a signal to stop is soon noticed by a
-pool that works in the loop itself."""
+"""Tasks started in one turn of Celery's loop: enough to share its cost, few enough that a pool that works in the loop itself
+soon notices a signal to stop."""
 
 
 class InProcessTransport:
-    """Between two threads: `put` is the bridge's, the others are of Celery's consumer."""
+    """Between two threads: the stream consumer calls `put`, Celery's consumer the others."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,7 +44,7 @@ class InProcessTransport:
             self._consumer = consumer
 
     def detach(self) -> None:
-        """It reads no more. What still waits is dropped: Celery forgets what it has reserved, too."""
+        """It stops reading. What still waits is dropped: Celery forgets what it has reserved, too."""
         with self._lock:
             consumer, self._consumer = self._consumer, None
             if self._waiting:
@@ -54,8 +54,8 @@ class InProcessTransport:
             consumer.hub.remove(self._read)
 
     def put(self, message: "Message") -> bool:
-        """False where it has to go by the broker: Celery waits for nothing else there (gevent, a transport without an event
-        loop). Raises OperationalError while the consumer is not there."""
+        """False where it has to go through the broker: without an event loop (gevent, some transports) Celery waits for
+        nothing else. Raises OperationalError while the consumer is not there."""
         with self._lock:
             if self._consumer is None:
                 raise OperationalError("celery's consumer is not connected to its broker")
@@ -100,15 +100,15 @@ class Message:
         self._handed: Handed = task_id, args[0]
         self._is_rejected = False
         self.payload = {"args": args, "kwargs": {}}
-        # A retry goes by the broker, to this queue.
+        # A retry goes through the broker, to this queue.
         self.delivery_info = {"exchange": "", "routing_key": queue}
         self.properties = {"correlation_id": task_id}
 
     def acknowledge(self, *_: Any) -> None:
-        """There is nobody to tell."""
+        """Nothing to do: the entry of the stream is acknowledged elsewhere."""
 
     def reject(self, _logger: Any, _errors: Any, requeue: bool) -> None:
-        """The task's process died, or it asked for it. Celery may say so twice, when the task is on its way again."""
+        """The task's process died, or the task asked for it. Celery may call it twice, when the task was already sent again."""
         if requeue and not self._is_rejected:
             self._is_rejected = True
             self._on_lost(self._handed)

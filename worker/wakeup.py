@@ -1,4 +1,4 @@
-"""Waits for new entries and for whoever wakes it, whichever comes first, so that nothing has to be polled."""
+"""Waits for new entries and for other threads, whichever comes first, so that nothing has to be polled."""
 
 import contextlib
 import select
@@ -14,21 +14,20 @@ from worker.scripts import Call
 class Wakeup:
     """Of one thread, which asks and waits; `wake` is for all others. Raises redis errors as they come; `forget` after each.
 
-    It asks with XREAD, which waits and gives nothing to anybody, and in the same breath with a script, which gives and cannot
-    wait: Redis runs it as soon as there is something, without a round trip more. By then another worker may have been given
-    what there was.
+    It sends XREAD, which waits and delivers nothing, and right behind it a script, which delivers and cannot wait: Redis runs
+    it as soon as there is something, without another round trip. By then another worker may have got it.
     """
 
     def __init__(self, client: "redis.Redis", streams: tuple[str, str], seconds: float) -> None:
-        """`seconds` is the longest that Redis is left to wait."""
+        """`seconds` is the longest that Redis waits."""
         self._pool = client.connection_pool
         self._streams = streams
         self._block_ms = int(seconds * 1000)
         self._connection: Any = None
         """While Redis owes an answer."""
-        self._bell, self._cord = socket.socketpair()
-        self._bell.setblocking(False)
-        self._cord.setblocking(False)
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
 
     @property
     def is_asked(self) -> bool:
@@ -48,16 +47,16 @@ class Wakeup:
         self._connection = connection
 
     def wait(self, seconds: float) -> Any:
-        """Redis' answer once it is there; None after so many seconds, or when somebody wakes us. And when the connection was lost,
-        or Redis has lost the script: whoever reads next finds out what there is to it."""
+        """Redis' answer once it is there; None after so many seconds, or when another thread wakes us. Also None when the
+        connection was lost, or Redis has lost the script: the next reading finds out."""
         watched = select.poll()
-        watched.register(self._bell, select.POLLIN)
+        watched.register(self._receiver, select.POLLIN)
         if self._connection is not None:
             watched.register(self._connection._sock, select.POLLIN)
         ready = {descriptor for descriptor, _ in watched.poll(max(0.0, seconds) * 1000)}
-        if self._bell.fileno() in ready:
-            self._bell.recv(4096)
-            ready.discard(self._bell.fileno())
+        if self._receiver.fileno() in ready:
+            self._receiver.recv(4096)
+            ready.discard(self._receiver.fileno())
         return self.answer() if ready else None
 
     def answer(self) -> Any:
@@ -78,7 +77,7 @@ class Wakeup:
     def wake(self) -> None:
         """From any thread."""
         with contextlib.suppress(OSError):  # it is full of such calls already, or closed
-            self._cord.send(b"!")
+            self._sender.send(b"!")
 
     def forget(self) -> None:
         """Wait for no answer any more."""
@@ -88,8 +87,8 @@ class Wakeup:
 
     def close(self) -> None:
         self.forget()
-        self._bell.close()
-        self._cord.close()
+        self._receiver.close()
+        self._sender.close()
 
     def _release(self) -> None:
         connection, self._connection = self._connection, None

@@ -25,8 +25,11 @@ class Announced(NamedTuple):
     """Unix seconds, by Redis' clock."""
     age: float
     """Seconds since then."""
-    is_there: bool
-    """Whether a worker still serves it."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a worker serves it, or did a minute ago: one that restarts has left for a moment."""
+        return self.age < GONE_SECONDS
 
 
 def announced(keys: Keys) -> Program[list[Announced]]:
@@ -71,5 +74,4 @@ def _short(name: str) -> set[str]:
 
 def _announced(name: str, member: Member, now: float) -> Announced:
     handler = member.handlers[name]
-    age = max(now - member.seen, 0.0)
-    return Announced(name, handler.group, handler.statuses, member.seen, age, not member.left and age < GONE_SECONDS)
+    return Announced(name, handler.group, handler.statuses, member.seen, max(now - member.seen, 0.0))

@@ -1,11 +1,14 @@
 """What every process is made of.
 
-settings       what controller and worker share
+settings       what every process reads from its environment
+processes      which processes there are, and what each may do       pure
 logging        log records as JSON, or as text for people
-lifecycle      parts that start in order and stop in reverse, within one grace period
-supervisor     long tasks that are restarted when they fail
+lifecycle      components that start in order and stop in reverse, within one grace period
+supervisor     long-running tasks that are restarted when they fail
 threads        the same for threads
-availability   whether Redis and the broker can be used
-http           probes, metrics and status
+availability   whether Redis or a broker can be used
+probes         what is answered to /livez, /readyz, /metrics and /statusz
+http           two servers for it: on an event loop, and in a thread
 membership     which instances share a prefix, and whether they conflict   (pure)
+registration   keeps this process registered as a member
 """

@@ -49,7 +49,7 @@ class _Log:
         self._membership = membership
         self._rejection = ""
 
-    def heard(self, reply: list[bytes]) -> None:
+    def update(self, reply: list[bytes]) -> None:
         new, resolved = self._membership.update(reply)
         for conflict in new:
             log.warning("conflicting Jobcast instances share this prefix", extra={"why": conflict})
@@ -73,7 +73,7 @@ class AsyncRegistration:
     async def run(self) -> None:
         while True:
             try:
-                self._log.heard(
+                self._log.update(
                     await self._ledger.run("EVAL", SCRIPT, 1, self._ledger.keys.parts, *joining(self._member))
                 )
             except LedgerError as error:
@@ -127,7 +127,7 @@ class ThreadRegistration:
 
     def _register(self, arguments: Arguments) -> None:
         try:
-            self._log.heard(self._client.eval(SCRIPT, 1, self._key, *arguments))
+            self._log.update(self._client.eval(SCRIPT, 1, self._key, *arguments))
         except redis.ResponseError as error:
             self._log.rejected(explain(error))
         except UNREACHABLE as error:

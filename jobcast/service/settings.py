@@ -217,7 +217,7 @@ def complaints(error: ValidationError) -> list[str]:
 
 
 def shown(text: str) -> str:
-    """What somebody gave, for a message: in one line, not too long, and without what is secret in a URL."""
+    """A value that was given, for a message: in one line, not too long, and without what is secret in a URL."""
     return _hidden(text) if re.search("://|:.*@", text, re.DOTALL) else repr(text[:LONGEST_SHOWN])
 
 

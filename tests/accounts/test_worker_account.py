@@ -121,7 +121,7 @@ async def rarely(url: str, made: Recording) -> None:
     plain = connect_plain(url, prefix=PREFIX)
     group = Group(plain, KEYS, "another")
     group.rewind()
-    group.stale(0, 10)
+    group.claim(0, 10)
     group.forget_the_dead()
     made.catch_up()
     plain.close()

@@ -52,8 +52,8 @@ class World:
     def look(self, worker: str) -> None:
         """Its heartbeat: it looks through what it holds and takes over what is silent."""
         group = self.groups[worker]
-        held = [*group.hold(), *group.stale(60, 10)]
-        self._take(worker, group.turns([one for one in held if one not in self.in_hand[worker]], 100)[0])
+        held = [*group.heartbeat(), *group.claim(60, 10)]
+        self._take(worker, group.next_ready([one for one in held if one not in self.in_hand[worker]], 100)[0])
 
     def end(self, worker: str) -> None:
         self.elsewhere(worker, worker)

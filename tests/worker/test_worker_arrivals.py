@@ -11,7 +11,7 @@ from worker.group import Group
 from worker.scripts import run
 from worker.wakeup import Wakeup
 
-KEYS = Keys("arrivals")
+KEYS = Keys("wakeup")
 LONG = 30.0
 
 
@@ -29,88 +29,88 @@ def group(client) -> Group:
 
 
 @pytest.fixture
-def arrivals(client) -> Iterator[Wakeup]:
-    arrivals = Wakeup(client, (KEYS.events, KEYS.replays), 2.0)
-    yield arrivals
-    arrivals.close()
+def wakeup(client) -> Iterator[Wakeup]:
+    wakeup = Wakeup(client, (KEYS.events, KEYS.replays), 2.0)
+    yield wakeup
+    wakeup.close()
 
 
-def ask(client, group, arrivals) -> None:
+def ask(client, group, wakeup) -> None:
     (reply,) = run(client, group.reading(10))
     behind = group.read(reply).behind
     assert behind is not None
-    arrivals.ask(behind, group.reading(10))
+    wakeup.ask(behind, group.reading(10))
 
 
 @pytest.mark.parametrize("stream", [KEYS.events, KEYS.replays])
-def test_what_comes_to_either_stream_is_given_at_once(client, group, arrivals, stream: str) -> None:
+def test_what_comes_to_either_stream_is_given_at_once(client, group, wakeup, stream: str) -> None:
     client.xadd(stream, {"event": "old"})
-    ask(client, group, arrivals)
-    assert arrivals.wait(0) is None
+    ask(client, group, wakeup)
+    assert wakeup.wait(0) is None
     client.xadd(stream, {"event": "new"})
-    ((_, fields),) = group.read(arrivals.wait(LONG)).entries
+    ((_, fields),) = group.read(wakeup.wait(LONG)).entries
     assert fields == {b"event": b"new"}
-    assert not arrivals.is_asked
+    assert not wakeup.is_asked
 
 
-def test_whoever_rings_is_heard_and_the_answer_still_comes(client, group, arrivals) -> None:
-    ask(client, group, arrivals)
-    arrivals.wake()
-    assert arrivals.wait(LONG) is None
-    threading.Timer(0.05, arrivals.wake).start()
-    assert arrivals.wait(LONG) is None
-    assert arrivals.is_asked
+def test_whoever_rings_is_heard_and_the_answer_still_comes(client, group, wakeup) -> None:
+    ask(client, group, wakeup)
+    wakeup.wake()
+    assert wakeup.wait(LONG) is None
+    threading.Timer(0.05, wakeup.wake).start()
+    assert wakeup.wait(LONG) is None
+    assert wakeup.is_asked
     client.xadd(KEYS.events, {"event": "new"})
-    assert len(group.read(arrivals.wait(LONG)).entries) == 1
+    assert len(group.read(wakeup.wait(LONG)).entries) == 1
 
 
-def test_redis_waits_no_longer_than_it_was_told_to(client, group, arrivals) -> None:
-    ask(client, group, arrivals)
-    assert group.read(arrivals.answer()).entries == []
+def test_redis_waits_no_longer_than_it_was_told_to(client, group, wakeup) -> None:
+    ask(client, group, wakeup)
+    assert group.read(wakeup.answer()).entries == []
 
 
-def test_a_stream_that_was_trimmed_is_waited_for_where_it_was(client, group, arrivals) -> None:
+def test_a_stream_that_was_trimmed_is_waited_for_where_it_was(client, group, wakeup) -> None:
     client.xadd(KEYS.events, {"event": "old"})
-    ask(client, group, arrivals)
+    ask(client, group, wakeup)
     client.xtrim(KEYS.events, 0)
     client.xadd(KEYS.events, {"event": "new"})
-    assert len(group.read(arrivals.wait(LONG)).entries) == 1
+    assert len(group.read(wakeup.wait(LONG)).entries) == 1
 
 
-def test_a_redis_that_forgot_says_so(client, group, arrivals) -> None:
-    ask(client, group, arrivals)
+def test_a_redis_that_forgot_says_so(client, group, wakeup) -> None:
+    ask(client, group, wakeup)
     client.execute_command("FLUSHALL")
     client.xadd(KEYS.events, {"event": "new"})
     with pytest.raises(redis.ResponseError, match="NOGROUP"):
-        arrivals.wait(LONG)
+        wakeup.wait(LONG)
 
 
 @pytest.mark.must_survive(27)
-def test_a_primary_that_is_demoted_while_it_is_waited_for_is_left_alone(client, group, arrivals) -> None:
-    ask(client, group, arrivals)
+def test_a_primary_that_is_demoted_while_it_is_waited_for_is_left_alone(client, group, wakeup) -> None:
+    ask(client, group, wakeup)
     while client.info("clients")["blocked_clients"] == 0:
         pass
     client.execute_command("REPLICAOF", "127.0.0.1", 1)
     with pytest.raises(redis.ResponseError, match="UNBLOCKED"):
-        arrivals.wait(LONG)
-    assert not arrivals.is_asked
+        wakeup.wait(LONG)
+    assert not wakeup.is_asked
 
 
-def test_a_script_that_redis_has_lost_or_a_connection_is_nothing_to_complain_of(client, group, arrivals) -> None:
-    ask(client, group, arrivals)
+def test_a_script_that_redis_has_lost_or_a_connection_is_nothing_to_complain_of(client, group, wakeup) -> None:
+    ask(client, group, wakeup)
     client.script_flush()
     client.xadd(KEYS.events, {"event": "new"})
-    assert arrivals.wait(LONG) is None
-    assert not arrivals.is_asked
+    assert wakeup.wait(LONG) is None
+    assert not wakeup.is_asked
     assert len(group.read(run(client, group.reading(10))[0]).entries) == 1
-    ask(client, group, arrivals)
+    ask(client, group, wakeup)
     client.client_kill_filter(_type="normal", skipme=True)
-    assert arrivals.wait(LONG) is None
-    assert not arrivals.is_asked
+    assert wakeup.wait(LONG) is None
+    assert not wakeup.is_asked
 
 
-def test_ringing_one_that_is_closed_is_harmless(arrivals) -> None:
+def test_ringing_one_that_is_closed_is_harmless(wakeup) -> None:
     for _ in range(100_000):
-        arrivals.wake()
-    arrivals.close()
-    arrivals.wake()
+        wakeup.wake()
+    wakeup.close()
+    wakeup.wake()

@@ -38,7 +38,7 @@ ENDS = {
     "object": None,
     "lock": None,
     "awaitable": "TypeError: handler my_handlers.score returned an awaitable; it must be a plain function",
-    "speechless": "Speechless, whose text cannot be had",
+    "speechless": "Speechless, without a readable text",
     "unpicklable": "Unpicklable: (1, 2)",
     "interrupt": "KeyboardInterrupt: ",
     "exit": "SystemExit: 3",

@@ -135,4 +135,4 @@ def test_while_the_broker_is_away_entries_wait_and_redis_is_not_blamed(valkey, o
         assert not redis.calls
         own_valkey.start()
         until(lambda: redis.is_done and redis.calls == ["score a completed"])
-        assert not worker.away("redis")
+        assert not worker.unreachable("redis")

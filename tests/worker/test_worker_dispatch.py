@@ -26,11 +26,11 @@ class Target:
     def wants(self, event: Any) -> bool:
         return True
 
-    def hand(self, flight: InFlight[Any], producer: Any) -> str:
+    def hand(self, item: InFlight[Any], producer: Any) -> str:
         if self.is_away:
             raise OperationalError("OOM command not allowed")
-        self.had.append(flight.entry)
-        return f"{flight.event_id}:{self.name}"
+        self.had.append(item.entry)
+        return f"{item.event_id}:{self.name}"
 
 
 class Entries:
@@ -51,7 +51,7 @@ def targets() -> list[Any]:
 
 
 @pytest.fixture
-def flights() -> InFlightEntries[Any]:
+def in_flight() -> InFlightEntries[Any]:
     return InFlightEntries(10)
 
 
@@ -61,7 +61,7 @@ def entries() -> Entries:
 
 
 @pytest.fixture
-def dispatcher(targets, flights, entries) -> Dispatcher:
+def dispatcher(targets, in_flight, entries) -> Dispatcher:
     class Pool:
         def acquire(self, block: bool) -> "Pool":
             return self
@@ -72,12 +72,12 @@ def dispatcher(targets, flights, entries) -> Dispatcher:
 
     celery = SimpleNamespace(producer_pool=Pool())
     context: Any = SimpleNamespace(transport=SimpleNamespace(is_open=True), celery=celery)
-    made = Dispatcher(context, entries, flights, targets)  # type: ignore[arg-type]
+    made = Dispatcher(context, entries, in_flight, targets)  # type: ignore[arg-type]
     made.take([("1-0", {b"event": wire.encode(completed("a")), b"eval_id": b"a"})], again=())
     return made
 
 
-def test_who_has_it_is_not_given_it_again_when_the_broker_of_the_next_is_back(dispatcher, targets, flights) -> None:
+def test_who_has_it_is_not_given_it_again_when_the_broker_of_the_next_is_back(dispatcher, targets, in_flight) -> None:
     first, second = targets
     second.is_away = True
     for _ in range(2):
@@ -86,27 +86,27 @@ def test_who_has_it_is_not_given_it_again_when_the_broker_of_the_next_is_back(di
     second.is_away = False
     list(dispatcher.hand_out())
     assert first.had == second.had == ["1-0"]
-    assert flights.get("1-0").left == {"first", "second"}
+    assert in_flight.get("1-0").left == {"first", "second"}
 
 
-def test_it_is_not_over_while_somebody_has_not_been_given_it(dispatcher, targets, flights) -> None:
+def test_it_is_not_over_while_somebody_has_not_been_given_it(dispatcher, targets, in_flight) -> None:
     targets[1].is_away = True
     with pytest.raises(OperationalError):
         list(dispatcher.hand_out())
-    flights.get("1-0").left.remove("first")  # its task has ended
-    assert not flights.is_over("1-0")
+    in_flight.get("1-0").left.remove("first")  # its task has ended
+    assert not in_flight.is_over("1-0")
 
 
-def test_only_the_one_whose_task_is_lost_is_given_it_again(dispatcher, targets, flights) -> None:
+def test_only_the_one_whose_task_is_lost_is_given_it_again(dispatcher, targets, in_flight) -> None:
     list(dispatcher.hand_out())
-    flights.again(flights.get("1-0"), "second")
+    in_flight.resend(in_flight.get("1-0"), "second")
     list(dispatcher.hand_out())
     assert [target.had for target in targets] == [["1-0"], ["1-0", "1-0"]]
 
 
-def test_who_has_ended_elsewhere_is_not_waited_for(dispatcher, targets, flights, entries) -> None:
+def test_who_has_ended_elsewhere_is_not_waited_for(dispatcher, targets, in_flight, entries) -> None:
     list(dispatcher.hand_out())
     entries.ended.add("first")
-    flights.again(flights.get("1-0"), "second")
+    in_flight.resend(in_flight.get("1-0"), "second")
     list(dispatcher.hand_out())
-    assert flights.get("1-0").left == {"second"}
+    assert in_flight.get("1-0").left == {"second"}

@@ -136,14 +136,14 @@ def test_a_dead_letter_without_a_handler_ends_the_entry(client, entries, entry) 
 def test_what_a_consumer_does_not_touch_can_be_taken_over(client, entries, group, entry) -> None:
     client.xclaim(KEYS.events, GROUP, "me", 0, [entry], idle=5000, justid=True)
     other = Group(client, KEYS, "other")
-    assert group.hold() == [entry]
-    assert other.stale(2.0, 10) == []
+    assert group.heartbeat() == [entry]
+    assert other.claim(2.0, 10) == []
     group.release(kept=[entry])
-    assert other.stale(2.0, 10) == []
+    assert other.claim(2.0, 10) == []
     group.release(kept=[])
-    assert other.stale(2.0, 10) == [entry]
-    assert other.hold() == [entry]
-    assert group.hold() == []
+    assert other.claim(2.0, 10) == [entry]
+    assert other.heartbeat() == [entry]
+    assert group.heartbeat() == []
     assert group.lags() == {GROUP: 1}
 
 
@@ -152,20 +152,20 @@ def test_what_is_silent_is_found_behind_much_that_is_alive(client, group) -> Non
         client.xadd(KEYS.events, {"event": "{}"})
     *_, silent = take(client, group, 100)
     client.xclaim(KEYS.events, GROUP, "me", 0, [silent], idle=5000, justid=True)
-    assert Group(client, KEYS, "other").stale(2.0, 1) == [silent]
+    assert Group(client, KEYS, "other").claim(2.0, 1) == [silent]
 
 
 def test_holding_does_not_take_back_what_has_begun_elsewhere(client, entries, group, entry) -> None:
     entries.start(entry, "a", "another", "try 9")
-    assert group.hold() == []
+    assert group.heartbeat() == []
 
 
 def test_a_flushed_redis_is_told_from_one_that_is_away(client, group) -> None:
     client.flushall()
     for ask in (
         lambda: take(client, group),
-        lambda: group.stale(1, 10),
-        group.hold,
+        lambda: group.claim(1, 10),
+        group.heartbeat,
         lambda: group.acknowledged(["1-1"]),
         group.lags,
         group.forget_the_dead,

@@ -45,8 +45,8 @@ def test_behind_sentinels_the_worker_goes_on_with_the_new_primary(
         watched.fail_over(kill=kill)
         tell(stream, "evaluation", completed("after"))
         until(lambda: "score after completed" in calls.calls and redis.is_done)
-        until(lambda: worker.back("broker") and worker.get("/readyz")[0] == 200)
-        assert worker.away("broker") <= 3
+        until(lambda: worker.reachable_again("broker") and worker.get("/readyz")[0] == 200)
+        assert worker.unreachable("broker") <= 3
         assert "Connected to redis-sentinel://worker:" in worker.log
         for never in ("Traceback", "Unrecoverable", "ss;word", "ss%3Bword", "s3cret"):
             assert never not in worker.log
@@ -64,7 +64,7 @@ def test_sentinels_that_do_not_know_the_service_are_named_and_no_password_is(
         for shown in (worker.log, worker.get("/readyz")[1]):
             assert "s3cret" not in shown
             assert "ss;word" not in shown
-        assert worker.away("broker") == 1
+        assert worker.unreachable("broker") == 1
 
 
 @pytest.mark.must_survive(29)
@@ -77,7 +77,7 @@ def test_in_a_cluster_the_worker_goes_on_with_the_new_primary(valkey, cluster: C
     ):
         tell(cluster.url, DOUBLED_PREFIX, completed("before"))
         until(lambda: calls.calls == ["score before completed"] and redis.is_done)
-        assert not worker.away("redis") + worker.away("broker"), "it has asked for the right node at once"
+        assert not worker.unreachable("redis") + worker.unreachable("broker"), "it has asked for the right node at once"
         cluster.fail_over()
         tell(cluster.url, DOUBLED_PREFIX, completed("after"))
         until(lambda: "score after completed" in calls.calls and redis.is_done)

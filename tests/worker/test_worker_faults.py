@@ -143,9 +143,9 @@ def test_events_flow_again_after_redis_was_flushed_restarted_and_killed(own_valk
         tell(own_valkey.url, "evaluation", completed("b"))
         until(lambda: redis.is_done and redis.calls == ["score b completed"])
         for kill in (False, True):
-            told = worker.away("redis")
+            told = worker.unreachable("redis")
             own_valkey.stop(kill=kill)
-            until(lambda told=told: worker.away("redis") == told + 1)
+            until(lambda told=told: worker.unreachable("redis") == told + 1)
             assert worker.get("/livez")[0] == 200  # a restart of the worker would not heal it
             own_valkey.start()
             tell(own_valkey.url, "evaluation", completed("c"))
@@ -208,7 +208,7 @@ def test_tasks_that_a_broker_of_its_own_lost_are_handed_out_again_and_the_runnin
         tell(valkey.url, "broker", completed("a"), completed("b"), completed("c"))
         until(lambda: redis.calls == ["score a completed"] and len(redis.pending) == 3)
         own_valkey.stop(kill=True)
-        until(lambda: worker.away("broker"))
+        until(lambda: worker.unreachable("broker"))
         own_valkey.start()
         until(lambda: "tasks were lost with the broker" in worker.log)
         redis.open_gate("gate")

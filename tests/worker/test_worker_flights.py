@@ -3,61 +3,61 @@
 from worker.in_flight import InFlight, InFlightEntries
 
 
-def flights_of(*entries: str, limit: int = 10) -> InFlightEntries[str]:
-    flights: InFlightEntries[str] = InFlightEntries(limit)
+def in_flight_of(*entries: str, limit: int = 10) -> InFlightEntries[str]:
+    in_flight: InFlightEntries[str] = InFlightEntries(limit)
     for entry in entries:
-        flights.add(InFlight(entry, f"id-{entry}", entry, "{}", ("handler",)))
-    return flights
+        in_flight.add(InFlight(entry, f"id-{entry}", entry, "{}", ("handler",)))
+    return in_flight
 
 
-def ready(flights: InFlightEntries[str]) -> list[str]:
-    return [flight.entry for flight in flights.ready()]
+def ready(in_flight: InFlightEntries[str]) -> list[str]:
+    return [item.entry for item in in_flight.ready()]
 
 
-def depart(flights: InFlightEntries[str], *targets: str) -> None:
-    for flight in flights.ready():
-        flight.left = set(targets)
-        flights.departed(flight, 1.0)
+def depart(in_flight: InFlightEntries[str], *targets: str) -> None:
+    for item in in_flight.ready():
+        item.left = set(targets)
+        in_flight.mark_sent(item, 1.0)
 
 
 def test_what_came_first_departs_first() -> None:
-    flights = flights_of("1", "2", "3")
-    assert ready(flights) == ["1", "2", "3"]
-    depart(flights, "handler")
-    assert not flights.has_ready
-    assert [flight.entry for flight in flights.aloft] == ["1", "2", "3"]
+    in_flight = in_flight_of("1", "2", "3")
+    assert ready(in_flight) == ["1", "2", "3"]
+    depart(in_flight, "handler")
+    assert not in_flight.has_ready
+    assert [item.entry for item in in_flight.sent] == ["1", "2", "3"]
 
 
 def test_what_is_in_flight_takes_room() -> None:
-    flights = flights_of("1", "2", "3", limit=2)
-    assert flights.room == 0
-    flights.ended("1")
-    flights.ended("2")
-    assert flights.room == 1
+    in_flight = in_flight_of("1", "2", "3", limit=2)
+    assert in_flight.room == 0
+    in_flight.ended("1")
+    in_flight.ended("2")
+    assert in_flight.room == 1
 
 
 def test_a_lost_one_departs_again() -> None:
-    flights = flights_of("1", "2")
-    depart(flights, "handler")
-    lost = flights.get("1")
+    in_flight = in_flight_of("1", "2")
+    depart(in_flight, "handler")
+    lost = in_flight.get("1")
     assert lost is not None
-    flights.again(lost)
-    flights.again(lost)
-    assert ready(flights) == ["1"]
+    in_flight.resend(lost)
+    in_flight.resend(lost)
+    assert ready(in_flight) == ["1"]
     assert lost.is_again
 
 
 def test_it_is_over_once_it_was_handed_out_and_nobody_is_left() -> None:
-    flights = flights_of("1")
-    assert not flights.is_over("1")
-    depart(flights)
-    assert flights.is_over("1")
-    flights.ended("1")
-    assert not flights.is_over("1")
+    in_flight = in_flight_of("1")
+    assert not in_flight.is_over("1")
+    depart(in_flight)
+    assert in_flight.is_over("1")
+    in_flight.ended("1")
+    assert not in_flight.is_over("1")
 
 
 def test_the_end_of_one_that_waits_or_is_unknown_disturbs_nobody() -> None:
-    flights = flights_of("1", "2")
-    flights.ended("2")
-    flights.ended("unknown")
-    assert ready(flights) == ["1"]
+    in_flight = in_flight_of("1", "2")
+    in_flight.ended("2")
+    in_flight.ended("unknown")
+    assert ready(in_flight) == ["1"]

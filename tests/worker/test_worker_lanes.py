@@ -42,9 +42,9 @@ class Workers:
         (reply,) = run(self.client, self.groups[name].reading(count, moved.split(), **options))  # type: ignore[arg-type]
         return [entry for entry, _ in self.groups[name].read(reply).entries]
 
-    def turns(self, name: str) -> list[str]:
+    def next_ready(self, name: str) -> list[str]:
         """Of what it holds."""
-        entries, _ = self.groups[name].turns(self.groups[name].hold(), 10)
+        entries, _ = self.groups[name].next_ready(self.groups[name].heartbeat(), 10)
         return [entry for entry, _ in entries]
 
     def ends(self, name: str, entry: str) -> None:
@@ -75,7 +75,7 @@ def test_only_the_first_of_an_evaluation_is_given_whoever_reads_the_others(clien
     assert workers.reads("one", 1) == [first]
     assert workers.reads("two") == [other]
     assert workers.lanes == {"a": f"{first} {second}", "b": other}
-    assert workers.turns("two") == [other]
+    assert workers.next_ready("two") == [other]
 
 
 def test_who_ends_one_is_given_the_next_although_another_holds_it(client, workers) -> None:
@@ -83,7 +83,7 @@ def test_who_ends_one_is_given_the_next_although_another_holds_it(client, worker
     workers.reads("one", 1)
     assert workers.reads("two") == []
     workers.ends("one", first)
-    assert workers.turns("two") == []
+    assert workers.next_ready("two") == []
     assert workers.reads("one", 0, moved="a") == [second]
     workers.ends("one", second)
     assert workers.lanes == {}
@@ -110,8 +110,8 @@ def test_the_next_of_a_worker_that_is_not_there_any_more_can_be_taken_over_at_on
     else:
         client.delete(KEYS.worker("one"))
     workers.ends("one", first)
-    assert workers.groups["two"].stale(60, 10) == [second]
-    assert workers.turns("two") == [second]
+    assert workers.groups["two"].claim(60, 10) == [second]
+    assert workers.next_ready("two") == [second]
 
 
 def test_a_dead_letter_lets_the_next_one_go(client, workers) -> None:
@@ -127,7 +127,7 @@ def test_what_nobody_wants_is_acknowledged_unread_and_holds_up_nobody(client, wo
     wanted = tell(client)
     assert workers.reads("one", unwanted=["running"]) == [wanted]
     assert workers.lanes == {"a": wanted}
-    assert workers.groups["one"].hold() == [wanted]
+    assert workers.groups["one"].heartbeat() == [wanted]
 
 
 def test_many_that_are_unwanted_or_wait_take_no_place(client, workers) -> None:
@@ -143,8 +143,8 @@ def test_a_dead_workers_entries_keep_their_order_with_who_takes_them_over(client
     first, second = tell(client), tell(client)
     workers.reads("one")
     client.xclaim(KEYS.events, GROUP, "one", 0, [first, second], idle=90_000, justid=True)
-    assert workers.groups["two"].stale(60, 10) == [first, second]
-    assert workers.turns("two") == [first]
+    assert workers.groups["two"].claim(60, 10) == [first, second]
+    assert workers.next_ready("two") == [first]
     workers.ends("two", first)
     assert workers.reads("two", 0, moved="a") == [second]
 
@@ -153,18 +153,18 @@ def test_one_that_is_not_pending_any_more_holds_up_nobody(client, workers) -> No
     first, second, third = tell(client), tell(client), tell(client)
     workers.reads("one")
     client.xack(KEYS.events, GROUP, first)
-    assert workers.turns("one") == [second]
+    assert workers.next_ready("one") == [second]
     client.xdel(KEYS.events, second)
-    assert workers.turns("one") == [third]
+    assert workers.next_ready("one") == [third]
 
 
 def test_lanes_that_are_gone_are_made_again_in_order(client, workers) -> None:
     entries = [tell(client) for _ in range(3)]
     workers.reads("one")
     client.delete(KEYS.lanes())
-    assert workers.groups["one"].turns(entries[::-1], 10)[0][0][0] == entries[2]  # what is lost is order, for once
+    assert workers.groups["one"].next_ready(entries[::-1], 10)[0][0][0] == entries[2]  # what is lost is order, for once
     assert workers.lanes == {"a": " ".join(entries)}
-    assert workers.turns("one") == entries[:1]
+    assert workers.next_ready("one") == entries[:1]
 
 
 def test_entries_that_are_read_again_stand_once_in_their_lane(client, workers) -> None:

@@ -48,7 +48,7 @@ def test_a_connection_that_is_reset_in_the_middle_of_a_task_costs_no_event_and_n
         in_the_middle(valkey, own_valkey, tmp_path, by=proxy.url) as (worker, calls, redis),
     ):
         proxy.cut()
-        until(lambda: worker.back("broker"))
+        until(lambda: worker.reachable_again("broker"))
         calls.open_gate("gate")
         until(lambda: all_are_handled(calls, redis))
         assert Counter(calls.calls).most_common(1)[0][1] == 1
@@ -84,10 +84,10 @@ def test_a_redis_that_is_killed_again_and_again_does_not_end_the_worker(
         until(lambda: calls.calls == ["score a completed"])
         # One task runs and another is waited for: which connection hears first that Redis is gone is left to chance.
         for _ in range(4):
-            before = worker.back("broker")
+            before = worker.reachable_again("broker")
             persistent_valkey.stop(kill=True)
             persistent_valkey.start()
-            until(lambda before=before: worker.back("broker") > before or worker.process.poll() is not None)
+            until(lambda before=before: worker.reachable_again("broker") > before or worker.process.poll() is not None)
         calls.open_gate("gate")
         until(lambda: redis.is_done)
         assert calls.calls == ["score a completed"]
@@ -101,7 +101,7 @@ def test_a_task_that_ends_while_redis_is_down_is_acknowledged_when_it_is_back(
     with in_the_middle(valkey, persistent_valkey, tmp_path) as (worker, calls, redis):
         persistent_valkey.stop(kill=True)
         calls.open_gate("gate")
-        until(lambda: worker.away("broker") and worker.away("redis"))
+        until(lambda: worker.unreachable("broker") and worker.unreachable("redis"))
         persistent_valkey.start()
         until(lambda: all_are_handled(calls, redis))
         assert calls.calls.count("score a completed") == 1
@@ -196,4 +196,4 @@ def test_a_group_that_stands_beyond_the_end_of_the_stream_loses_nothing(valkey, 
             tell(valkey.url, "evaluation", completed("new"))
             until(lambda: len(redis.calls) == 2 and not redis.pending)
             assert set(redis.calls) == {"score old completed", "score new completed"}
-            assert worker.log.count("stood beyond the end of the stream") == 1
+            assert worker.log.count("was beyond the end of the stream") == 1

@@ -151,7 +151,7 @@ def test_a_broker_that_is_down_costs_only_its_own_routes_and_gets_all_in_order_o
         until(lambda: len(ours.calls) == len(names))
         until(lambda: lags(ours) == {"worker": 0, "worker:SHOP_BROKER_URL": 40})
         # One of them may have read all of it.
-        sender = until(lambda: next((it for it in (one, two) if it.away("broker SHOP_BROKER_URL")), None))
+        sender = until(lambda: next((it for it in (one, two) if it.unreachable("broker SHOP_BROKER_URL")), None))
         assert sender.get("/readyz")[0] == 200
         assert 'jobcast_route_broker_up{broker="SHOP_BROKER_URL"} 0.0' in sender.get("/metrics")[1]
         own_valkey.start()
@@ -161,7 +161,7 @@ def test_a_broker_that_is_down_costs_only_its_own_routes_and_gets_all_in_order_o
         assert sorted(told) == sorted((name, status) for name in names for status in ("running", "completed"))
         assert all(told.index((name, "running")) < told.index((name, "completed")) for name in names)
         assert ours.dead == []
-        assert not one.away("redis") + two.away("redis")
+        assert not one.unreachable("redis") + two.unreachable("redis")
 
 
 def test_what_a_broker_refuses_for_good_is_a_dead_letter_and_those_behind_it_go_on(
@@ -232,18 +232,18 @@ def test_a_traceparent_is_valid_and_the_same_each_time_whatever_the_ids_are(text
     ],
 )
 def test_what_rabbitmq_refuses_for_good_is_told_from_what_passes(error, is_for_good) -> None:
-    outlet = RouteBroker("rabbit", of_route("amqp://nowhere.invalid"))
-    outlet._producer = Failing(error)  # type: ignore[assignment]
+    broker = RouteBroker("rabbit", of_route("amqp://nowhere.invalid"))
+    broker._producer = Failing(error)  # type: ignore[assignment]
     with pytest.raises(Refused if is_for_good else Unreachable):
-        outlet.send("billing", {})
-    assert outlet._producer is None  # AMQP closes the channel with a refusal
+        broker.send("billing", {})
+    assert broker._producer is None  # AMQP closes the channel with a refusal
 
 
 def test_a_queue_that_is_not_there_is_named() -> None:
-    outlet = RouteBroker("rabbit", of_route("amqp://nowhere.invalid"))
-    outlet._producer = Failing(ChannelError("NO_ROUTE", reply_code=NO_ROUTE))  # type: ignore[assignment]
+    broker = RouteBroker("rabbit", of_route("amqp://nowhere.invalid"))
+    broker._producer = Failing(ChannelError("NO_ROUTE", reply_code=NO_ROUTE))  # type: ignore[assignment]
     with pytest.raises(Refused, match="the broker has no queue 'billing'"):
-        outlet.send("billing", {})
+        broker.send("billing", {})
 
 
 class Failing:
@@ -258,12 +258,12 @@ class Failing:
 
 def test_a_broker_that_is_down_is_not_asked_again_at_once(monkeypatch) -> None:
     monkeypatch.setattr("worker.route_target.time", SimpleNamespace(monotonic=lambda: 1000.0))
-    outlet = RouteBroker("closed", of_route(f"redis://127.0.0.1:{free_port()}"))
+    broker = RouteBroker("closed", of_route(f"redis://127.0.0.1:{free_port()}"))
     with pytest.raises(Unreachable, match="Connection refused"):
-        outlet.send("billing", {})
-    monkeypatch.setattr(outlet, "_connection", None)  # it would be an AttributeError to ask it
+        broker.send("billing", {})
+    monkeypatch.setattr(broker, "_connection", None)  # it would be an AttributeError to ask it
     with pytest.raises(Unreachable, match="Connection refused"):
-        outlet.send("billing", {})
+        broker.send("billing", {})
 
 
 def test_every_message_to_rabbitmq_is_confirmed_and_no_wait_for_it_is_without_end(monkeypatch) -> None:

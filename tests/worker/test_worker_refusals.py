@@ -29,7 +29,7 @@ def test_a_worker_waits_for_a_redis_that_refuses_and_says_why(valkey, own_valkey
             until(lambda: calls.calls == ["score a completed"] and redis.is_done)
             until(lambda: worker.get("/readyz")[0] == 200)
             assert "jobcast_broker_up 1.0" in worker.get("/metrics")[1]
-            assert worker.away("broker") <= 3
+            assert worker.unreachable("broker") <= 3
         assert "Traceback" not in worker.log
         assert "Unrecoverable" not in worker.log
 
@@ -65,5 +65,5 @@ def test_a_worker_that_is_stopped_while_redis_refuses_ends_in_good_order(own_val
     ):
         until(lambda: worker.get("/readyz")[1].count(word) == 2)
         assert worker.stop() == 0
-        assert "no more time to stop" not in worker.log
+        assert "grace period is over" not in worker.log
         assert "Traceback" not in worker.log

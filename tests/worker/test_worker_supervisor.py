@@ -102,10 +102,10 @@ class Gated:
     def wants(self, event: object) -> bool:
         return True
 
-    def hand(self, flight: InFlight[object], producer: object) -> str:
+    def hand(self, item: InFlight[object], producer: object) -> str:
         self.gate.wait()
-        self.handed.append(flight.eval_id)
-        return flight.entry
+        self.handed.append(item.eval_id)
+        return item.entry
 
 
 @contextmanager

@@ -39,7 +39,7 @@ async def test_a_sweep_that_is_refused_says_so_tries_again_and_tells_what_was_mi
         sweeping.start()
         try:
             await eventually(lambda: len(caplog.messages) >= 2)
-            assert {message.partition(",")[0] for message in caplog.messages} <= {"sweep failed", "sweep given up"}
+            assert {message.partition(",")[0] for message in caplog.messages} <= {"sweep failed", "sweep cancelled"}
             assert not any(record.exc_info for record in caplog.records)
             assert sweeping.unhealthy_reason() is None
             # Only what somebody has to mend makes the worker unready.

@@ -197,12 +197,12 @@ class Worker:
         lines = [json.loads(line) for line in whole if line.startswith('{"time"')]
         return [line for line in lines if line["event"] == event and fields.items() <= line.items()]
 
-    def away(self, system: str) -> int:
-        """How often it said that this one is away."""
-        return len(self.said("an outside system is away, will be tried again", system=system))
+    def unreachable(self, system: str) -> int:
+        """How often it logged that this one does not answer."""
+        return len(self.said("dependency unreachable, retrying", system=system))
 
-    def back(self, system: str) -> int:
-        return len(self.said("an outside system is back", system=system))
+    def reachable_again(self, system: str) -> int:
+        return len(self.said("dependency reachable again", system=system))
 
     def get(self, path: str) -> tuple[int, str]:
         """What it answers over HTTP; code 0 while it does not."""

@@ -1,7 +1,7 @@
--- Of entries that are the consumer's, those whose turn it is. One that is in no lane, because Redis forgot, is noted again;
--- what that costs is order among those that somebody works on already, never an event.
+-- Of entries that are the consumer's, those that are the first of their evaluation. One that is in no queue, because Redis
+-- forgot, is put back; that may cost order among those that already run, never an event.
 --
--- KEYS  … of lanes.lua
+-- KEYS  … of ordering.lua
 -- ARGV  1 group   2 consumer   3 how many at most   4… entries
 --
 -- Returns pairs of an entry and its fields (none: it was trimmed), and how many entries were looked at.
