@@ -42,7 +42,7 @@ def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
         metrics.handler_is_there(task.name)
     queues = {handler.options["queue"] for handler in registry if "queue" in handler.options}
     # A worker that is started without -Q serves every queue that a handler names, and its own.
-    app.conf.task_queues = [_queue(name) for name in sorted({app.conf.task_default_queue, *queues})]
+    app.conf.task_queues = [Queue(name, routing_key=name) for name in sorted({app.conf.task_default_queue, *queues})]
     return app
 
 
@@ -95,10 +95,6 @@ def _transport_options(broker: Broker, prefix: str) -> dict[str, Any]:
         "socket_keepalive": True,
         **broker.options,
     }
-
-
-def _queue(name: str) -> Queue:
-    return Queue(name, routing_key=name)
 
 
 def _task(app: WorkerApp, handler: Handler) -> HandlerTask:

@@ -93,7 +93,7 @@ class StreamConsumer:
     def ask_to_stop(self) -> None:
         """Read no more. What is in flight ends by itself."""
         self._stop.set()
-        self._reader.wake()
+        self._reader.wakeup.wake()
 
     def stop(self, running: frozenset[Handed]) -> None:
         """Returns when the thread has ended, or cannot be waited for any longer.
@@ -103,7 +103,7 @@ class StreamConsumer:
         self.ask_to_stop()
         self._thread.join(BLOCK_SECONDS + 5)
         try:
-            self._reader.finish()
+            self._reader.wakeup.answer()  # so that it gives us nothing afterwards
             self._group.run(*self._dispatcher.finishing())
             self._group.release({entry for _, entry in running})
             self._empty_own_queue()
@@ -112,13 +112,13 @@ class StreamConsumer:
                 "redis or broker unreachable, unfinished events stay until others take them over",
                 extra={"error": explain(error)},
             )
-        self._reader.close()
+        self._reader.wakeup.close()
         self._group.close()
 
     def task_ended(self, task: Handed, is_lost: bool) -> None:
         """A task of this worker ended, or was lost. From any thread."""
         self._reports.put((task, is_lost))
-        self._reader.wake()
+        self._reader.wakeup.wake()
 
     def lost_all_but(self, running: frozenset[Handed]) -> None:
         """Celery begins to read, at the start or after a lost connection: of the tasks that this worker was given, only the
@@ -128,7 +128,7 @@ class StreamConsumer:
         """
         self._empty_own_queue()
         self._reports.put((running, time.monotonic()))
-        self._reader.wake()
+        self._reader.wakeup.wake()
 
     def unhealthy_reason(self) -> str | None:
         """What is wrong with the thread, or None. An unreachable Redis is no fault of it."""
@@ -154,9 +154,9 @@ class StreamConsumer:
                     self._thread.succeeded()
                     pause = PAUSE_SECONDS[0]
             except UNREACHABLE as error:
-                self._reader.forget()
+                self._reader.wakeup.forget()
                 if is_gone(error):
-                    log.warning("the stream is gone, redis was flushed or came back empty; starting over")
+                    log.warning("the stream is gone, redis was flushed or restarted empty; starting over")
                     self._forget()
                 else:
                     self._context.redis.mark_down(error)

@@ -9,7 +9,7 @@ import redis
 
 from jobcast.keys import GROUP, Keys
 from jobcast.redis.connection import connect_plain
-from worker.scripts import Call, Script, run
+from worker.scripts import Call, Script, run, text
 from worker.settings import WorkerSettings
 
 SCRIPT = Script("entry.lua")
@@ -46,7 +46,7 @@ class Entries:
         """The same for many, in one round trip."""
         calls = [self._call(entry, "open", self._max_age, *wanting) for entry, wanting in entries]
         return [
-            Opened([*map(_text, left)], [*map(_text, unknown)], waiting)
+            Opened([*map(text, left)], [*map(text, unknown)], waiting)
             for left, unknown, waiting in run(self.client, *calls)
         ]
 
@@ -96,10 +96,6 @@ class Entries:
         of_group = (keys.events, keys.replays, keys.lanes(self.group))
         of_entry = (keys.todo(entry, self.group), keys.dead, keys.worker(""))
         return Call(SCRIPT, (*of_group, *of_entry), (self.group, operation, entry, *arguments))
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 class ProcessEntries:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import redis
 
 from jobcast.keys import GROUP, Keys
-from worker.scripts import Call, Script, run
+from worker.scripts import Call, Script, run, text
 
 Fields: TypeAlias = dict[bytes, bytes]
 Entry: TypeAlias = tuple[str, Fields]
@@ -127,7 +127,7 @@ class Group:
     def read(reply: Any) -> Reading:
         """The answer to `reading`."""
         entries, *behind = reply
-        return Reading(_entries(entries), (_text(behind[0]), _text(behind[1])) if behind else None)
+        return Reading(_entries(entries), (text(behind[0]), text(behind[1])) if behind else None)
 
     def next_ready(self, entries: Sequence[str], most: int) -> tuple[list[Entry], int]:
         """Of entries that this consumer may hold, those that are its and the first of their evaluation, `most` at most; and
@@ -150,7 +150,7 @@ class Group:
 
     def _names(self, script: Script, *args: Any) -> list[str]:
         (names,) = run(self._client, Call(script, self._keys, (self.name, self.consumer, *args)))
-        return [_text(name) for name in names]
+        return [text(name) for name in names]
 
     def acknowledged(self, entries: Sequence[str]) -> list[str]:
         """Those of the entries that no consumer holds any more."""
@@ -165,7 +165,7 @@ class Group:
         counted."""
         groups = self._client.xinfo_groups(self._events)
         return {
-            _text(group["name"]): group["lag"] + group["pending"] for group in groups if group.get("lag") is not None
+            text(group["name"]): group["lag"] + group["pending"] for group in groups if group.get("lag") is not None
         }
 
     def forget_the_dead(self) -> None:
@@ -174,8 +174,4 @@ class Group:
 
 
 def _entries(items: Any) -> list[Entry]:
-    return [(_text(entry), dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in items]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return [(text(entry), dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in items]

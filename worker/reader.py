@@ -14,7 +14,7 @@ BATCH = 64
 
 
 class Reader:
-    """Of one thread; only `wake` is for all. Raises redis errors as they come; call `forget` after each."""
+    """Of one thread. Raises redis errors as they come; call `wakeup.forget` after each."""
 
     def __init__(
         self, client: "redis.Redis", keys: Keys, group: Group, unwanted: list[str], longest_wait: float
@@ -22,7 +22,7 @@ class Reader:
         """Entries of an `unwanted` status are acknowledged unread. `longest_wait` is in seconds."""
         self._group = group
         self._unwanted = unwanted
-        self._wakeup = Wakeup(client, (keys.events, keys.replays), longest_wait)
+        self.wakeup = Wakeup(client, (keys.events, keys.replays), longest_wait)
         self._behind: Places | None = None
         """Nothing is unread up to here; None while there may be."""
         self._is_replays_turn = False
@@ -30,7 +30,7 @@ class Reader:
     @property
     def may_have_more(self) -> bool:
         """Whether there may be something to read at once."""
-        return self._behind is None and not self._wakeup.is_asked
+        return self._behind is None and not self.wakeup.is_asked
 
     def start_over(self) -> None:
         self._behind = None
@@ -50,35 +50,20 @@ class Reader:
 
     def ask(self, room: int) -> bool:
         """Have Redis answer as soon as there is something. False where there may be something already."""
-        if not self._wakeup.is_asked:
+        if not self.wakeup.is_asked:
             if self._behind is None:
                 return False
-            self._wakeup.ask(self._behind, self._group.reading(min(BATCH, room), unwanted=self._unwanted))
+            self.wakeup.ask(self._behind, self._group.reading(min(BATCH, room), unwanted=self._unwanted))
         return True
 
     def wait(self, seconds: float) -> list[Entry] | None:
         """Until there is an answer or `wake` is called. None when an answer was lost with its connection: what it gave is
         ours all the same."""
-        was_asked = self._wakeup.is_asked
-        answer = self._wakeup.wait(seconds)
+        was_asked = self.wakeup.is_asked
+        answer = self.wakeup.wait(seconds)
         if answer is not None:
             return self.read(answer, BATCH)
-        if was_asked and not self._wakeup.is_asked:
+        if was_asked and not self.wakeup.is_asked:
             self._behind = None
             return None
         return []
-
-    def finish(self) -> None:
-        """Take the answer that Redis owes, so that it gives us nothing afterwards."""
-        self._wakeup.answer()
-
-    def wake(self) -> None:
-        """From any thread."""
-        self._wakeup.wake()
-
-    def forget(self) -> None:
-        """Wait for no answer any more."""
-        self._wakeup.forget()
-
-    def close(self) -> None:
-        self._wakeup.close()

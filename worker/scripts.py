@@ -26,6 +26,10 @@ class Call:
     args: Sequence[Any]
 
 
+def text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def run(client: "redis.Redis", *calls: Call) -> list[Any]:
     """What each call returned; they run in this order, in one round trip unless Redis does not know a script yet.
 
@@ -34,8 +38,8 @@ def run(client: "redis.Redis", *calls: Call) -> list[Any]:
     replies = _try(client, calls)
     unknown = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
     if unknown:
-        for text in {calls[i].script.text for i in unknown}:
-            client.script_load(text)
+        for script in {calls[i].script.text for i in unknown}:
+            client.script_load(script)
         for i, reply in zip(unknown, _try(client, [calls[i] for i in unknown]), strict=True):
             replies[i] = reply
     for reply in replies:

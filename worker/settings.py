@@ -7,7 +7,7 @@ from celery import Celery
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from jobcast.service.settings import CoreSettings, Port, Seconds, shown
+from jobcast.service.settings import CommaList, CoreSettings, Port, Seconds, shown
 from worker.broker import Broker, leads_to_a_cluster, of_celery, of_redis
 from worker.routes import Route, load_routes, parse_routes
 
@@ -28,9 +28,7 @@ class WorkerSettings(CoreSettings):
     celery_result_backend: str | None = Field(
         None, repr=False, description="Where Celery stores results. Default: nowhere"
     )
-    handlers: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Comma list of modules whose `@on(...)` functions become Celery tasks"
-    )
+    handlers: CommaList = Field((), description="Comma list of modules whose `@on(...)` functions become Celery tasks")
     routes: Annotated[tuple[Route, ...], NoDecode] = Field(
         (),
         description="Comma list of `status[|status]=task.name[@queue]` (`*` is every status): sends events, as JSON, to an"
@@ -57,11 +55,6 @@ class WorkerSettings(CoreSettings):
             raise ValueError(f"it must be 0, or at least {SHORTEST_SWEEP:g}")
         return value
 
-    @field_validator("handlers", mode="before")
-    @classmethod
-    def _split_handlers(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
     @field_validator("handlers")
     @classmethod
     def _check_handlers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -73,9 +66,7 @@ class WorkerSettings(CoreSettings):
     @field_validator("routes", mode="before")
     @classmethod
     def _parse_routes(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        return parse_routes(value)
+        return parse_routes(value) if isinstance(value, str) else value
 
     @field_validator("routes_file", mode="before")
     @classmethod

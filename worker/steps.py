@@ -51,7 +51,14 @@ def install(app: WorkerApp) -> None:
     signals.task_revoked.connect(_dead_letter_revoked, weak=False)
 
 
-class HttpStep(bootsteps.StartStopStep):
+class _Step(bootsteps.StartStopStep):
+    """Stops alike whether in good order or not."""
+
+    def terminate(self, parent: Any) -> None:
+        self.stop(parent)
+
+
+class HttpStep(_Step):
     """Probes and metrics, and the limit of how long a stop may take; last to stop."""
 
     def __init__(self, parent: Any, **options: Any) -> None:
@@ -90,9 +97,6 @@ class HttpStep(bootsteps.StartStopStep):
         if self._server is not None:
             self._server.stop()
 
-    def terminate(self, parent: Any) -> None:
-        self.stop(parent)
-
 
 class NameStep(bootsteps.StartStopStep):
     """The worker's name, before anything is done in it."""
@@ -113,7 +117,7 @@ class NameStep(bootsteps.StartStopStep):
         self._name.leave()
 
 
-class ConsumerStep(bootsteps.StartStopStep):
+class ConsumerStep(_Step):
     """The stream's consumers: one for our handlers and the routes on our broker, and one for each other broker. They are
     registered with what they serve."""
 
@@ -149,11 +153,8 @@ class ConsumerStep(bootsteps.StartStopStep):
         if self._registration is not None:
             self._registration.stop()
 
-    def terminate(self, parent: Any) -> None:
-        self.stop(parent)
 
-
-class SweepStep(bootsteps.StartStopStep):
+class SweepStep(_Step):
     """The slow poll; on a thread and a loop of its own, so that it goes on when the consumer does not."""
 
     def start(self, parent: Any) -> None:
@@ -172,9 +173,6 @@ class SweepStep(bootsteps.StartStopStep):
     def stop(self, parent: Any) -> None:
         if self._sweep is not None:
             self._sweep.stop()
-
-    def terminate(self, parent: Any) -> None:
-        self.stop(parent)
 
 
 ORDER: tuple[Any, ...] = (HttpStep, NameStep, ConsumerStep, SweepStep)

@@ -10,7 +10,7 @@ import re
 import sys
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobcast.jobs.decode import Reading
@@ -37,7 +37,13 @@ _REQUIREMENT = re.compile(
     re.VERBOSE,
 )
 
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 S = TypeVar("S", bound=BaseSettings)
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 RedisUrl = Annotated[str, AfterValidator(check_url), AfterValidator(check_options)]
 LogStore = Annotated[str, AfterValidator(check_store)]
 Seconds = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
@@ -57,7 +63,7 @@ class CoreSettings(BaseSettings):
         description="Redis URL that Jobcast publishes to: `redis://host:port/db`, `redis+sentinel://host:port,host:port/service/db` or"
         " `redis+cluster://host:port,host:port`; `rediss` for TLS",
     )
-    namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
+    namespaces: CommaList = Field(
         (),
         description="Comma list of the namespaces to watch; `*` is all (needs a ClusterRole). Default: the Pod's own, else the context's",
     )
@@ -65,7 +71,7 @@ class CoreSettings(BaseSettings):
     eval_id_label: str = Field(
         "eval-id", description="Label, or else annotation, of a Job that holds the evaluation's id"
     )
-    metadata_labels: Annotated[tuple[str, ...], NoDecode] = Field(
+    metadata_labels: CommaList = Field(
         ("pipeline",), description="Comma list of the Job's labels that are copied into an event's `metadata`"
     )
     key_prefix: str = Field(
@@ -124,11 +130,6 @@ class CoreSettings(BaseSettings):
     log_format: Literal["json", "console"] | None = Field(
         None, description="`json`, or `console` for people. Default: `console` on a terminal"
     )
-
-    @field_validator("namespaces", "metadata_labels", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("namespaces")
     @classmethod

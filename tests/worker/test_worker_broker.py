@@ -1,4 +1,4 @@
-"""What Celery is told of its broker."""
+"""URLs and options of Celery's broker."""
 
 import pytest
 import redis

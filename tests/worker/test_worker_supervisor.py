@@ -1,4 +1,4 @@
-"""Threads that fail are begun again, and a worker that only a restart would heal says so."""
+"""Threads that fail are restarted, and a worker that only a restart would heal says so."""
 
 import logging
 import threading
@@ -66,7 +66,7 @@ def test_what_a_thread_raises_is_logged_once_with_its_traceback_and_counted_and_
 
 @pytest.mark.must_survive(4)
 @pytest.mark.must_survive(35)
-def test_work_that_fails_again_and_again_is_an_ailment_until_it_succeeds(work, monkeypatch) -> None:
+def test_work_that_fails_again_and_again_is_unhealthy_until_it_succeeds(work, monkeypatch) -> None:
     work.failures = 10**9
     work.thread.start()
     until(lambda: work.thread.unhealthy_reason() is not None)
@@ -109,7 +109,7 @@ class Gated:
 
 
 @contextmanager
-def bridging(url: str, target: Gated, group: str = GROUP) -> Iterator[tuple[StreamConsumer, ServedProbes]]:
+def consuming(url: str, target: Gated, group: str = GROUP) -> Iterator[tuple[StreamConsumer, ServedProbes]]:
     app = create_app(WorkerSettings(redis_url=url, key_prefix="stuck", takeover_seconds=1), Registry())
     it = StreamConsumer(app.context, "me@test", [target], group)
     with probing() as probe:
@@ -128,10 +128,10 @@ def livez(probe: ServedProbes) -> str:
 
 
 @pytest.mark.must_survive(35)
-def test_livez_is_false_while_the_bridge_is_stuck_although_redis_answers_and_true_again(valkey, monkeypatch) -> None:
-    monkeypatch.setattr(consumer, "OVERDUE_SECONDS", 1.5)  # a round of an idle bridge takes one
+def test_livez_is_false_while_the_consumer_is_stuck_although_redis_answers_and_true_again(valkey, monkeypatch) -> None:
+    monkeypatch.setattr(consumer, "OVERDUE_SECONDS", 1.5)  # a round of an idle consumer takes one
     target = Gated()
-    with world(valkey.url, "stuck") as redis, bridging(valkey.url, target) as (_, probe):
+    with world(valkey.url, "stuck") as redis, consuming(valkey.url, target) as (_, probe):
         assert livez(probe) == "ok\n"
         tell(valkey.url, "stuck", completed("a"))
         until(lambda: livez(probe).startswith("consumer: no round for"))
@@ -141,11 +141,11 @@ def test_livez_is_false_while_the_bridge_is_stuck_although_redis_answers_and_tru
 
 
 @pytest.mark.must_survive(35)
-def test_livez_is_true_while_redis_is_away_for_longer_than_a_bridge_may_be_stuck(own_valkey, monkeypatch) -> None:
+def test_livez_is_true_while_redis_is_away_for_longer_than_a_consumer_may_be_stuck(own_valkey, monkeypatch) -> None:
     monkeypatch.setattr(consumer, "OVERDUE_SECONDS", 1.5)
     target = Gated()
     target.gate.set()
-    with bridging(own_valkey.url, target) as (it, probe):
+    with consuming(own_valkey.url, target) as (it, probe):
         until(lambda: it._context.redis.error is None)
         own_valkey.stop(kill=True)
         until(lambda: it._context.redis.error is not None)
@@ -158,7 +158,7 @@ def test_livez_is_true_while_redis_is_away_for_longer_than_a_bridge_may_be_stuck
 
 
 @pytest.mark.must_survive(4)
-def test_a_mistake_in_the_bridge_costs_it_a_restart_and_nobody_an_event(valkey, monkeypatch, caplog) -> None:
+def test_a_mistake_in_the_consumer_costs_it_a_restart_and_nobody_an_event(valkey, monkeypatch, caplog) -> None:
     target = Gated()
     target.gate.set()
     mistakes = iter([True])
@@ -170,7 +170,7 @@ def test_a_mistake_in_the_bridge_costs_it_a_restart_and_nobody_an_event(valkey, 
         beat(self)
 
     monkeypatch.setattr(StreamConsumer, "_beat", mistaken)
-    with world(valkey.url, "stuck") as redis, bridging(valkey.url, target):
+    with world(valkey.url, "stuck") as redis, consuming(valkey.url, target):
         tell(valkey.url, "stuck", completed("a"))
         until(lambda: target.handed == ["a"] and redis.is_done)
     assert [record.message for record in caplog.records if record.exc_info] == ["thread failed, restarting"]
@@ -186,5 +186,5 @@ def test_a_route_does_not_wait_for_a_handlers_task_of_the_same_event(valkey, mon
         (reply,) = run(redis.client, before.reading(1))
         ((entry, _),) = before.read(reply).entries
         monkeypatch.setattr(consumer, "entries_here", lambda: {entry})
-        with bridging(valkey.url, target, "worker:shop"):
+        with consuming(valkey.url, target, "worker:shop"):
             until(lambda: target.handed == ["a"])

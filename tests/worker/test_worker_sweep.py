@@ -201,7 +201,7 @@ def test_livez_is_false_while_the_sweep_is_stuck_and_true_again_when_it_goes_on(
         return 0
 
     with sweeping(valkey.url, stuck, 0.1, longest=0.2) as sweep, probing() as probe:
-        probe.watch("sweep", sweep.unhealthy_reason)
+        probe.check("sweep", sweep.unhealthy_reason)
         try:
             assert asked(probe, "/livez") == (200, "ok\n")
             until(lambda: asked(probe, "/livez")[1].startswith("sweep: no attempt for"))

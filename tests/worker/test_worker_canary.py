@@ -36,7 +36,7 @@ def note(event): ...
 
 @pytest.mark.must_survive(35)
 @pytest.mark.parametrize("pool", ["threads", "solo", "prefork"])
-def test_a_consumer_that_reads_nothing_any_more_is_told_to_kubernetes(valkey, tmp_path: Path, pool: str) -> None:
+def test_a_consumer_that_reads_nothing_any_more_makes_livez_fail(valkey, tmp_path: Path, pool: str) -> None:
     gate = tmp_path / "deaf"
     with Worker(valkey.url, tmp_path, DEAF, "-P", pool, "-c", "1", GATE=str(gate)) as worker:
         until(lambda: worker.get("/readyz")[0] == 200)

@@ -1,4 +1,4 @@
-"""Waiting for entries and for whoever rings, on a real Valkey."""
+"""Waiting for entries and for other threads, on a real Valkey."""
 
 import threading
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def test_what_comes_to_either_stream_is_given_at_once(client, group, wakeup, str
     assert not wakeup.is_asked
 
 
-def test_whoever_rings_is_heard_and_the_answer_still_comes(client, group, wakeup) -> None:
+def test_a_wake_up_is_noticed_and_the_answer_still_comes(client, group, wakeup) -> None:
     ask(client, group, wakeup)
     wakeup.wake()
     assert wakeup.wait(LONG) is None
@@ -64,7 +64,7 @@ def test_whoever_rings_is_heard_and_the_answer_still_comes(client, group, wakeup
     assert len(group.read(wakeup.wait(LONG)).entries) == 1
 
 
-def test_redis_waits_no_longer_than_it_was_told_to(client, group, wakeup) -> None:
+def test_redis_waits_no_longer_than_asked(client, group, wakeup) -> None:
     ask(client, group, wakeup)
     assert group.read(wakeup.answer()).entries == []
 
@@ -109,7 +109,7 @@ def test_a_script_that_redis_has_lost_or_a_connection_is_nothing_to_complain_of(
     assert not wakeup.is_asked
 
 
-def test_ringing_one_that_is_closed_is_harmless(wakeup) -> None:
+def test_waking_one_that_is_closed_does_nothing(wakeup) -> None:
     for _ in range(100_000):
         wakeup.wake()
     wakeup.close()

@@ -27,11 +27,11 @@ def probe() -> Iterator[ServedProbes]:
 
 
 def test_livez_names_what_is_wrong(probe) -> None:
-    ailments: dict[str, str | None] = {"consumer": None, "sweep": None}
-    for name in ailments:
-        probe.check(name, lambda name=name: ailments[name])
+    reasons: dict[str, str | None] = {"consumer": None, "sweep": None}
+    for name in reasons:
+        probe.check(name, lambda name=name: reasons[name])
     assert asked(probe, "/livez") == (200, "ok\n")
-    ailments["consumer"] = "no round for 99 s"
+    reasons["consumer"] = "no round for 99 s"
     assert asked(probe, "/livez") == (503, "consumer: no round for 99 s\n")
     assert asked(probe, "/other")[0] == 404
 
@@ -61,7 +61,7 @@ def test_readyz_says_what_a_system_that_is_away_says_and_livez_does_not_mind(pro
     ]
 
 
-def test_an_ailment_makes_a_worker_not_ready_either(probe) -> None:
+def test_a_failing_check_makes_a_worker_not_ready_either(probe) -> None:
     probe.check("consumer", lambda: "no round for 99 s")
     assert asked(probe, "/readyz") == (503, "consumer: no round for 99 s\n")
 

@@ -1,4 +1,4 @@
-"""Who comes next in an evaluation, whichever workers hold its entries, on a real Valkey."""
+"""The order within an evaluation, whichever workers hold its entries, on a real Valkey."""
 
 from collections.abc import Iterator
 

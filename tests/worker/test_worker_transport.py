@@ -1,4 +1,4 @@
-"""From the bridge's thread to Celery's consumer, without the broker."""
+"""From the stream consumer's thread to Celery's consumer, past the broker."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,7 +56,7 @@ def test_messages_are_delivered_in_their_order_and_a_few_at_a_time() -> None:
     wanted = [str(number) for number in range(AT_ONCE + 1)]
     for task_id in wanted:
         assert conveyor.put(a_message(task_id))
-    assert not begun  # in the consumer's thread, not in the bridge's
+    assert not begun  # in the consumer's thread, not in the stream consumer's
     assert hub.turn()
     assert begun == wanted[:-1]
     assert hub.turn()

@@ -1,4 +1,4 @@
-"""What strangers write into the stream: each entry with the dead letters, and those behind it flow."""
+"""Untrusted input in the stream: each entry becomes a dead letter, and those behind it flow."""
 
 from pathlib import Path
 
