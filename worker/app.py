@@ -39,7 +39,7 @@ def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
     app.conf.update(configuration(settings))
     app.tasks_of_handlers = [_task(app, handler) for handler in registry]
     for task in app.tasks_of_handlers:
-        metrics.handler_is_there(task.name)
+        metrics.handler_seconds(task.name)
     queues = {handler.options["queue"] for handler in registry if "queue" in handler.options}
     # A worker that is started without -Q serves every queue that a handler names, and its own.
     app.conf.task_queues = [Queue(name, routing_key=name) for name in sorted({app.conf.task_default_queue, *queues})]

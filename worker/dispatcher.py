@@ -16,7 +16,7 @@ from worker import metrics
 from worker.context import WorkerContext
 from worker.entries import Entries, Opened
 from worker.group import REPLAY, Entry
-from worker.handler_target import Target, producing
+from worker.handler_target import Target
 from worker.in_flight import InFlight, InFlightEntries
 from worker.outcome import Handed
 from worker.route_target import Refused, Unreachable
@@ -138,7 +138,7 @@ class Dispatcher:
             return
         ready = self._in_flight.ready()
         left = self._left_of([item for item in ready if item.is_again or len(item.targets) > 1])
-        with producing(self._context.celery) as producer:
+        with self._context.celery.producer_pool.acquire(block=True) as producer:
             for item in ready:
                 opened = left.get(item.entry)
                 if opened is not None and not opened.left:

@@ -1,10 +1,6 @@
 """What an event is handed to: a handler of ours, or (worker/route_target.py) a task of an existing Celery app."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any, Protocol
-
-from celery import Celery
 
 from jobcast.event import Event, Status
 from worker.context import WorkerContext
@@ -70,10 +66,3 @@ class HandlerTarget:
 
     def _lost(self, task: Handed) -> None:
         self._context.on_task_ended(task, True)
-
-
-@contextlib.contextmanager
-def producing(app: Celery) -> Iterator[Any]:
-    """A producer for a few messages in a row."""
-    with app.producer_pool.acquire(block=True) as producer:
-        yield producer

@@ -92,17 +92,9 @@ REGISTRY.register(stream_lag)
 events_by_status = {status: events.labels(status.value) for status in Status}
 
 
-def handler_is_there(handler: str) -> None:
-    """Show it before its first task has ended, which no rate would see otherwise."""
-    _of(handler)
-
-
-def handler_seconds(handler: str, seconds: float) -> None:
-    _of(handler).observe(seconds)
-
-
 @cache
-def _of(handler: str) -> Histogram:
+def handler_seconds(handler: str) -> Histogram:
+    """Call it once before its first task has ended, so that a rate sees that too."""
     return handled.labels(handler)
 
 

@@ -61,7 +61,7 @@ class OutcomeRequest(Request):
             if seconds is None and self.time_start:  # Celery does not say how long one took that raised
                 seconds = time.time() - self.time_start
             if seconds is not None:
-                metrics.handler_seconds(self.name, seconds)
+                metrics.handler_seconds(self.name).observe(seconds)
             result = inner(self, failed__retval__runtime, **kwargs)
             if not failed:
                 # The pool hands over the repr of what the task returned.

@@ -73,9 +73,7 @@ class AsyncRegistration:
     async def run(self) -> None:
         while True:
             try:
-                self._log.update(
-                    await self._ledger.run("EVAL", SCRIPT, 1, self._ledger.keys.parts, *joining(self._member))
-                )
+                self._log.update(await self._register(joining(self._member)))
             except LedgerError as error:
                 self._log.rejected(str(error))
             await asyncio.sleep(EVERY_SECONDS)
@@ -83,7 +81,11 @@ class AsyncRegistration:
     async def leave(self) -> None:
         with contextlib.suppress(TimeoutError, LedgerError):
             async with asyncio.timeout(LEAVE_SECONDS):
-                await self._ledger.run("EVAL", SCRIPT, 1, self._ledger.keys.parts, *leaving(self._member))
+                await self._register(leaving(self._member))
+
+    async def _register(self, arguments: Arguments) -> list[bytes]:
+        reply: list[bytes] = await self._ledger.run("EVAL", SCRIPT, 1, self._ledger.keys.parts, *arguments)
+        return reply
 
 
 class ThreadRegistration:
