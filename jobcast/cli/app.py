@@ -17,7 +17,7 @@ from jobcast.cli.operators import dead, lag, replay
 from jobcast.cli.redis import Redis
 from jobcast.cli.usage import EvalId, Json, Prefix, RedisUrl, carry_out, wrong
 from jobcast.client.group import END_OF_STREAM
-from jobcast.client.live import wanted
+from jobcast.client.live import check_statuses
 from jobcast.client.log_selector import LogSelector
 from jobcast.client.position import when
 from jobcast.filters import Filter, filter_of
@@ -106,7 +106,7 @@ def _filter(status: list[str] | None, namespace: list[str] | None, label: list[s
             raise wrong("--label", f"{one[:100]!r} is not NAME=VALUE")
         labels.setdefault(name, []).append(value)
     try:
-        statuses = wanted(status or ())
+        statuses = check_statuses(status or ())
     except ValueError as error:
         raise wrong("--status", error) from None
     try:

@@ -11,7 +11,7 @@ from jobcast.cli.commands import lag as lag_
 from jobcast.cli.commands import replay as replay_
 from jobcast.cli.redis import Redis
 from jobcast.cli.usage import Json, Prefix, RedisUrl, carry_out, wrong
-from jobcast.client.live import wanted
+from jobcast.client.live import check_statuses
 from jobcast.client.position import When, when
 
 dead = typer.Typer(help="Events that a handler gave up on: look at them, replay them, drop them.", no_args_is_help=True)
@@ -132,7 +132,7 @@ def replay(
         raise wrong("--until" if until is not None else "--eval", "it goes with --since")
     first, last = _when("--since", since), _when("--until", until)
     try:
-        statuses = frozenset(wanted(status or ()))
+        statuses = frozenset(check_statuses(status or ()))
     except ValueError as error:
         raise wrong("--status", error) from None
     _check_rate(rate)

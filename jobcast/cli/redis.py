@@ -7,7 +7,7 @@ import typer
 from jobcast.cli.render.output import complain
 from jobcast.client import AsyncClient
 from jobcast.client.address import address, names, where
-from jobcast.client.effects import Report, log_trouble
+from jobcast.client.effects import ConnectionReport, log_connection
 from jobcast.client.operator import Operator
 
 EXIT_WRONG_SETTINGS = 2
@@ -36,12 +36,12 @@ class Redis:
             complain(f"{name}: {error}")
             raise typer.Exit(EXIT_WRONG_SETTINGS) from None
 
-    def client(self, trouble: Report = log_trouble) -> AsyncClient:
+    def client(self, trouble: ConnectionReport = log_connection) -> AsyncClient:
         return AsyncClient(self.url, self.prefix, trouble=trouble)
 
-    def operator(self, trouble: Report = log_trouble) -> Operator:
+    def operator(self, trouble: ConnectionReport = log_connection) -> Operator:
         return Operator(self.url, self.prefix, trouble=trouble)
 
-    def tell_trouble(self, trouble: str | None) -> None:
+    def report_connection(self, trouble: str | None) -> None:
         """For whoever looks on while a command waits for Redis."""
         complain(f"waiting for Redis at {self.where}: {trouble}" if trouble else "Redis is back")

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from jobcast.client.effects import Call, Program
+from jobcast.client.effects import Call, Operation
 from jobcast.client.entry import data
-from jobcast.client.record import asked, fields_of
+from jobcast.client.record import fields_of, retry_once
 from jobcast.keys import Keys
 from jobcast.wire import UNREADABLE
 
@@ -42,19 +42,19 @@ class _Said(msgspec.Struct):
 _said = msgspec.json.Decoder(_Said)
 
 
-def announced(keys: Keys) -> Program[list[Announced]]:
+def announced(keys: Keys) -> Operation[list[Announced]]:
     """In the order of their names, without what strangers wrote there. Raises Unavailable or Refused."""
 
-    def ask() -> Program[list[Announced]]:
+    def ask() -> Operation[list[Announced]]:
         fields = yield from fields_of(keys.handlers)
         now = yield from clock()
         known = (_known(name, value, now) for name, value in sorted(fields.items()))
         return [one for one in known if one is not None]
 
-    return asked(ask)
+    return retry_once(ask)
 
 
-def clock() -> Program[float]:
+def clock() -> Operation[float]:
     """Redis' own time, which its entries' ids are of: Unix seconds. Raises what redis-py raises."""
     seconds, microseconds = yield Call(("TIME",))
     return float(seconds) + float(microseconds) / 1_000_000

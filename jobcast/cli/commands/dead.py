@@ -14,7 +14,7 @@ from jobcast.cli.render.progress import Work
 from jobcast.cli.usage import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_USAGE, has_agreed
 from jobcast.client import ClientError
 from jobcast.client.announced import named
-from jobcast.client.dead_letter import DeadLetter, letter_of
+from jobcast.client.dead_letter import DeadLetter, dead_letter_of
 from jobcast.client.operator import FIRST, Operator
 from jobcast.client.position import When
 from jobcast.client.scan import Span, progress
@@ -52,11 +52,11 @@ async def list_(redis: Redis, which: Filter, json: bool) -> int:
     return 0 if is_done else EXIT_INTERRUPTED
 
 
-async def show(redis: Redis, letter_id: str, json: bool) -> int:
+async def show(redis: Redis, entry_id: str, json: bool) -> int:
     async with redis.operator() as operator:
-        letter = await operator.letter(letter_id)
+        letter = await operator.dead_letter(entry_id)
     if letter is None:
-        complain(f"there is no dead letter {letter_id}")
+        complain(f"there is no dead letter {entry_id}")
         return EXIT_FAILED
     if json:
         write_json(letter_json(letter))
@@ -97,7 +97,7 @@ async def drop(redis: Redis, ids: Sequence[str], which: Filter, is_agreed: bool)
             complain("nothing was dropped")
             return EXIT_FAILED
         async with Work("dropping") as work:
-            dropped = await operator.drop(ids) if ids else await _drop_all(operator, span, work)
+            dropped = await operator.drop_dead_letters(ids) if ids else await _drop_all(operator, span, work)
             is_done = work.go_on
     missing = len(set(ids)) - dropped if ids else 0
     complain(
@@ -131,10 +131,10 @@ class _Replaying:
         return f"{did} {count_of(self._done, 'dead letter')}{left}"
 
     async def these(self, ids: Sequence[str], work: Work) -> None:
-        for number, letter_id in enumerate(dict.fromkeys(ids), 1):
-            letter = await self._operator.letter(letter_id)
+        for number, entry_id in enumerate(dict.fromkeys(ids), 1):
+            letter = await self._operator.dead_letter(entry_id)
             if letter is None:
-                self._fail(letter_id, "there is no such dead letter")
+                self._fail(entry_id, "there is no such dead letter")
             elif not await self._replay(letter, work, is_expected=True):
                 return
             work.is_at(number / len(ids))
@@ -148,26 +148,26 @@ class _Replaying:
     async def _replay(self, letter: DeadLetter, work: Work, *, is_expected: bool) -> bool:
         """False when it was interrupted before."""
         if letter.event is None:
-            self._fail(letter.letter_id, f"{NO_EVENT}, it cannot be replayed")
+            self._fail(letter.entry_id, f"{NO_EVENT}, it cannot be replayed")
         elif letter.handler and letter.handler not in self._there:
             # It would be a dead letter again at once; and lost, if that was a route to another broker until today.
-            self._fail(letter.letter_id, f"no worker has its handler {letter.handler} now")
+            self._fail(letter.entry_id, f"no worker has its handler {letter.handler} now")
         elif self._is_dry:
             if self._done < SHOWN:
                 print_line(self._out, letter_line(letter))
             self._done += 1
         elif not await work.turn():
             return False
-        elif await self._operator.replay_letter(letter):
+        elif await self._operator.replay_dead_letter(letter):
             self._done += 1
         elif is_expected:
-            self._fail(letter.letter_id, "somebody else replayed or dropped it just now")
+            self._fail(letter.entry_id, "somebody else replayed or dropped it just now")
         return True
 
-    def _fail(self, letter_id: str, why: str) -> None:
+    def _fail(self, entry_id: str, why: str) -> None:
         self.failed += 1
         if self.failed <= NAMED:
-            complain(f"letter {letter_id}: {why}")
+            complain(f"letter {entry_id}: {why}")
 
 
 async def _span(operator: Operator, which: Filter) -> Span | None:
@@ -176,7 +176,7 @@ async def _span(operator: Operator, which: Filter) -> Span | None:
     if which.handler is None:
         return span
     names = {one.name for one in await operator.announced()}
-    names |= (await operator.handlers_of_letters(span)).keys()
+    names |= (await operator.dead_letters_by_handler(span)).keys()
     name = named(which.handler, names - {""})
     return span._replace(field="handler", values=(name,)) if span is not None else None
 
@@ -188,7 +188,7 @@ async def _letters(operator: Operator, span: Span | None, work: Work) -> AsyncGe
     async with operator.scan(span) as pages:
         async for page in pages:
             for found in page.entries:
-                letter = letter_of(found)
+                letter = dead_letter_of(found)
                 if not span.values or letter.handler in span.values:
                     yield letter
                 if not work.go_on:
@@ -197,7 +197,7 @@ async def _letters(operator: Operator, span: Span | None, work: Work) -> AsyncGe
 
 
 async def _counted(operator: Operator, span: Span | None) -> Counter[str]:
-    count = await operator.handlers_of_letters(span)
+    count = await operator.dead_letters_by_handler(span)
     meant = span.values if span is not None else ()
     return Counter({name: count[name] for name in meant}) if meant else count
 
@@ -207,9 +207,9 @@ async def _drop_all(operator: Operator, span: Span | None, work: Work) -> int:
     if span is not None:
         async with operator.scan(span._replace(field="handler", is_bare=True)) as pages:
             async for page in pages:
-                letters = map(letter_of, page.entries)
-                ids = [one.letter_id for one in letters if not span.values or one.handler in span.values]
-                dropped += await operator.drop(ids) if ids else 0
+                letters = map(dead_letter_of, page.entries)
+                ids = [one.entry_id for one in letters if not span.values or one.handler in span.values]
+                dropped += await operator.drop_dead_letters(ids) if ids else 0
                 work.is_at(progress(span, page.last))
                 if not work.go_on:
                     break

@@ -51,7 +51,7 @@ class _Look:
         mark = await self._operator.mark(self._operator.keys.dead)
         if self._counted[0] != mark:
             span = await self._operator.span(self._operator.keys.dead)
-            self._counted = mark, await self._operator.handlers_of_letters(span)
+            self._counted = mark, await self._operator.dead_letters_by_handler(span)
         return self._counted[1]
 
 
@@ -100,11 +100,11 @@ async def _next(look: _Look, redis: Redis) -> Lag:
             now = await look.once()
         except Unavailable as error:
             if not was_away:
-                redis.tell_trouble(str(error))
+                redis.report_connection(str(error))
             was_away = True
         else:
             if was_away:
-                redis.tell_trouble(None)
+                redis.report_connection(None)
             return now
 
 

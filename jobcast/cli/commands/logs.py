@@ -53,7 +53,7 @@ async def logs(redis: Redis, eval_id: str, which: LogSelector, raw: bool) -> int
 
 async def follow(redis: Redis, eval_id: str, raw: bool) -> int:
     """Writes it to the end of the evaluation, attempt after attempt from the latest on. Raises as `logs` does."""
-    async with redis.client(redis.tell_trouble) as jobcast:
+    async with redis.client(redis.report_connection) as jobcast:
         await jobcast.ping()
         async with jobcast.follow() as told:  # before the record is read: an end is in the one, or comes by the other
             record = await _known(jobcast, eval_id)

@@ -107,7 +107,7 @@ async def submit(redis: Redis, wanted: Submission) -> int:
             job = await _create(api, wanted)
             _show_created(job, wanted.json)
             return 0
-        async with redis.client(redis.tell_trouble) as jobcast:
+        async with redis.client(redis.report_connection) as jobcast:
             await jobcast.ping()  # before there is a Job that nobody would follow
             async with jobcast.follow() as told:
                 job = await _create(api, wanted)

@@ -14,7 +14,7 @@ EXIT_TIMEOUT = 124
 
 async def wait(redis: Redis, eval_id: str, timeout: float | None, json: bool) -> int:
     """Shows the end. Raises ClientError when Redis cannot be reached at the start, MalformedEvent, BrokenPipeError."""
-    async with redis.client(redis.tell_trouble) as jobcast:
+    async with redis.client(redis.report_connection) as jobcast:
         await jobcast.ping()
         try:
             async with patience(f"waiting for the end of {eval_id}"):

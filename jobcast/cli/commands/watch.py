@@ -40,7 +40,7 @@ async def watch(redis: Redis, wanted: Wanted, json: bool) -> int:
     """Shows them until it is interrupted, or nobody reads them any more. Raises ClientError, BrokenPipeError."""
     out = console()
     picture = Picture(out, redis.where) if out.is_terminal and not out.is_dumb_terminal and not json else None
-    async with redis.operator(redis.tell_trouble if picture is None else picture.tell_trouble) as jobcast:
+    async with redis.operator(redis.report_connection if picture is None else picture.report_connection) as jobcast:
         await jobcast.ping()
         if picture is None:
             await _watch_lines(jobcast, wanted, out, json)
@@ -90,7 +90,7 @@ class Picture:
         self._beginning = 0
         """Feeds that have not begun: what is told now may be missed."""
 
-    def tell_trouble(self, trouble: str | None) -> None:
+    def report_connection(self, trouble: str | None) -> None:
         self._trouble = f"{self._where}: {trouble}" if trouble else None
         self._has_changed.set()
 

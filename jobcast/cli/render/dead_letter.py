@@ -19,7 +19,7 @@ def letter_line(letter: DeadLetter) -> Text:
     """The letter in one line: id, time, handler, event, tries, error."""
     event = letter.event
     text = Text()
-    text.append(f"{letter.letter_id:16}  ")
+    text.append(f"{letter.entry_id:16}  ")
     text.append(moment(letter.written), "dim")
     text.append(f"  {escape(letter.handler) or '-':24}  ")
     text.append(f"{event.status.value:9}  {escape(event.eval_id)}" if event is not None else NO_EVENT)
@@ -32,7 +32,7 @@ def print_letter(out: Console, letter: DeadLetter) -> None:
     """The facts, and the traceback last."""
     event = letter.event
     found = [
-        ("letter", letter.letter_id),
+        ("letter", letter.entry_id),
         ("written", moment(letter.written)),
         ("handler", letter.handler or "none: the entry was set aside as a whole"),
         ("entry", letter.entry),
@@ -53,7 +53,7 @@ def letter_json(letter: DeadLetter) -> bytes:
     """The letter with its event as it was told; a text in its place that is no JSON, as a string."""
     fields = {name: getattr(letter, name) for name in ("entry", "handler", "reason", "traceback", "tries")}
     return msgspec.json.encode(
-        {"id": letter.letter_id, "time": _time(letter.written), **fields, "event": _raw(letter.body)}
+        {"id": letter.entry_id, "time": _time(letter.written), **fields, "event": _raw(letter.body)}
     )
 
 

@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.status import Status
 
-from jobcast.cli.render.output import HarmlessLog, complain, escape
+from jobcast.cli.render.output import EscapedLog, complain, escape
 
 
 class Exact:
@@ -33,7 +33,7 @@ class Shown(Exact):
     def __init__(self) -> None:
         super().__init__()
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # one that knows ASCII alone
-        self._log = HarmlessLog()
+        self._log = EscapedLog()
         self._last = "\n"
 
     def write(self, chunk: bytes) -> None:

@@ -78,7 +78,7 @@ def escape_lines(text: str) -> list[str]:
     return [_line(line) for line in text.replace("\r\n", "\n").split("\n")]
 
 
-class HarmlessLog:
+class EscapedLog:
     """A log made harmless as it goes by, in bounded memory however long its lines are."""
 
     def __init__(self) -> None:
