@@ -8,8 +8,9 @@ from jobcast.client.async_client import AsyncClient, AsyncFeed
 from jobcast.client.dead_letter import DeadLetter, dead_letter_of
 from jobcast.client.effects import Call, FeedState, Operation, log_connection
 from jobcast.client.errors import to_client_error
+from jobcast.client.listing import Listing
 from jobcast.client.position import When
-from jobcast.client.record import retry_once
+from jobcast.client.record import Record, retry_once
 from jobcast.client.replays import Replay, replay, replay_dead_letter
 from jobcast.client.scan import Page, Span, last_of, scan
 from jobcast.client.waiting import End
@@ -33,6 +34,10 @@ class Operator(AsyncClient):
     async def before(self, since: When) -> str:
         """The position for `follow` to give what was published since then, or after the named entry."""
         return since.before(await self._run(retry_once(clock)))
+
+    def list_matching(self, wanted: Listing) -> AsyncFeed[Record]:
+        """`list` with conditions that were checked before."""
+        return self._feed(self._operations.list(wanted))
 
     def wait_all(self, eval_ids: Iterable[str], timeout: float | None = None) -> AsyncFeed[End]:
         """The end of each evaluation, as it is known. Raises TimeoutError while iterating, MalformedEvent."""

@@ -41,8 +41,8 @@ class When(NamedTuple):
 
 def when(text: str) -> When:
     """Raises ValueError for any other form."""
-    if ago := _AGO.fullmatch(text):
-        return When(sum(int(count or 0) * unit for count, unit in zip(ago.groups(), _UNITS, strict=True)), True)
+    if (ago := duration(text)) is not None:
+        return When(ago, True)
     if _UNIX_SECONDS.fullmatch(text):
         raise ValueError(f"{text!r} looks like Unix seconds, but entry ids are milliseconds; {FORMS}")
     if _ENTRY.fullmatch(text) and all(int(part) <= _MOST for part in text.split("-")):
@@ -53,6 +53,14 @@ def when(text: str) -> When:
         except ValueError:
             pass
     raise ValueError(f"{text!r} is not a time; {FORMS}")
+
+
+def duration(text: str) -> float | None:
+    """The seconds of `1d12h`, `2h`, `90s`; None for another form."""
+    found = _AGO.fullmatch(text)
+    if found is None:
+        return None
+    return float(sum(int(count or 0) * unit for count, unit in zip(found.groups(), _UNITS, strict=True)))
 
 
 def is_backwards(first: str, last: str) -> bool:

@@ -261,7 +261,7 @@ def test_without_what_a_cluster_needs_redis_is_looked_at_all_the_same(
         [sys.executable, "-c", code, "doctor", "--json"], env=environment, capture_output=True, text=True, timeout=90
     )
     found = json.loads(result.stdout)
-    assert of(found, "cluster") == ["warning: it was not looked at: what is needed for it is not installed"]
+    assert of(found, "cluster") == ["warning: not checked: the extra for it is not installed"]
     assert of(found, "redis")[0].startswith("ok: it answers")
 
 
