@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from jobcast.client.effects import Call, Program
+from jobcast.client.effects import Call, Operation
 from jobcast.client.entry import entries_of
 from jobcast.client.errors import ClientError
 from jobcast.client.record import read as read_record
-from jobcast.client.waiting import _end_of, _is_about
+from jobcast.client.waiting import _end_of, _eval_id_of
 from jobcast.jobs.decode import Reading
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, KubeError
@@ -117,7 +117,7 @@ def event(data: bytes) -> None:
             continue
         again = decoder(msgspec.json.encode(published))
         assert repr(again) == repr(published)
-    _is_about(data, "42")
+    _eval_id_of(data)
     entries_of([(data, {b"event": data}), (None, None), (data, {data: data}), (data, None)])
 
 
@@ -173,7 +173,7 @@ def _told_apart(name: str, value: str) -> None:
     del os.environ[name]
 
 
-def _answered(program: Program[object], reply: object) -> object:
+def _answered(program: Operation[object], reply: object) -> object:
     """Run a program of the client's whose every question has this answer."""
     try:
         effect = next(program)

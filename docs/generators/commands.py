@@ -1,4 +1,4 @@
-"""The page of the command line, from the commands' own help."""
+"""The page of the command line, from the help of the commands."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +13,15 @@ def page() -> str:
     lines = [
         "# The command line",
         "",
-        "`pip install 'jobcast[cli]'`, or `kubectl exec` into a Pod of ours. `--redis-url` and `--prefix` say where Jobcast tells;",
-        "without them `REDIS_URL` and `KEY_PREFIX` do. Exit codes: 0 done, 1 failed or nothing found, 2 wrong usage or settings,",
-        "130 interrupted. Generated from the commands by `make docs`.",
+        "Install it with `pip install 'jobcast[cli]'`, or run it with `kubectl exec` in a Pod of Jobcast.",
+        "",
+        "- `--redis-url` and `--prefix` default to `REDIS_URL` and `KEY_PREFIX`.",
+        "- `-n`, `-l`, `-o json`, `--timeout` and `--no-color` mean the same for every command that has them. `NO_COLOR` works too.",
+        "- At a terminal, times are ages (`3m ago`). In a pipe and in JSON they are RFC 3339, and the output is plain text.",
+        "- Exit codes: 0 done, 1 failed or nothing found, 2 wrong usage or settings, 124 after `--timeout`, 130 interrupted.",
+        "- `jobcast --install-completion` completes commands, options and evaluation ids.",
+        "",
+        "`make docs` generates this page from the commands.",
     ]
     for name, command in _commands("jobcast", get_command(app)):
         lines += ["", f"## {name}", "", *_section(name, command)]
@@ -23,10 +29,11 @@ def page() -> str:
 
 
 def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """Those that do something, in the order of the help; a group is the sum of its commands."""
+    """The commands, in the order of the help; a group gives its commands. Hidden ones are left out."""
     inner = getattr(command, "commands", None)
     if inner is None:
-        yield name, command
+        if not command.hidden:
+            yield name, command
         return
     for word, one in inner.items():
         yield from _commands(f"{name} {word}", one)
@@ -41,7 +48,7 @@ def _section(name: str, command: Any) -> Iterator[str]:
     if command.epilog:
         yield from ("", *_example(command.epilog))
     if arguments or options:
-        yield from ("", "| option | what |", "| --- | --- |")
+        yield from ("", "| option | meaning |", "| --- | --- |")
     for one in arguments:
         yield f"| {cell(f'`{_argument(one)}`')} | {cell(one.help or '')} |"
     for one in options:

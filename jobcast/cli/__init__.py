@@ -1,6 +1,10 @@
-"""The `jobcast` command: what the client can do, for people and for scripts. Talks to Redis through the client alone.
+"""The `jobcast` command: what the client can do, for people and for scripts.
 
-Exit codes: 0 done, 1 failed at run time or nothing found, 2 wrong settings or usage; `wait` adds 124 for its timeout.
+Most commands use `jobcast.client` only. `doctor` and shell completion open their own connection to Redis; `submit`,
+`finalizers`, `doctor` and `logs --follow` also talk to the cluster.
+
+Exit codes: 0 done, 1 failed at run time or nothing found, 2 wrong settings or usage, 124 after `--timeout`, 130
+interrupted.
 """
 
 import sys
@@ -9,7 +13,7 @@ EXIT_WRONG_SETTINGS = 2
 
 
 def main() -> None:
-    """The entry point. Says in one line what is missing when it was installed without the extra `cli`."""
+    """The entry point. Says in one line what is missing if the extra `cli` is not installed."""
     try:
         from jobcast.cli.app import run
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The cluster, for the commands that need it: found as kubectl finds it, and what it does to them is a line."""
+"""The cluster for the commands that need it, found as kubectl finds it; its errors are one line each."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from jobcast.cli.render.output import complain
-from jobcast.cli.usage import EXIT_FAILED, EXIT_WRONG_USAGE
+from jobcast.cli.run import EXIT_FAILED, EXIT_WRONG_USAGE
 
 if TYPE_CHECKING:
     from jobcast.jobs.decode import Reading
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def in_cluster(command: Callable[["Api"], Awaitable[int]], reading: "Reading | None" = None) -> int:
-    """The command's exit code; 1 where the cluster refuses or does not answer. Where none is set up, typer.Exit with code 2."""
+    """The command's exit code; 1 if the cluster refuses or does not answer. Without a kubeconfig, typer.Exit with code 2."""
     with extra():
         from jobcast.kube import Access, Api, KubeError, NoCluster
     try:
@@ -34,11 +34,11 @@ async def in_cluster(command: Callable[["Api"], Awaitable[int]], reading: "Readi
 
 @contextmanager
 def extra() -> Iterator[None]:
-    """What is imported within comes with jobcast[controller]: ends the command with code 2 and a line where that is missing."""
+    """Imports inside need jobcast[controller]: ends the command with code 2 if it is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "jobcast":
             raise
-        complain(f"{error.name or error} is missing; reaching a cluster needs: pip install 'jobcast[controller]'")
+        complain(f"{error.name or error} is missing; access to a cluster needs: pip install 'jobcast[controller]'")
         raise typer.Exit(EXIT_WRONG_USAGE) from None

@@ -1,4 +1,4 @@
-"""Completion of evaluations' ids in the shell: those that were told of last. Never an error, and never long."""
+"""Shell completion of evaluation ids: newest change first. It never fails, and ends within seconds."""
 
 import contextlib
 
@@ -9,17 +9,17 @@ from jobcast.client.address import address, names
 from jobcast.redis.connection import ERRORS, connect_plain
 
 ANSWER_SECONDS = 1.0
-"""Whoever presses Tab waits no longer, and for a connection twice that."""
-LATEST = 300
-"""Entries of the stream that are looked at: an entry is 1 KB to 65 KB."""
+"""The user who presses Tab waits this long for Redis, and twice that for a connection."""
+MOST = 1000
+"""Ids that are read from the index: some 50 KB."""
 
 
 def evaluations(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Ids that begin so, the latest first; none where Redis does not answer in time, or not us."""
+    """Ids that begin so; none if Redis does not answer in time or refuses the account."""
     with contextlib.suppress(*ERRORS, ClientError, ValueError):
         url, keys = address(ctx.params.get("redis_url")), names(ctx.params.get("prefix"))
         with connect_plain(url, prefix=keys.prefix, answer_seconds=ANSWER_SECONDS) as redis:
-            entries = redis.xrevrange(keys.events, count=LATEST)
-        found = (fields.get(b"eval_id", b"").decode(errors="replace") for _, fields in entries)
-        return [one for one in dict.fromkeys(found) if one and one.isprintable() and one.startswith(incomplete)]
+            found = [one.decode(errors="replace") for one in redis.zrange(keys.index, 0, MOST - 1, desc=True)]
+        typed = set(ctx.params.get("evaluations") or ())
+        return [one for one in found if one.isprintable() and one.startswith(incomplete) and one not in typed]
     return []

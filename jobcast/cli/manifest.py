@@ -1,6 +1,6 @@
-"""The Job that `jobcast submit` creates: made from an image and a command, or somebody's own with the labels added. Pure.
+"""The Job that `jobcast submit` creates: from an image and a command, or from YAML, with labels added. Pure.
 
-What is wrong with the wishes is a ValueError whose message begins with the option's or the field's name.
+Raises ValueError whose message begins with the name of the wrong option or field.
 """
 
 import hashlib
@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml  # kubernetes-asyncio, which reads the kubeconfig, brings it
+import yaml  # a dependency of kubernetes-asyncio, which reads the kubeconfig
 
 from jobcast.jobs.model import DEFAULT_CONTAINER
 
 USER = 65532
-"""A uid that is nobody's: most images run as root unless told otherwise, which a restricted namespace refuses."""
+"""An unprivileged uid: most images run as root by default, which a restricted namespace rejects."""
 LONGEST_NAME = 63
-"""Of a Job: its Pods carry it as a label."""
+"""For a Job: its Pods have the name as a label."""
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _VARIABLE = re.compile(r"[^=\x00-\x20\x7f]+")
@@ -26,70 +26,70 @@ Obj = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What the Job is to run."""
+class JobOptions:
+    """What the Job runs."""
 
     image: str
     command: Sequence[str] = ()
-    """In place of the image's own; empty for that."""
+    """Empty: the image's own."""
     name: str
     environment: Sequence[str] = ()
     """`NAME=VALUE` each."""
-    timeout: int | None = None
-    """Seconds that the Job may take; None for any time."""
+    deadline: int | None = None
+    """Seconds that the Job may take; None: no limit."""
     ttl: int = 86_400
-    """Seconds after its end until the cluster removes the Job."""
+    """Seconds until the cluster deletes the ended Job."""
     retries: int = 0
-    """Further attempts after one that failed."""
+    """Further attempts after a failed one."""
     cpu: str | None = None
     memory: str | None = None
     user: int = USER
 
 
-def made(wish: Wish) -> Obj:
+def job_from_image(options: JobOptions) -> Obj:
     """A Job that a namespace with the Pod Security level `restricted` accepts. Raises ValueError."""
     container: Obj = {
         "name": DEFAULT_CONTAINER,
-        "image": wish.image,
-        "imagePullPolicy": "IfNotPresent",  # an image that was loaded onto the nodes is in no registry
-        "env": [_variable(one) for one in wish.environment],
-        "resources": _resources(wish),
+        "image": options.image,
+        "imagePullPolicy": "IfNotPresent",  # an image that was loaded onto the nodes is not in a registry
+        "env": [_variable(one) for one in options.environment],
+        "resources": _resources(options),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    if wish.command:
-        container["command"] = list(wish.command)
+    if options.command:
+        container["command"] = list(options.command)
     pod = {
         "restartPolicy": "Never",
-        "automountServiceAccountToken": False,  # what is evaluated has no business with the API server
+        "automountServiceAccountToken": False,  # the evaluated code does not need the API server
         "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": wish.user,
+            "runAsUser": options.user,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
     }
     spec: Obj = {
-        "backoffLimit": wish.retries,
-        "ttlSecondsAfterFinished": wish.ttl,
+        "backoffLimit": options.retries,
+        "ttlSecondsAfterFinished": options.ttl,
         "template": {"metadata": {}, "spec": pod},
     }
-    if wish.timeout is not None:
-        spec["activeDeadlineSeconds"] = wish.timeout
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": wish.name}, "spec": spec}
+    if options.deadline is not None:
+        spec["activeDeadlineSeconds"] = options.deadline
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": options.name}, "spec": spec}
 
 
-def given(text: str) -> Obj:
+def job_from_yaml(text: str) -> Obj:
     """The one Job in this YAML. Raises ValueError."""
     try:
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
     except yaml.YAMLError as error:
-        raise ValueError(f"--file: it is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"--file: it is not YAML: {' '.join(str(error).split())}") from None
     if len(documents) != 1:
-        raise ValueError(f"--file: it must be one Job; there are {len(documents) or 'no'} documents in it")
+        raise ValueError(f"--file: it must contain one Job, and contains {len(documents) or 'no'} documents")
     job = documents[0]
     if not isinstance(job, dict) or (job.get("apiVersion"), job.get("kind")) != ("batch/v1", "Job"):
-        kind = f"{job.get('apiVersion')} {job.get('kind')}" if isinstance(job, dict) else "no object at all"
+        kind = f"{job.get('apiVersion')} {job.get('kind')}" if isinstance(job, dict) else "not an object"
         raise ValueError(f"--file: it must be a Job of batch/v1, and is {kind}")
     for path in (("metadata",), ("spec",), ("spec", "template")):
         _inner(job, *path)
@@ -102,23 +102,23 @@ def given(text: str) -> Obj:
     return job
 
 
-def label(job: Obj, labels: Sequence[str]) -> None:
-    """Give it these, `NAME=VALUE` each. Raises ValueError."""
-    for text in labels:
+def add_labels(job: Obj, labels: Sequence[str]) -> None:
+    """Add labels, `NAME=VALUE` each, or several with commas. Raises ValueError."""
+    for text in (part for one in labels for part in one.split(",")):
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise ValueError(f"--label: {text[:100]!r} is not NAME=VALUE")
         _inner(job["metadata"], "labels")[name] = value
 
 
-def labelled(job: Obj, selector: str, label: str, eval_id: str | None) -> Obj:
-    """The Job with what makes Jobcast tell of it: the selector's labels, on its Pods too, and the evaluation's id, which is
-    by default what the Job has, else its name. An id that can be no label's value is an annotation. Raises ValueError."""
+def make_watched(job: Obj, selector: str, label: str, eval_id: str | None) -> Obj:
+    """Add what Jobcast selects: the selector's labels, also on the Pods, and the evaluation id, which is by default the Job's
+    own, else its name. An id that is not a valid label value becomes an annotation. Raises ValueError."""
     wanted, metadata = labels_of(selector), job["metadata"]
     labels, annotations = _inner(metadata, "labels"), _inner(metadata, "annotations")
     known = labels.get(label) or annotations.get(label)
     if eval_id is not None and known not in (None, eval_id):
-        raise ValueError(f"--eval-id: the Job has {label} {known!r} already")
+        raise ValueError(f"--eval-id: the Job already has {label} {known!r}")
     eval_id = eval_id or metadata.get("name")
     if eval_id and not known:
         (labels if _LABEL_VALUE.fullmatch(eval_id) else annotations)[label] = eval_id
@@ -134,21 +134,21 @@ def labelled(job: Obj, selector: str, label: str, eval_id: str | None) -> Obj:
 
 
 def labels_of(selector: str) -> dict[str, str]:
-    """The labels that the selector selects. Raises ValueError where it says anything else than that labels equal values."""
+    """The labels that the selector selects. Raises ValueError for a requirement other than `name=value`."""
     found = {}
     for requirement in selector.split(","):
         equality = _EQUALITY.fullmatch(requirement)
         if equality is None:
             raise ValueError(
-                f"LABEL_SELECTOR: {selector!r} cannot be turned into labels, because not all of it has the form"
-                " name=value; label a Job of your own, and create it with kubectl"
+                f"LABEL_SELECTOR: {selector!r} has a requirement that is not name=value, so the labels cannot be"
+                " derived from it; label a Job yourself, and create it with kubectl"
             )
         found[equality[1]] = equality[2]
     return found
 
 
 def name_for(eval_id: str) -> str:
-    """A Job's name for the evaluation, always the same: its id where that can be a name, else something like it."""
+    """The Job name for the evaluation, always the same: its id if that is a valid name, else a similar one."""
     if _NAME.fullmatch(eval_id):
         return eval_id
     digest = hashlib.sha256(eval_id.encode(errors="surrogatepass")).hexdigest()[:8]
@@ -156,20 +156,22 @@ def name_for(eval_id: str) -> str:
 
 
 def name_like(image: str, mark: str) -> str:
-    """A Job's name for a run of the image that nobody named."""
+    """A Job name after the image."""
     return f"{_slug(re.split('[:@]', image.rsplit('/', 1)[-1])[0]) or 'job'}-{mark}"
 
 
 def check_name(option: str, name: str) -> None:
     """Raises ValueError."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{option}: {name[:100]!r} is no name: 1 to {LONGEST_NAME} lower case letters, digits and -")
+        raise ValueError(
+            f"{option}: {name[:100]!r} is not a Job name: use 1 to {LONGEST_NAME} lower case letters, digits and -"
+        )
 
 
 def check_eval_id(eval_id: str) -> None:
     """Raises ValueError."""
     if not eval_id.strip() or not eval_id.isprintable() or len(eval_id) > 1000:
-        raise ValueError("--eval-id: it must be 1 to 1000 characters that can be printed")
+        raise ValueError("--eval-id: it must be 1 to 1000 printable characters")
 
 
 def _slug(text: str) -> str:
@@ -183,23 +185,23 @@ def _variable(text: str) -> Obj:
     return {"name": name, "value": value}
 
 
-def _resources(wish: Wish) -> Obj:
-    asked = {"cpu": wish.cpu, "memory": wish.memory}
+def _resources(options: JobOptions) -> Obj:
+    asked = {"cpu": options.cpu, "memory": options.memory}
     for name, quantity in asked.items():
         if quantity is not None and not _QUANTITY.fullmatch(quantity):
             raise ValueError(
-                f"--{name}: {quantity[:100]!r} is no quantity; write for example 500m or 2 (cpu), 1Gi (memory)"
+                f"--{name}: {quantity[:100]!r} is not a quantity; use for example 500m or 2 (cpu), 1Gi (memory)"
             )
     amounts = {name: quantity for name, quantity in asked.items() if quantity is not None}
     return {"requests": amounts, "limits": amounts} if amounts else {}
 
 
 def _inner(obj: Obj, *path: str) -> Obj:
-    """What is there, made where it is not. Raises ValueError for something else than an object."""
+    """The object at the path, created if it is missing. Raises ValueError for anything but an object."""
     for field in path:
         if obj.get(field) is None:
             obj[field] = {}
         obj = obj[field]
         if not isinstance(obj, dict):
-            raise ValueError(f"--file: {'.'.join(path)} is no object")
+            raise ValueError(f"--file: {'.'.join(path)} is not an object")
     return obj

@@ -1,4 +1,4 @@
-"""Which Redis a command talks to, checked before anything is asked of it."""
+"""The Redis of a command, checked before anything is asked of it."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ import typer
 from jobcast.cli.render.output import complain
 from jobcast.client import AsyncClient
 from jobcast.client.address import address, names, where
-from jobcast.client.effects import Report, log_trouble
+from jobcast.client.effects import ConnectionReport, log_connection
 from jobcast.client.operator import Operator
 
 EXIT_WRONG_SETTINGS = 2
@@ -15,7 +15,7 @@ EXIT_WRONG_SETTINGS = 2
 
 @dataclass(frozen=True, slots=True)
 class Redis:
-    """Where, and under which prefix. The URL may hold a password and is never shown."""
+    """URL and prefix. The URL may contain a password and is never shown."""
 
     url: str = field(repr=False)
     prefix: str
@@ -26,7 +26,7 @@ class Redis:
 
     @classmethod
     def of(cls, url: str | None, prefix: str | None) -> "Redis":
-        """From the options, else the environment. Ends the command with code 2 and a line when one is wrong."""
+        """From the options, else the environment. Ends the command with code 2 if one is wrong."""
         try:
             name = "REDIS_URL" if url is None else "--redis-url"
             checked = address(url)
@@ -36,12 +36,12 @@ class Redis:
             complain(f"{name}: {error}")
             raise typer.Exit(EXIT_WRONG_SETTINGS) from None
 
-    def client(self, trouble: Report = log_trouble) -> AsyncClient:
-        return AsyncClient(self.url, self.prefix, trouble=trouble)
+    def client(self, report: ConnectionReport = log_connection) -> AsyncClient:
+        return AsyncClient(self.url, self.prefix, trouble=report)
 
-    def operator(self, trouble: Report = log_trouble) -> Operator:
-        return Operator(self.url, self.prefix, trouble=trouble)
+    def operator(self, report: ConnectionReport = log_connection) -> Operator:
+        return Operator(self.url, self.prefix, trouble=report)
 
-    def tell_trouble(self, trouble: str | None) -> None:
-        """For whoever looks on while a command waits for Redis."""
-        complain(f"waiting for Redis at {self.where}: {trouble}" if trouble else "Redis is back")
+    def report_connection(self, error: str | None) -> None:
+        """One line on standard error when the connection is lost, and one when it works again."""
+        complain(f"waiting for Redis at {self.where}: {error}" if error else "reconnected to Redis")

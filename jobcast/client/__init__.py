@@ -1,4 +1,4 @@
-"""For subscribers: what Jobcast tells, heard live, read durably, asked for later. Needs redis and msgspec, nothing else.
+"""The client for subscribers: events live, from the stream, or later from records. Needs only redis and msgspec.
 
     async with AsyncClient() as jobcast:
         async for event in jobcast.events("completed", "failed"): ...
@@ -6,18 +6,19 @@
     with Client() as jobcast:
         for entry in jobcast.stream("scoring"): ...
 
-| question | answer | promise |
+| method | reads | promise |
 | --- | --- | --- |
-| `events()` | the live channels | lossy: what is told while nobody listens is gone |
-| `stream(group)` | the stream, with a place kept in Redis | every entry at least once, acknowledged when its work is done |
-| `follow(since)` | the stream, with a place kept in this process | every entry from `since` on, as long as it is kept |
-| `get(eval_id)` | the latest record | how it stands and what was told last, or None |
+| `events()` | the live channels | may miss events that are published while it is not connected |
+| `stream(group)` | the stream; Redis keeps the position | every entry at least once, acknowledged after handling |
+| `follow(since)` | the stream; this process keeps the position | every entry after `since`, as long as it is kept |
+| `get(eval_id)` | the latest record | the status and the last event, or None |
+| `list()` | the index and the records | records by their last change, newest first |
 | `log(eval_id)` | the exact bytes of a log | all of them, or what is missing and why |
-| `wait(eval_id)` | the end | cannot miss it, told before or after |
+| `wait(eval_id)` | the end | cannot miss it, published before or after |
 
-The room's law: what is said to Redis and what its answers mean is written once, without I/O, as programs (`program`,
-`live`, `group`, `record`, `log`, `waiting`); `aio` and `plain` only carry it out. Whoever runs the worker asks more
-(`operator`: dead letters, replays, lag), and writes as well.
+Commands to Redis and the meaning of its replies are written once, without I/O, as operations (`effects` and the modules
+that use it); `async_client` and `sync_client` perform them. `operator` adds what operators need: dead letters, replays
+and lag. Lag is the exception: it uses `jobcast.ledger.groups` with the asyncio client directly.
 """
 
 from jobcast.client.async_client import AsyncClient, AsyncFeed, AsyncLogFeed

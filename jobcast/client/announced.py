@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from jobcast.client.effects import Call, Program
+from jobcast.client.effects import Call, Operation
 from jobcast.client.entry import data
-from jobcast.client.record import asked, fields_of
+from jobcast.client.record import fields_of, retry_once
 from jobcast.keys import Keys
 from jobcast.service.membership import Member, decode_members, latest_handlers
 
@@ -32,19 +32,19 @@ class Announced(NamedTuple):
         return self.age < GONE_SECONDS
 
 
-def announced(keys: Keys) -> Program[list[Announced]]:
+def announced(keys: Keys) -> Operation[list[Announced]]:
     """In the order of their names. Raises Unavailable or Refused."""
 
-    def ask() -> Program[list[Announced]]:
+    def ask() -> Operation[list[Announced]]:
         fields = yield from fields_of(keys.parts)
         now = yield from clock()
         latest = latest_handlers(decode_members(data(value) or b"" for value in fields.values()))
         return [_announced(name, member, now) for name, member in sorted(latest.items())]
 
-    return asked(ask)
+    return retry_once(ask)
 
 
-def clock() -> Program[float]:
+def clock() -> Operation[float]:
     """Redis' own time, which its entries' ids are of: Unix seconds. Raises what redis-py raises."""
     seconds, microseconds = yield Call(("TIME",))
     return float(seconds) + float(microseconds) / 1_000_000

@@ -1,54 +1,44 @@
-"""The client for asyncio: carries out the programs of this room."""
+"""The client for asyncio."""
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 import redis
 import redis.asyncio
 
 from jobcast.client.address import address, names
+from jobcast.client.async_link import Link
 from jobcast.client.effects import (
-    Call,
-    Chunk,
+    ConnectionReport,
     Effect,
     Give,
-    Listen,
-    Open,
-    Pause,
-    Ping,
-    Program,
+    Operation,
     Ready,
-    Report,
-    Subscribe,
-    log_trouble,
-    options,
+    log_connection,
 )
 from jobcast.client.entry import Entry
 from jobcast.client.errors import Unavailable
-from jobcast.client.feed import FeedStats, Running, check_end
+from jobcast.client.feed import Execution, FeedCounters, check_end
+from jobcast.client.listing import listing
 from jobcast.client.log_selector import LogSelector
-from jobcast.client.operations import Course, LogCourse, Programs
+from jobcast.client.operations import FeedSpec, LogFeedSpec, Operations
 from jobcast.client.record import Record
 from jobcast.client.waiting import End
 from jobcast.event import Event, Log, Progress
-from jobcast.logstore.fetch import read_object_async
+from jobcast.filters import OneOrMore
 from jobcast.redis.connection import ERRORS, connect
-
-CANCEL_SECONDS = 0.05
-"""After so long, cancel again: redis-py may have swallowed it."""
 
 T = TypeVar("T")
 FeedT = TypeVar("FeedT", bound="AsyncFeed[Any]")
 
 
 class AsyncClient:
-    """A subscriber's view of what Jobcast tells. For one event loop: `async with AsyncClient() as jobcast: ...`
+    """Reads what Jobcast publishes. For one event loop: `async with AsyncClient() as jobcast: ...`
 
-    `url` None is the environment's `REDIS_URL`, `prefix` None its `KEY_PREFIX`; ValueError when one of them is wrong.
-    Redis is first asked when something of it is. `client` is a redis.asyncio.Redis to be used instead of `url`, and
-    stays the caller's. `trouble` hears a line when Redis is away and None when it is back; else the log
-    `jobcast.client` does.
+    `url` and `prefix` default to the environment's `REDIS_URL` and `KEY_PREFIX`; raises ValueError when one is wrong.
+    The first method call opens a connection. `client` is a redis.asyncio.Redis to use instead of `url`; the caller
+    closes it. `trouble` is called with a line when Redis becomes unreachable, and with None when it is reachable again;
+    by default both are logged to `jobcast.client`.
     """
 
     def __init__(
@@ -57,10 +47,10 @@ class AsyncClient:
         prefix: str | None = None,
         *,
         client: "redis.asyncio.Redis | None" = None,
-        trouble: Report = log_trouble,
+        trouble: ConnectionReport = log_connection,
     ) -> None:
         self.keys = names(prefix)
-        self._programs = Programs(self.keys, trouble)
+        self._operations = Operations(self.keys, trouble)
         self._is_ours = client is None
         self._client = connect(address(url), prefix=self.keys.prefix) if client is None else client
         self._feeds: set[AsyncFeed[Any]] = set()
@@ -73,7 +63,7 @@ class AsyncClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End every feed, also one that somebody is iterating over, and the connections."""
+        """End all feeds, also those that are being iterated over, and close the connections."""
         self._is_closed = True
         for feed in list(self._feeds):
             await feed.aclose()
@@ -87,16 +77,16 @@ class AsyncClient:
     def events(self, *statuses: str, progress: Literal[True]) -> "AsyncFeed[Event | Progress]": ...
 
     def events(self, *statuses: str, progress: bool = False) -> "AsyncFeed[Any]":
-        """Every event of these statuses (of all, with none named) as it is told. Raises ValueError for another status.
+        """Every event of these statuses (default: all) when it is published. Raises ValueError for an unknown status.
 
-        With `progress`, also what is told of Jobs under way, of every evaluation, in the order in which it is told.
+        With `progress`, also the progress of open Jobs, of every evaluation, in order.
 
-        Lossy by nature: what is told before the subscription, while the connection is down or faster than it is read
-        (Redis drops a subscriber that is tens of megabytes behind) is gone, and `interruptions` counts the occasions.
-        Whoever must not miss anything wants `stream`. `async with jobcast.events() as events` has subscribed when its
-        body begins. A mute connection is noticed within 15 seconds, and a Redis that is away waited for.
+        May miss events: those published before the subscription, while the connection is down, or faster than they are
+        read (Redis disconnects a subscriber that is tens of megabytes behind). `interruptions` counts these occasions.
+        Use `stream` if no event may be missed. `async with jobcast.events() as events` has subscribed when its body
+        begins. A dead connection is detected within 15 seconds; the feed reconnects.
         """
-        return self._feed(self._programs.events(statuses, progress))
+        return self._feed(self._operations.events(statuses, progress))
 
     def stream(
         self,
@@ -108,39 +98,60 @@ class AsyncClient:
         batch: int = 16,
         claim_after: float = 300.0,
     ) -> "AsyncFeed[Entry[Coroutine[Any, Any, None]]]":
-        """Every entry of the stream, each to one consumer of the group, at least once; it resumes where the group was.
+        """Every entry of the stream at least once, each to one consumer of the group; it resumes where the group was.
 
-        An entry is acknowledged when the next one is asked for, so after the loop's body is done with it. What the body
-        left by an exception or a `break` stays pending: it comes again, first of all, when a reader of the same name
-        starts, or to another consumer of the group `claim_after` seconds after it was given. Choose that longer than
-        the longest body, else two work on it. `entry.ack()` acknowledges at once; with `auto_ack` False nothing else
-        does, and what is in hand stays claimed while somebody iterates.
+        An entry is acknowledged when the next one is requested, so after the loop's body. An entry whose body ended by
+        an exception or a `break` stays pending. It is delivered again when a consumer of the same name starts, or to
+        another consumer of the group after `claim_after` seconds. Choose that longer than the longest body takes, else
+        two consumers handle the entry. `entry.ack()` acknowledges at once; with `auto_ack` False nothing else does, and
+        given entries stay claimed during the iteration.
 
-        `start` says where a group begins that does not exist yet: "0" with all that is kept, "$" with what comes.
-        A group that Redis forgot (a flush) begins anew with all there is. Two readers at a time must not share the name
-        `consumer`; without one, each has its own. Not promised: order between consumers, and that nothing comes twice;
-        `event.id` is the same each time.
+        `start` is where a new group begins: "0" with all that is kept, "$" with new entries. A group that was lost in
+        Redis (a flush) begins with all that is kept. Two readers must not share the name `consumer` at the same time;
+        by default each has its own. Not promised: order between consumers, and that no entry comes twice; `event.id` is
+        the same each time.
         """
         return self._feed(
-            self._programs.stream(group, consumer, start, auto_ack, batch, claim_after, carry_out=self._run)
+            self._operations.stream(group, consumer, start, auto_ack, batch, claim_after, carry_out=self._run)
         )
 
     def follow(self, since: str = "$") -> "AsyncFeed[Event]":
-        """Every event of the stream after the entry `since`, with no group: "0" for all that is kept, "$" for new ones.
+        """Every event of the stream after the entry `since`, without a group: "0" for all that is kept, "$" for new ones.
 
-        Goes on where it was after a loss of the connection, but only in this process. Where Redis forgot that place (it
-        came back empty, or a replica took over that lacks the latest entries), it goes back to the last one that is still
-        there, else to the beginning. Not promised: events that the stream's retention drops before they are read.
+        Continues where it was after a lost connection, but only in this process. If Redis lost that entry (a restart
+        without data, or a failover to a replica that lacks the latest entries), it continues after the last entry that
+        exists, else from the beginning. Not promised: events that the stream's retention deletes before they are read.
         """
-        return self._feed(self._programs.follow(since))
+        return self._feed(self._operations.follow(since))
 
     async def ping(self) -> None:
-        """Ask whether Redis is there and lets us in; feeds and `wait` need it not. Raises Unavailable or Refused."""
-        await self._run(self._programs.ping())
+        """Check that Redis answers this account. Feeds and `wait` do not need it. Raises Unavailable or Refused."""
+        await self._run(self._operations.ping())
 
     async def get(self, eval_id: str) -> Record | None:
-        """What was told of the evaluation last; None when nothing is known of it. Raises Unavailable or Refused."""
-        return await self._run(self._programs.get(eval_id))
+        """The latest record of the evaluation, or None. Raises Unavailable or Refused."""
+        return await self._run(self._operations.get(eval_id))
+
+    def list(
+        self,
+        *,
+        status: OneOrMore | None = None,
+        namespace: OneOrMore | None = None,
+        labels: Mapping[str, OneOrMore] | None = None,
+        pipeline: OneOrMore | None = None,
+        since: str | None = None,
+        limit: int | None = None,
+    ) -> "AsyncFeed[Record]":
+        """The records of evaluations, the latest change first: `async for record in jobcast.list(status="failed")`.
+
+        All conditions must hold; of several values for one condition, one is enough. `status` may be `pending`. `labels`
+        are those that the events have in `metadata`. `since` is how long ago the last change is at most ("2h"), or a
+        time (RFC 3339). Reads in pages: memory stays bounded. Not promised: an evaluation that changes while the list
+        is read may be missing.
+
+        Raises ValueError for conditions that cannot hold. Iterating raises Unavailable or Refused.
+        """
+        return self._feed(self._operations.list(listing(status, namespace, labels, pipeline, since, limit)))
 
     def log(
         self,
@@ -153,52 +164,51 @@ class AsyncClient:
     ) -> "AsyncLogFeed":
         """The exact bytes of a log, in chunks: `async for chunk in jobcast.log("42")`, or `await jobcast.log("42").read()`.
 
-        By default the log behind the event's `output`, else that of the last attempt. `attempt` counts from 1, in the
-        order of the record's `attempts`; of a former Job, whose order is not kept, by the names of the Pods. `container`
-        is by default the one that decided the attempt; `instance` the last one read, 0 being the first. `job` is the uid
-        or name of one of the evaluation's Jobs, by default the newest.
+        By default the log of the event's `output`, else that of the last attempt. `attempt` counts from 1 in the order
+        of the record's `attempts`; for a former Job, whose order is not kept, in the order of Pod names. `container` is
+        by default the one that decided the attempt; `instance` the last one read, 0 is the first. `job` is the uid or
+        name of one of the evaluation's Jobs, by default the newest.
 
-        Raises ValueError for numbers that nothing can have. Reading raises NotKept when the bytes cannot be had, and
-        says why; Damaged, after the last chunk, when they are not those that were read; Unavailable or Refused. A log
-        that is kept and was cut is given as far as it is kept: see `log` of the feed.
+        Raises ValueError for impossible numbers. Reading raises NotKept, with the reason, when the bytes are not
+        available; Damaged, after the last chunk, when they differ from what was read; Unavailable or Refused. Of a log
+        that was cut, the kept part is given: see `log` of the feed.
         """
         which = LogSelector(attempt, container, instance, job)
-        return self._add(AsyncLogFeed(self._programs.log(eval_id, which), self._link(), self._feeds))
+        return self._add(AsyncLogFeed(self._operations.log(eval_id, which), self._new_link(), self._feeds))
 
     async def wait(self, eval_id: str, timeout: float | None = None) -> End:
-        """The end of the evaluation, told before or after this call. Raises TimeoutError after `timeout` seconds.
+        """The end of the evaluation, published before or after this call. Raises TimeoutError after `timeout` seconds.
 
-        It cannot be missed while its record is kept (7 days by default). An evaluation nobody knows may still come, so
-        it is waited for. Of several Jobs of one evaluation (a platform's retry) the newest counts: an end is returned
-        when its Job is the newest then known, and what a later Job does is another call's matter. While Redis is away
-        it waits; one that is mute may delay the TimeoutError by up to 5 seconds.
+        It cannot be missed while the record is kept (7 days by default). An unknown evaluation may still be created, so
+        this waits for it. Of several Jobs of one evaluation (a platform's retry) the newest known at that moment counts.
+        While Redis is unreachable this waits; a dead connection may delay the TimeoutError by up to 5 seconds.
         """
-        return await self._run(self._programs.wait(eval_id, timeout))
+        return await self._run(self._operations.wait(eval_id, timeout))
 
-    def _feed(self, course: Course) -> "AsyncFeed[Any]":
-        return self._add(AsyncFeed(course, self._link(), self._feeds))
+    def _feed(self, spec: FeedSpec) -> "AsyncFeed[Any]":
+        return self._add(AsyncFeed(spec, self._new_link(), self._feeds))
 
     def _add(self, feed: FeedT) -> FeedT:
         self._feeds.add(feed)
         return feed
 
-    def _link(self) -> "Link":
+    def _new_link(self) -> "Link":
         self._check_open()
         return Link(self._client)
 
-    async def _run(self, program: Program[T]) -> T:
-        running, link = Running(program), self._link()
+    async def _run(self, operation: Operation[T]) -> T:
+        execution, link = Execution(operation), self._new_link()
         try:
-            while running.effect is not None:
+            while execution.effect is not None:
                 try:
-                    answer = await link.answer(running.effect)
+                    answer = await link.answer(execution.effect)
                 except ERRORS as error:
-                    running.fail(error)
+                    execution.fail(error)
                 else:
-                    running.answer(answer)
+                    execution.answer(answer)
         finally:
             await link.close()
-        result: T = running.result
+        result: T = execution.result
         return result
 
     def _check_open(self) -> None:
@@ -206,18 +216,18 @@ class AsyncClient:
             raise Unavailable("this client is closed")
 
 
-class AsyncFeed(FeedStats, Generic[T]):
-    """What `events`, `stream` and `follow` give: to be iterated over, by one task at a time.
+class AsyncFeed(FeedCounters, Generic[T]):
+    """The result of `events`, `stream`, `follow` and `list`: iterate over it, in one task at a time.
 
-    As a context manager it has begun (subscribed, joined its group) when the body starts, and ends with it. Without,
-    it ends with the loop over it. Waiting for an item may be cancelled, by a timeout for example: none is lost by it.
-    Raises Refused when Redis refuses for good.
+    As a context manager it has started (subscribed, joined its group) when the body begins, and ends with the body.
+    Otherwise it ends with the loop. Cancelling the wait for an item, for example by a timeout, loses no item. Raises
+    Refused when Redis rejects the request for good.
     """
 
-    def __init__(self, course: Course, link: "Link", feeds: "set[AsyncFeed[Any]]") -> None:
-        program, health = course
-        super().__init__(health)
-        self._running = Running(program)
+    def __init__(self, spec: FeedSpec, link: "Link", feeds: "set[AsyncFeed[Any]]") -> None:
+        operation, state = spec
+        super().__init__(state)
+        self._execution = Execution(operation)
         self._link = link
         self._feeds = feeds
         self._is_given = False
@@ -239,7 +249,7 @@ class AsyncFeed(FeedStats, Generic[T]):
         await self.aclose()
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        # A generator, because a loop that is left by `break` tells its iterator nothing, and closes a generator.
+        # A generator: `break` closes a generator, but not another iterator.
         try:
             while True:
                 try:
@@ -254,24 +264,24 @@ class AsyncFeed(FeedStats, Generic[T]):
     async def __anext__(self) -> T:
         if self._is_given:
             self._is_given = False
-            self._running.answer(None)
+            self._execution.answer(None)
         item: T = await self._advance(Give)
         self._is_given = True
         return item
 
     async def aclose(self) -> None:
-        """End it, also while another task iterates over it. Twice is harmless."""
+        """End it, also while another task iterates over it. A second call does nothing."""
         self._is_closed = True
         self._feeds.discard(self)
         await self._link.close()
 
     async def _advance(self, until: type[Ready | Give]) -> Any:
         while not self._is_closed:
-            effect = self._running.effect
+            effect = self._execution.effect
             if isinstance(effect, Give):
                 return effect.item
             if isinstance(effect, Ready):
-                self._running.answer(None)
+                self._execution.answer(None)
                 if until is Ready:
                     return None
                 continue
@@ -283,108 +293,38 @@ class AsyncFeed(FeedStats, Generic[T]):
     async def _take(self, effect: Effect) -> None:
         try:
             answer = await self._link.answer(effect)
-        except Exception as error:  # programs know what to make of it, or let it be raised
-            if self._is_closed:  # by another task, and the error is how we hear of it
+        except Exception as error:  # the operation handles it, or raises it again
+            if self._is_closed:  # by another task, which caused the error
                 return
             try:
-                self._running.fail(error)
+                self._execution.fail(error)
             except BaseException:
                 await self.aclose()
                 raise
         else:
-            self._running.answer(answer)
+            self._execution.answer(answer)
 
 
 class AsyncLogFeed(AsyncFeed[bytes]):
-    """What `log` gives: the bytes, in chunks of any size."""
+    """The result of `log`: the bytes, in chunks of any size."""
 
-    def __init__(self, course: LogCourse, link: "Link", feeds: "set[AsyncFeed[Any]]") -> None:
-        super().__init__(course, link, feeds)
-        self._about = course[1]
+    def __init__(self, spec: LogFeedSpec, link: "Link", feeds: "set[AsyncFeed[Any]]") -> None:
+        super().__init__(spec, link, feeds)
+        self._log_state = spec[1]
 
     @property
     def log(self) -> Log | None:
-        """What is known of the log: whether it is whole, for one. None until the reading has begun."""
-        return self._about.log
+        """The log that is read, for example whether it is complete. None until reading has begun."""
+        return self._log_state.log
 
     async def __anext__(self) -> bytes:
         try:
             return await super().__anext__()
         except StopAsyncIteration:
-            check_end(self._running)
+            check_end(self._execution)
             raise
 
     async def read(self) -> bytes:
-        """All of it, in memory. Raises NotKept, Damaged, Unavailable or Refused."""
+        """The whole log, in memory. Raises NotKept, Damaged, Unavailable or Refused."""
         async with self:
             return b"".join([chunk async for chunk in self])
-
-
-class Link:
-    """Carries out effects over a client's pool, with a subscription of its own where there is one."""
-
-    def __init__(self, client: "redis.asyncio.Redis") -> None:
-        self._client: Any = client  # redis-py's own types stop at execute_command
-        self._pubsub: Any = None
-        self._object: Any = None
-        self._doing: asyncio.Task[Any] | None = None
-        self._is_closed = False
-
-    async def answer(self, effect: Effect) -> Any:
-        """The answer to an effect. Who was cancelled while waiting may come back for it: nothing is lost or done twice.
-
-        Hence a task of its own. It also keeps our caller's cancellation out of redis-py, which may swallow it on
-        Python 3.11 (by asyncio.wait_for, when what it waited for is done at the same moment).
-        """
-        if self._doing is None:
-            self._doing = asyncio.create_task(self._carry_out(effect), name="jobcast client")
-        doing = self._doing
-        await asyncio.wait([doing])
-        if self._is_closed:
-            raise redis.ConnectionError("closed meanwhile")
-        self._doing = None
-        return doing.result()
-
-    async def close(self) -> None:
-        self._is_closed = True
-        doing = self._doing
-        while doing is not None and not doing.done():
-            doing.cancel()
-            await asyncio.wait([doing], timeout=CANCEL_SECONDS)
-        if doing is not None and not doing.cancelled():
-            doing.exception()  # it failed before it could be cancelled: nobody's concern any more
-        await self._leave()
-        await self._close_object()
-
-    async def _close_object(self) -> None:
-        opened, self._object = self._object, None
-        if opened is not None:
-            await opened.aclose()
-
-    async def _leave(self) -> None:
-        pubsub, self._pubsub = self._pubsub, None
-        if pubsub is not None:
-            await pubsub.aclose()
-
-    async def _carry_out(self, effect: Effect) -> Any:
-        match effect:
-            case Call():
-                return await self._client.execute_command(*effect.arguments, **options(effect))
-            case Listen():
-                return await self._pubsub.get_message(timeout=effect.seconds)
-            case Subscribe():
-                await self._leave()
-                self._pubsub = self._client.pubsub()
-                await self._pubsub.subscribe(*effect.channels)
-            case Ping():
-                await self._pubsub.ping()
-            case Pause():
-                await asyncio.sleep(effect.seconds)
-            case Open():
-                await self._close_object()
-                self._object = read_object_async(effect.ref)
-            case Chunk():
-                return await anext(self._object, None)
-            case Ready() | Give():
-                pass
-        return None

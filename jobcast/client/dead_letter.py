@@ -1,6 +1,6 @@
 """Dead letters: events that a handler, or the worker itself, gave up on. Pure.
 
-Whatever is in the stream is a letter, also what strangers put there; what cannot be read of it is empty.
+Each entry of the stream is a dead letter, also one that another program wrote; fields that cannot be read are empty.
 """
 
 import re
@@ -16,36 +16,36 @@ _TRIES = re.compile(r"[0-9]{1,9}")
 
 
 class DeadLetter(NamedTuple):
-    letter_id: str
-    """Of the letter; its first part is the time at which it was written, in milliseconds."""
+    entry_id: str
+    """The id of the dead letter; its first part is the time of writing in milliseconds."""
     entry: str
-    """What was given up on, as the worker knows it: an id of the stream of events, or `replay:<id>`."""
+    """What the worker gave up on: an entry id of the stream of events, or `replay:<id>`."""
     handler: str
-    """Empty: the entry was set aside as a whole."""
+    """Empty: no handler could read the entry."""
     reason: str
     traceback: str
     tries: int
     body: bytes
-    """The event as it was told, or what stood in its place."""
+    """The event as published, or what was in its place."""
     event: Event | None
-    """None for what is not an event; the letter cannot be replayed."""
+    """None if the body is not an event; then the dead letter cannot be replayed."""
 
     @property
     def written(self) -> float:
-        """Unix seconds, by Redis' clock."""
-        return int(self.letter_id.partition("-")[0]) / 1000
+        """Unix seconds of Redis' clock."""
+        return int(self.entry_id.partition("-")[0]) / 1000
 
     @property
-    def of(self) -> str:
-        """The entry of the stream of events that it is about; empty where that is not known."""
+    def source_entry(self) -> str:
+        """The entry of the stream of events that it is about; empty if not known."""
         return self.entry if _ENTRY.fullmatch(self.entry) else ""
 
 
-def letter_of(found: Found) -> DeadLetter:
+def dead_letter_of(found: Found) -> DeadLetter:
     fields = found.fields
     body, tries = fields.get("event", b""), text(fields.get("tries"))
     return DeadLetter(
-        letter_id=found.entry_id,
+        entry_id=found.entry_id,
         entry=text(fields.get("entry")),
         handler=text(fields.get("handler")),
         reason=text(fields.get("reason")),

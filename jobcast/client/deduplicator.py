@@ -1,13 +1,13 @@
-"""Which events were dealt with already: a stream brings each at least once."""
+"""Remembers which events were handled: a stream delivers each at least once."""
 
 from collections import OrderedDict
 
 REMEMBERED = 100_000
-"""Ids, about 150 bytes each. Entries come again within minutes: after a lost acknowledgement, a take-over, a Redis that forgot."""
+"""Ids, about 150 bytes each. Entries come again within minutes: after a lost acknowledgement, a claim, or data loss in Redis."""
 
 
 class Deduplicator:
-    """Remembers the ids of the events that were dealt with, the latest `remember` of them, as long as the process lives.
+    """Remembers the ids of the last `remember` handled events, as long as the process lives.
 
         seen = Deduplicator()
         for entry in jobcast.stream("scoring"):
@@ -15,22 +15,22 @@ class Deduplicator:
                 score(entry.event)
                 seen.done(entry.event.id)
 
-    Whoever must not work twice even after a crash of its own writes the id where the work's result goes, in the same
-    transaction. For one thread, or one event loop.
+    To handle no event twice even after a crash, store the id together with the result, in the same transaction. Not
+    thread-safe.
     """
 
     def __init__(self, remember: int = REMEMBERED) -> None:
         if remember < 1:
-            raise ValueError(f"remember: {remember} is less than one id")
+            raise ValueError(f"remember={remember}: it must be at least 1")
         self._remember = remember
         self._ids: OrderedDict[str, None] = OrderedDict()
 
     def is_new(self, event_id: str) -> bool:
-        """Whether it was not dealt with yet, as far as this remembers."""
+        """Whether the event was not handled yet, as far as this remembers."""
         return event_id not in self._ids
 
     def done(self, event_id: str) -> None:
-        """It was dealt with. Not before: an event whose work failed is to come again."""
+        """Mark the event as handled. Call it after the work succeeded, so that a failed event is handled again."""
         self._ids[event_id] = None
         self._ids.move_to_end(event_id)
         if len(self._ids) > self._remember:

@@ -1,18 +1,19 @@
-"""What is said to Redis and to log stores, apart from how: a program yields effects, and is sent their answers or thrown their errors.
+"""The client without I/O: an operation yields effects; the caller performs each and sends the answer or throws the error into it.
 
 | effect | answer |
 | --- | --- |
 | Call | Redis' reply to a command |
-| Subscribe | none; the channels' confirmations come as messages. Leaves the former subscription |
+| Pipeline | the replies to several commands; where one failed, its error |
+| Subscribe | none; each channel's confirmation comes as a message. Ends the former subscription |
 | Listen | the next message of the subscription as redis-py gives it, or None after so many seconds |
-| Ping | none; asks the subscription's connection for a sign of life |
+| Ping | none; checks that the subscription's connection is alive |
 | Pause | none |
-| Open | none; an object of a log store. Leaves the former one |
+| Open | none; opens an object of a log store and closes the former one |
 | Chunk | the next bytes of the open object, or None at its end |
-| Ready | none; says that from now on nothing escapes |
-| Give | none; an item for whoever iterates. The next answer comes when the next item is asked for |
+| Ready | none; from now on no item is missed |
+| Give | none; an item for the caller who iterates. The answer comes when the caller asks for the next item |
 
-Programs do no I/O. They read the monotonic clock to know when something is due, never to decide who is newer.
+Operations do no I/O. They read the monotonic clock to know when something is due, never to decide who is newer.
 """
 
 import logging
@@ -20,11 +21,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from jobcast.client.errors import is_refusal, told
+from jobcast.client.errors import is_refusal, to_client_error
 from jobcast.redis.connection import explain
 
 PAUSE_SECONDS = (0.05, 0.5)
-"""First and longest pause while Redis is away: back within half a second, at two attempts a second."""
+"""First and longest pause between attempts to reconnect."""
 
 T = TypeVar("T")
 logger = logging.getLogger("jobcast.client")
@@ -34,7 +35,12 @@ logger = logging.getLogger("jobcast.client")
 class Call:
     arguments: tuple[Any, ...]
     is_binary: bool = False
-    """The reply is bytes, also where the caller's own client decodes replies."""
+    """The reply is bytes, even if the caller's own redis client decodes replies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    calls: tuple[Call, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,56 +83,56 @@ class Give:
     item: Any
 
 
-Effect: TypeAlias = Call | Subscribe | Listen | Ping | Pause | Open | Chunk | Ready | Give
-Program: TypeAlias = Generator[Effect, Any, T]
-Report: TypeAlias = Callable[[str | None], None]
+Effect: TypeAlias = Call | Pipeline | Subscribe | Listen | Ping | Pause | Open | Chunk | Ready | Give
+Operation: TypeAlias = Generator[Effect, Any, T]
+ConnectionReport: TypeAlias = Callable[[str | None], None]
 
 
-class Health:
-    """How a program fares: what it had to skip, and whether Redis is there."""
+class FeedState:
+    """What an operation skipped, and whether it is connected."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: ConnectionReport) -> None:
         self.malformed = 0
         """Messages or entries that were not events; skipped."""
         self.expired = 0
-        """Entries that the stream's retention dropped before they were read; a group only."""
+        """Entries that the stream's retention deleted before they were read; groups only."""
         self.interruptions = 0
-        """How often the connection was lost, or could not be made."""
+        """How often the connection was lost or could not be opened."""
         self.raw = b""
-        """The last item given, as it was on the wire."""
+        """The last item given, exactly as received."""
         self._report = report
-        self._trouble: str | None = None
+        self._error: str | None = None
         self._pause = PAUSE_SECONDS[0]
 
-    def found(self) -> None:
+    def connected(self) -> None:
         """Redis answers."""
         self._pause = PAUSE_SECONDS[0]
-        self._say(None)
+        self._report_change(None)
 
-    def lost(self, error: Exception) -> Pause:
-        """How long to pause before the next attempt. Raises Refused where no attempt would help."""
+    def disconnected(self, error: Exception) -> Pause:
+        """The pause before the next attempt. Raises Refused where a retry cannot help."""
         if is_refusal(error):
-            raise told(error) from error
+            raise to_client_error(error) from error
         self.interruptions += 1
-        self._say(explain(error))
+        self._report_change(explain(error))
         pause = self._pause
         self._pause = min(pause * 2, PAUSE_SECONDS[1])
         return Pause(pause)
 
-    def _say(self, trouble: str | None) -> None:
-        if (trouble is None) != (self._trouble is None):
-            self._report(trouble)
-        self._trouble = trouble
+    def _report_change(self, error: str | None) -> None:
+        if (error is None) != (self._error is None):
+            self._report(error)
+        self._error = error
 
 
 def options(call: Call) -> dict[str, Any]:
-    """What redis-py's execute_command is told beside the arguments."""
+    """Options for redis-py's execute_command."""
     return {"NEVER_DECODE": True} if call.is_binary else {}
 
 
-def log_trouble(trouble: str | None) -> None:
-    """What a client does with trouble unless it is told otherwise: a line in the log."""
-    if trouble is None:
-        logger.info("redis is back")
+def log_connection(error: str | None) -> None:
+    """The default report: one log line when the connection is lost, one when it works again."""
+    if error is None:
+        logger.info("reconnected to redis")
     else:
-        logger.warning("waiting for redis: %s", trouble)
+        logger.warning("redis unreachable, retrying: %s", error)

@@ -1,4 +1,4 @@
-"""An entry of the stream: an event, where it stands, and the word that its work is done."""
+"""An entry of the stream: an event, its entry id, and its acknowledgement."""
 
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -6,11 +6,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from jobcast.event import Event
 
 A_co = TypeVar("A_co", covariant=True)
-"""What acknowledging gives: something to await, or nothing."""
+"""What `ack` returns: an awaitable, or None."""
 
 
 class Entry(Generic[A_co]):
-    """One event of a group. Until it is acknowledged, it comes again after a restart."""
+    """One event read by a consumer group. Until it is acknowledged, it is delivered again after a restart."""
 
     __slots__ = ("_acknowledge", "entry_id", "event", "is_redelivered", "raw")
 
@@ -19,15 +19,15 @@ class Entry(Generic[A_co]):
     ) -> None:
         self.event = event
         self.entry_id = entry_id
-        """Redis' own id of the entry; the event's id is `event.id`."""
+        """The id in the stream; the event's id is `event.id`."""
         self.raw = raw
-        """The event as it was on the wire."""
+        """The event exactly as received."""
         self.is_redelivered = is_redelivered
-        """It was handed to a consumer before, and not acknowledged."""
+        """It was delivered before and not acknowledged."""
         self._acknowledge = acknowledge
 
     def ack(self) -> A_co:
-        """Say that its work is done. Waits while Redis is away; twice is harmless."""
+        """Acknowledge it. Retries while Redis is unreachable; a second call does nothing."""
         return self._acknowledge(self.entry_id)
 
     def __repr__(self) -> str:
@@ -35,13 +35,13 @@ class Entry(Generic[A_co]):
 
 
 class Fields(NamedTuple):
-    """An entry as Redis shows it."""
+    """An entry as Redis returns it."""
 
     entry_id: str
     event: bytes | None
-    """None for an entry without our field `event`."""
+    """None if the entry has no field `event`."""
     is_expired: bool
-    """The group still counts it as pending, and the stream has it no more."""
+    """It is pending in the group, but no longer in the stream."""
 
 
 def text(value: Any) -> str:
@@ -53,7 +53,7 @@ def data(value: Any) -> bytes | None:
 
 
 def entries_of(pairs: Any) -> list[Fields]:
-    """The entries of a reply, `[(id, fields), …]`; what Redis 6 shows as deleted is left out."""
+    """The entries of a reply, `[(id, fields), …]`, without those that Redis 6 shows as deleted."""
     found = []
     for entry_id, fields in pairs or ():
         if entry_id is None:
@@ -64,7 +64,7 @@ def entries_of(pairs: Any) -> list[Fields]:
 
 
 def entries_read(reply: Any) -> list[Fields]:
-    """The entries of XREAD's or XREADGROUP's reply for one stream, in any of redis-py's shapes."""
+    """The entries in a reply to XREAD or XREADGROUP of one stream, in any of redis-py's shapes."""
     if not reply:
         return []
     if isinstance(reply, dict):

@@ -1,27 +1,27 @@
-"""What the async and the plain feed have in common: a program, the effect it waits for, and how it fares."""
+"""What AsyncFeed and Feed share: an operation in progress, and its counters."""
 
 from collections.abc import Callable
 from typing import Any
 
-from jobcast.client.effects import Effect, Health, Program
+from jobcast.client.effects import Effect, FeedState, Operation
 from jobcast.client.errors import Unavailable
 
 
-class Running:
-    """A program under way. `effect` is what it waits for; `answer` or `fail` moves it to the next one."""
+class Execution:
+    """An operation in progress. `effect` is what it waits for; `answer` or `fail` moves it to the next one."""
 
-    def __init__(self, program: Program[Any]) -> None:
-        self._program = program
+    def __init__(self, operation: Operation[Any]) -> None:
+        self._operation = operation
         self.result: Any = None
         self.effect: Effect | None = None
-        """None once it has ended; `result` is what it returned."""
+        """None once the operation has ended; `result` is what it returned."""
         self.answer(None)
 
     def answer(self, answer: Any) -> None:
-        self._move(self._program.send, answer)
+        self._move(self._operation.send, answer)
 
     def fail(self, error: Exception) -> None:
-        self._move(self._program.throw, error)
+        self._move(self._operation.throw, error)
 
     def _move(self, move: Callable[[Any], Effect], by: Any) -> None:
         self.effect = None  # also when it raises
@@ -31,34 +31,34 @@ class Running:
             self.result = stop.value
 
 
-def check_end(running: Running) -> None:
-    """For whoever takes the end of the items for the end of a log. Raises Unavailable when it was closed before that."""
-    if running.effect is not None:
+def check_end(execution: Execution) -> None:
+    """Raises Unavailable when a log feed was closed before the end of the log."""
+    if execution.effect is not None:
         raise Unavailable("closed before the log was read to its end")
 
 
-class FeedStats:
-    """How a feed fares, for whoever iterates over it."""
+class FeedCounters:
+    """Counters of a feed, for its user."""
 
-    def __init__(self, health: Health) -> None:
-        self._health = health
+    def __init__(self, state: FeedState) -> None:
+        self._state = state
 
     @property
     def malformed(self) -> int:
-        """How many messages or entries were not events, and were skipped."""
-        return self._health.malformed
+        """How many messages or entries were skipped because they were not events."""
+        return self._state.malformed
 
     @property
     def expired(self) -> int:
-        """How many pending entries of the group the stream's retention had dropped."""
-        return self._health.expired
+        """How many pending entries of the group the stream's retention deleted."""
+        return self._state.expired
 
     @property
     def interruptions(self) -> int:
-        """How often the connection was lost or could not be made. Of a live feed, each may have cost events."""
-        return self._health.interruptions
+        """How often the connection was lost or could not be opened. A live feed may miss events each time."""
+        return self._state.interruptions
 
     @property
     def raw(self) -> bytes:
-        """The item given last, exactly as it was on the wire."""
-        return self._health.raw
+        """The last item, exactly as received."""
+        return self._state.raw

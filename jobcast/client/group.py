@@ -1,8 +1,8 @@
-"""A consumer group of the stream: every entry at least once, acknowledged when its work is done.
+"""A consumer group of the stream: every entry at least once, acknowledged when its handling is done.
 
-join ─▶ what this consumer left pending ─▶ new entries, and now and then those that dead consumers left
-  ▲                                              │
-  └──── Redis was away, or forgot the group ◀────┘
+join ─▶ this consumer's pending entries ─▶ new entries, and regularly those of dead consumers
+  ▲                                            │
+  └──── connection lost, or group deleted ◀────┘
 """
 
 import time
@@ -12,83 +12,83 @@ from typing import Any
 
 import redis
 
-from jobcast.client.effects import Call, Give, Health, Program, Ready
+from jobcast.client.effects import Call, FeedState, Give, Operation, Ready
 from jobcast.client.entry import Entry, Fields, entries_of, entries_read, text
 from jobcast.redis.connection import ANSWER_SECONDS, ERRORS
 from jobcast.wire import MalformedEvent, decode
 
 BLOCK_SECONDS = 2.0
-"""How long Redis may keep us waiting for the next entry: well below ANSWER_SECONDS, else quiet would look like death."""
+"""How long a read blocks: well below ANSWER_SECONDS, so that a quiet stream does not look like a dead connection."""
 START_OF_STREAM = "0"
 END_OF_STREAM = "$"
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Who reads what, as whom, and how."""
+    """What a consumer reads, and how."""
 
     stream: str
     group: str
     consumer: str
     start: str
-    """Where a group begins that does not exist yet."""
+    """Where a new group begins."""
     batch: int
     claim_after: float
-    """Seconds after which an entry that somebody holds counts as abandoned."""
+    """Seconds after which an entry pending at another consumer counts as abandoned."""
     is_acknowledging: bool
     """Acknowledge an entry when the next is asked for; else only `ack()` does."""
 
 
 class GroupReader:
-    """One consumer at work. `carry_out` runs a program: what it returns is what an entry's `ack()` returns."""
+    """Reads as one consumer. `carry_out` runs an operation; an entry's `ack()` returns what it returns."""
 
-    def __init__(self, of: Membership, health: Health, carry_out: Callable[[Program[None]], Any]) -> None:
+    def __init__(self, of: Membership, state: FeedState, carry_out: Callable[[Operation[None]], Any]) -> None:
         self._of = of
-        self._health = health
+        self._state = state
         self._carry_out = carry_out
         self._in_hand: set[str] = set()
-        """Given out and not yet acknowledged: not to be given twice by the same reader."""
+        """Given and not acknowledged yet: this reader does not give them again."""
         self._done: list[str] = []
-        """To be acknowledged; kept over a loss of the connection."""
+        """Still to be acknowledged; kept when the connection is lost."""
         self._claim_due = 0.0
 
-    def run(self) -> Program[None]:
+    def run(self) -> Operation[None]:
         """Gives entries for ever."""
         start = self._of.start
         while True:
             try:
                 yield from self._join(start)
-                # Should it have to be made again, Redis forgot it, and has what was told since: nobody of it saw that.
+                # If the group has to be created again, Redis lost it: nothing published since then was read by the group.
                 start = START_OF_STREAM
-                self._health.found()
+                self._state.connected()
                 yield Ready()
                 yield from self._work()
             except ERRORS as error:
                 if not str(error).startswith("NOGROUP"):
-                    yield self._health.lost(error)
+                    yield self._state.disconnected(error)
 
-    def acknowledge(self, entry_id: str) -> Program[None]:
-        """Acknowledge one entry that is in hand, however long Redis is away."""
+    def acknowledge(self, entry_id: str) -> Operation[None]:
+        """Acknowledge one entry, retrying while Redis is unreachable."""
         while True:
             try:
                 yield Call(("XACK", self._of.stream, self._of.group, entry_id))
             except ERRORS as error:
-                yield self._health.lost(error)
+                yield self._state.disconnected(error)
             else:
                 self._in_hand.discard(entry_id)
                 return
 
-    def _join(self, start: str) -> Program[None]:
+    def _join(self, start: str) -> Operation[None]:
         try:
             yield Call(("XGROUP", "CREATE", self._of.stream, self._of.group, start, "MKSTREAM"))
         except redis.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
 
-    def _work(self) -> Program[None]:
-        yield from self._settle()
+    def _work(self) -> Operation[None]:
+        yield from self._acknowledge_done()
         while True:
-            yield from self._take_up_pending()
+            yield from self._resume_pending()
             fresh = True
             while fresh:
                 if time.monotonic() >= self._claim_due:
@@ -96,15 +96,15 @@ class GroupReader:
                 entries = yield from self._read(">")
                 fresh = yield from self._hand_out(entries, is_redelivered=False)
 
-    def _take_up_pending(self) -> Program[None]:
+    def _resume_pending(self) -> Operation[None]:
         place = START_OF_STREAM
         while entries := (yield from self._read(place)):
             fresh = yield from self._hand_out(entries, is_redelivered=True)
             place = entries[-1].entry_id if fresh else START_OF_STREAM
 
-    def _claim(self) -> Program[None]:
-        """Take over what others hold for too long. Of our own, it renews what is in hand."""
-        # A quarter, so that what is abandoned waits a quarter longer than asked for, at most.
+    def _claim(self) -> Operation[None]:
+        """Take over entries that other consumers hold for too long, and renew the claim on our own."""
+        # A quarter: an abandoned entry is claimed at most a quarter later than asked for.
         self._claim_due = time.monotonic() + self._of.claim_after / 4
         of, cursor = self._of, "0-0"
         while True:
@@ -117,19 +117,19 @@ class GroupReader:
             if cursor == "0-0":
                 return
 
-    def _read(self, place: str) -> Program[list[Fields]]:
+    def _read(self, place: str) -> Operation[list[Fields]]:
         of = self._of
-        # Not past the next look at what others hold; and not for 0, which Redis takes for ever.
+        # Not past the next claim; and not 0, which Redis takes as forever.
         block = max(int(min(BLOCK_SECONDS, of.claim_after / 4) * 1000), 1)
         blocking = ("BLOCK", block) if place == ">" else ()
         reply = yield Call(
             ("XREADGROUP", "GROUP", of.group, of.consumer, "COUNT", of.batch, *blocking, "STREAMS", of.stream, place)
         )
-        self._health.found()
+        self._state.connected()
         return entries_read(reply)
 
-    def _hand_out(self, entries: Sequence[Fields], *, is_redelivered: bool) -> Program[bool]:
-        """Give them one by one; False when the work took so long that others may have claimed the rest meanwhile."""
+    def _hand_out(self, entries: Sequence[Fields], *, is_redelivered: bool) -> Operation[bool]:
+        """Give them one by one; False when this took so long that others may have claimed the rest."""
         stale = time.monotonic() + self._of.claim_after / 2
         for entry in entries:
             if entry.entry_id in self._in_hand:
@@ -139,7 +139,7 @@ class GroupReader:
             yield from self._give(entry, is_redelivered)
         return True
 
-    def _give(self, entry: Fields, is_redelivered: bool) -> Program[None]:
+    def _give(self, entry: Fields, is_redelivered: bool) -> Operation[None]:
         entry_id = entry.entry_id
         try:
             if entry.event is None:
@@ -147,24 +147,24 @@ class GroupReader:
             event = decode(entry.event)
         except MalformedEvent:
             if entry.is_expired:
-                self._health.expired += 1
+                self._state.expired += 1
             else:
-                self._health.malformed += 1
+                self._state.malformed += 1
             self._done.append(entry_id)
         else:
-            self._health.raw = entry.event
+            self._state.raw = entry.event
             self._in_hand.add(entry_id)
             yield Give(Entry(event, entry_id, entry.event, is_redelivered, self._ack))
-            # The next one is asked for, so the work on this one is done.
+            # The caller asks for the next one, so this one is handled.
             if self._of.is_acknowledging and entry_id in self._in_hand:
                 self._in_hand.discard(entry_id)
                 self._done.append(entry_id)
-        yield from self._settle()
+        yield from self._acknowledge_done()
 
     def _ack(self, entry_id: str) -> Any:
         return self._carry_out(self.acknowledge(entry_id))
 
-    def _settle(self) -> Program[None]:
+    def _acknowledge_done(self) -> Operation[None]:
         if self._done:
             yield Call(("XACK", self._of.stream, self._of.group, *self._done))
             self._done.clear()

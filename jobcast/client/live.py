@@ -1,8 +1,8 @@
-"""The live channels: each event, and progress, as it is told, to whoever listens at that moment."""
+"""The live channels: events and progress at the moment they are published."""
 
 from collections.abc import Sequence
 
-from jobcast.client.effects import Give, Health, Program, Ready
+from jobcast.client.effects import FeedState, Give, Operation, Ready
 from jobcast.client.subscription import Subscription
 from jobcast.event import Status
 from jobcast.keys import Keys
@@ -10,33 +10,34 @@ from jobcast.redis.connection import ERRORS
 from jobcast.wire import MalformedEvent, decode, decode_progress
 
 
-def wanted(statuses: Sequence[str]) -> tuple[Status, ...]:
-    """The statuses asked for, all when none is named. Raises ValueError naming one that does not exist."""
+def check_statuses(statuses: Sequence[str]) -> tuple[Status, ...]:
+    """The statuses, or all if none is given. Raises ValueError for an unknown one."""
     for status in statuses:
         if status not in Status.__members__.values():
-            raise ValueError(f"{status!r} is not a status; there are {', '.join(Status)}")
+            raise ValueError(f"{status!r} is not a status; use {', '.join(Status)}")
     return tuple(dict.fromkeys(map(Status, statuses))) or tuple(Status)
 
 
-def live(keys: Keys, statuses: Sequence[Status], progress: bool, health: Health) -> Program[None]:
-    """Gives events for ever, with `progress` that as well. Subscribes again after a loss; what was told meanwhile is gone."""
+def live(keys: Keys, statuses: Sequence[Status], progress: bool, state: FeedState) -> Operation[None]:
+    """Gives events, and with `progress` also progress, forever. Subscribes again after a lost connection; what was published
+    meanwhile is missed."""
     subscription = Subscription((*map(keys.channel, statuses), *((keys.progress,) if progress else ())))
     while True:
         try:
             yield from subscription.open()
-            health.found()
+            state.connected()
             yield Ready()
             while True:
-                heard = yield from subscription.hear()
-                if heard is None:
+                message = yield from subscription.receive()
+                if message is None:
                     continue
-                channel, data = heard
+                channel, data = message
                 try:
-                    told = decode_progress(data) if channel == keys.progress else decode(data)
+                    published = decode_progress(data) if channel == keys.progress else decode(data)
                 except MalformedEvent:
-                    health.malformed += 1
+                    state.malformed += 1
                     continue
-                health.raw = data
-                yield Give(told)
+                state.raw = data
+                yield Give(published)
         except ERRORS as error:
-            yield health.lost(error)
+            yield state.disconnected(error)

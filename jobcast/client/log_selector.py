@@ -1,4 +1,4 @@
-"""LogSelector log is meant, out of those that are known of a Job. Pure."""
+"""Selects one log of those known of a Job. Pure."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ _MOST_SHOWN = 10
 
 
 class LogSelector(NamedTuple):
-    """Which log of an evaluation; None is the usual one."""
+    """Which log of an evaluation; None is the default."""
 
     attempt: int | None = None
     container: str | None = None
@@ -21,17 +21,17 @@ class LogSelector(NamedTuple):
 
 
 class KnownLogs(NamedTuple):
-    """What is known of the logs of one Job."""
+    """The known logs of one Job."""
 
     what: str
-    """For people: the evaluation, or its Job."""
+    """For messages: the evaluation, or its Job."""
     namespace: str
     name: str
     uid: str
     attempts: list[Attempt]
     is_ordered: bool
-    """The attempts are in the order in which they started; else in that of their Pods' names."""
-    usual: Log | None
+    """The attempts are in the order in which they started; else sorted by Pod name."""
+    default: Log | None
     """The one behind the event's `output`."""
     logs: dict[tuple[str, str, int], Log]
     """By Pod, container and instance."""
@@ -39,7 +39,7 @@ class KnownLogs(NamedTuple):
 
 
 def checked(which: LogSelector) -> LogSelector:
-    """The same. Raises ValueError for numbers that nothing can have."""
+    """The same. Raises ValueError for impossible numbers."""
     if which.attempt is not None and which.attempt < 1:
         raise ValueError(f"attempt={which.attempt}: attempts are counted from 1")
     if which.instance is not None and which.instance < 0:
@@ -49,8 +49,8 @@ def checked(which: LogSelector) -> LogSelector:
 
 def known_of_record(record: Record) -> KnownLogs:
     event = record.event
-    usual = event.log if isinstance(event, Ended) else None
-    told = [log for attempt in record.attempts for log in attempt.logs]
+    default = event.log if isinstance(event, Ended) else None
+    of_attempts = [log for attempt in record.attempts for log in attempt.logs]
     return KnownLogs(
         what=f"evaluation {record.eval_id!r}",
         namespace=record.namespace,
@@ -58,15 +58,15 @@ def known_of_record(record: Record) -> KnownLogs:
         uid=record.uid,
         attempts=record.attempts or _guessed(record.logs),
         is_ordered=bool(record.attempts),
-        usual=usual,
-        # The last one counts: what was filled in later, after the event had been told.
-        logs=_by_place([*told, *([usual] if usual else []), *record.logs]),
+        default=default,
+        # The last one counts: a log may be uploaded after the event was published.
+        logs=_by_place([*of_attempts, *([default] if default else []), *record.logs]),
         is_open=not record.is_ended,
     )
 
 
 def known_of_row(uid: str, fields: dict[str, Any]) -> KnownLogs:
-    """The ledger's row has of a former Job its logs, and nothing of its attempts."""
+    """Of a former Job, the ledger's row has the logs but not the attempts."""
     logs = logs_of(fields, [])
     name = text(fields.get("name"))
     return KnownLogs(
@@ -76,19 +76,19 @@ def known_of_row(uid: str, fields: dict[str, Any]) -> KnownLogs:
         uid=uid,
         attempts=_guessed(logs),
         is_ordered=False,
-        usual=None,
+        default=None,
         logs=_by_place(logs),
         is_open=False,
     )
 
 
-def chosen(known: KnownLogs, which: LogSelector) -> Log:
-    """What is known of the log that is meant. Raises NotKept when nothing is."""
-    usual = known.usual if which.attempt is None else None
+def select_log(known: KnownLogs, which: LogSelector) -> Log:
+    """The selected log. Raises NotKept if it is not known."""
+    default = known.default if which.attempt is None else None
     instance: int | None = None
-    if usual is not None and usual.source is not None:
-        pod, container = place_of(usual)
-        instance = usual.instance
+    if default is not None and default.source is not None:
+        pod, container = place_of(default)
+        instance = default.instance
     else:
         attempt = _attempt(known, which.attempt)
         pod, container = attempt.pod, attempt.container or ""
@@ -120,13 +120,13 @@ def place_of(log: Log) -> tuple[str, str]:
 
 
 def some(names: Iterable[str]) -> str:
-    """The names, not too many of them."""
+    """The names, at most ten of them."""
     shown = list(names)
     return ", ".join(shown[:_MOST_SHOWN]) + (", …" if len(shown) > _MOST_SHOWN else "")
 
 
 def _attempt(known: KnownLogs, number: int | None) -> Attempt:
-    """Raises NotKept when there is none of that number, or none can be said to be the last."""
+    """Raises NotKept if there is none of that number, or it is not known which one is the last."""
     count = len(known.attempts)
     if number is not None and number > count:
         there = f"there is {count}" if count == 1 else f"there are {count}" if count else "none is known"
@@ -142,11 +142,11 @@ def _attempt(known: KnownLogs, number: int | None) -> Attempt:
 
 
 def _unknown(known: KnownLogs, what: str, hint: str = "", there: Iterable[str] = ()) -> NotKept:
-    """For want of anything about a log: why that may be."""
+    """The error for an unknown log, with its likely cause."""
     if there:
         return NotKept(f"{known.what}: {what}; {hint}")
-    why = "; a log is read when its container has ended" if known.is_open else ""
-    return NotKept(f"{known.what}: {what}{why}", known.usual)
+    why = "; a log is read after its container has ended" if known.is_open else ""
+    return NotKept(f"{known.what}: {what}{why}", known.default)
 
 
 def _guessed(logs: Iterable[Log]) -> list[Attempt]:

@@ -1,18 +1,19 @@
-"""The client for operators of the worker: dead letters, replays, how far behind everybody is. For asyncio alone, because
-the command line is all that needs it."""
+"""The client for operators: dead letters, replays, lag of consumer groups. Only for asyncio, as the command line needs it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from jobcast.client.announced import Announced, announced, clock
 from jobcast.client.async_client import AsyncClient, AsyncFeed
-from jobcast.client.dead_letter import DeadLetter, letter_of
-from jobcast.client.effects import Call, Health, Program, log_trouble
-from jobcast.client.errors import told
+from jobcast.client.dead_letter import DeadLetter, dead_letter_of
+from jobcast.client.effects import Call, FeedState, Operation, log_connection
+from jobcast.client.errors import to_client_error
+from jobcast.client.listing import Listing
 from jobcast.client.position import When
-from jobcast.client.record import asked
-from jobcast.client.replays import Replay, replay, replay_letter
+from jobcast.client.record import Record, retry_once
+from jobcast.client.replays import Replay, replay, replay_dead_letter
 from jobcast.client.scan import Page, Span, last_of, scan
+from jobcast.client.waiting import End
 from jobcast.ledger.groups import GroupState, groups
 from jobcast.redis.connection import ERRORS
 
@@ -20,60 +21,68 @@ FIRST = When(0.0, False, "0")
 
 
 class Operator(AsyncClient):
-    """What a subscriber may ask, and what only who runs the worker should. Every method raises Unavailable or Refused."""
+    """AsyncClient with what operators of the worker need. Every method raises Unavailable or Refused."""
 
     async def span(self, stream: str, since: When = FIRST, until: When | None = None) -> Span | None:
-        """A range of a stream that ends where the stream ends now; None while there is none."""
+        """A range of a stream, up to its present end; None if the stream is empty."""
         last = await self._run(last_of(stream))
         if last is None:
             return None
-        now = await self._run(asked(clock))
+        now = await self._run(retry_once(clock))
         return Span(stream, since.place(now), last if until is None else until.place(now))
 
     async def before(self, since: When) -> str:
-        """Where to follow the stream from, to be given what was told since then, or after the entry that is named."""
-        return since.before(await self._run(asked(clock)))
+        """The position for `follow` to give what was published since then, or after the named entry."""
+        return since.before(await self._run(retry_once(clock)))
+
+    def list_matching(self, wanted: Listing) -> AsyncFeed[Record]:
+        """`list` with conditions that were checked before."""
+        return self._feed(self._operations.list(wanted))
+
+    def wait_all(self, eval_ids: Iterable[str], timeout: float | None = None) -> AsyncFeed[End]:
+        """The end of each evaluation, as it is known. Raises TimeoutError while iterating, MalformedEvent."""
+        return self._feed(self._operations.wait_all(eval_ids, timeout))
 
     async def mark(self, stream: str) -> tuple[int, str | None]:
-        """What is another one whenever something was added to a stream or taken from it."""
+        """A value that differs whenever an entry was added to the stream or deleted."""
 
-        def length() -> Program[int]:
+        def length() -> Operation[int]:
             count = yield Call(("XLEN", stream))
             return int(count)
 
-        return await self._run(asked(length)), await self._run(last_of(stream))
+        return await self._run(retry_once(length)), await self._run(last_of(stream))
 
     def scan(self, span: Span) -> AsyncFeed[Page]:
-        return self._feed((scan(span), Health(log_trouble)))
+        return self._feed((scan(span), FeedState(log_connection)))
 
-    async def letter(self, letter_id: str) -> DeadLetter | None:
-        letters = [page.entries[0] async for page in self.scan(Span(self.keys.dead, letter_id, letter_id))]
-        return letter_of(letters[0]) if letters else None
+    async def dead_letter(self, entry_id: str) -> DeadLetter | None:
+        letters = [page.entries[0] async for page in self.scan(Span(self.keys.dead, entry_id, entry_id))]
+        return dead_letter_of(letters[0]) if letters else None
 
-    async def handlers_of_letters(self, span: Span | None) -> Counter[str]:
-        """How many dead letters each handler has; under the empty name those of entries set aside as a whole."""
+    async def dead_letters_by_handler(self, span: Span | None) -> Counter[str]:
+        """How many dead letters each handler has; the empty name stands for whole entries."""
         count: Counter[str] = Counter()
         if span is not None:
             async for page in self.scan(span._replace(field="handler", is_bare=True)):
-                count.update(letter_of(found).handler for found in page.entries)
+                count.update(dead_letter_of(found).handler for found in page.entries)
         return count
 
     async def replay(self, of: Replay) -> None:
-        """Not to be called again after Unavailable: it may have been done."""
+        """Do not call it again after Unavailable: the replay may have been added."""
         await self._run(replay(self.keys, of))
 
-    async def replay_letter(self, letter: DeadLetter) -> bool:
-        """False when the letter was replayed or dropped meanwhile. Raises ValueError for one without an event."""
-        return await self._run(replay_letter(self.keys, letter))
+    async def replay_dead_letter(self, letter: DeadLetter) -> bool:
+        """False when it was replayed or dropped meanwhile. Raises ValueError for a dead letter without an event."""
+        return await self._run(replay_dead_letter(self.keys, letter))
 
-    async def drop(self, letters: Sequence[str]) -> int:
-        """How many of the dead letters were still there."""
+    async def drop_dead_letters(self, entry_ids: Sequence[str]) -> int:
+        """Delete them; returns how many existed."""
 
-        def drop() -> Program[int]:
-            count = yield Call(("XDEL", self.keys.dead, *letters))
+        def drop() -> Operation[int]:
+            count = yield Call(("XDEL", self.keys.dead, *entry_ids))
             return int(count)
 
-        return await self._run(asked(drop))
+        return await self._run(retry_once(drop))
 
     async def announced(self) -> list[Announced]:
         return await self._run(announced(self.keys))
@@ -82,4 +91,4 @@ class Operator(AsyncClient):
         try:
             return await groups(self._client, self.keys)
         except ERRORS as error:
-            raise told(error) from error
+            raise to_client_error(error) from error

@@ -1,21 +1,26 @@
-"""The record of an evaluation: how its newest Job stands, what was told of it last, and its logs and other Jobs."""
+"""The record of an evaluation: the state of its newest Job, the last event, and its logs and other Jobs."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
+import redis
 from msgspec.structs import replace
 
-from jobcast.client.effects import Call, Program
+from jobcast.client.effects import Call, Operation, Pipeline
 from jobcast.client.entry import data, text
-from jobcast.client.errors import told
+from jobcast.client.errors import to_client_error
 from jobcast.event import TERMINAL, Attempt, Cancelled, Ended, Event, Log
 from jobcast.jobs.progress import Indexes, Waiting
 from jobcast.keys import Keys
 from jobcast.redis.connection import ERRORS
 from jobcast.wire import UNREADABLE, MalformedEvent, decode
+
+BATCH = 20
+"""Records in one reply: each may have an event with its excerpt, 65 KB by default."""
 
 T = TypeVar("T")
 _waiting = msgspec.json.Decoder(Waiting)
@@ -25,7 +30,7 @@ _log = msgspec.json.Decoder(Log)
 
 
 class RecordedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One of an evaluation's Jobs: a platform that tries again makes another."""
+    """One of an evaluation's Jobs: a platform that retries an evaluation creates another Job."""
 
     uid: str
     namespace: str
@@ -36,44 +41,74 @@ class RecordedJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Kept while the Job is open, and for the retention after its end (a setting of the service, 7 days).
+    """Kept while the Job is open and for RETENTION_SECONDS after its end, 7 days by default.
 
-    What cannot be read is left out, as if it were not there: strangers may write to Redis.
+    Fields that cannot be read are left out: other programs may write to Redis.
     """
 
     eval_id: str
     status: str
-    """`pending` while nothing is told of it; else the status of the latest event."""
+    """`pending` until the first event; then the status of the latest event."""
     namespace: str
     name: str
     uid: str
-    """The Job's. An evaluation that was tried again with another Job has the newest Job's record."""
+    """Of the newest Job of the evaluation."""
     event: Event | None
-    """The latest told; None while pending, and for one that this version cannot read."""
+    """The latest; None while pending, and for one that this version cannot read."""
     raw: bytes | None
-    """The latest event as it was on the wire."""
+    """The latest event exactly as published."""
     waiting: Waiting | None = None
-    """Why a Pod cannot start; None when none is kept from it."""
+    """Why a Pod cannot start, or None."""
     started_at: str | None = None
-    """RFC 3339: when a main container first ran."""
+    """When a main container first ran, RFC 3339."""
     attempts: list[Attempt] = []
-    """Its Pods in the order in which they started: as they are while the Job is open, as they were told after its end."""
+    """The Job's Pods in the order in which they started; after its end those of the event."""
     indexes: Indexes | None = None
-    """Of Indexed Jobs only."""
+    """Only for Indexed Jobs."""
     logs: list[Log] = []
-    """Of every log that is kept, by attempt, the container that decided it first, its latest instance first. They may be
-    more than those of the event: a store that was away gets them later."""
+    """Every log that is kept: by attempt, the deciding container first, its latest instance first. May be more than in the
+    event: logs are uploaded later if the log store was unreachable."""
     jobs: list[RecordedJob] = []
-    """All of the evaluation's, the newest 100, the oldest first; the last one is the one that the record is of."""
+    """The newest 100 Jobs of the evaluation, oldest first; the record describes the last one."""
 
     @property
     def is_ended(self) -> bool:
         return self.status in TERMINAL
 
 
-def read(keys: Keys, eval_id: str) -> Program[Record | None]:
-    """Ask once. Raises what redis-py raises."""
-    fields = yield from fields_of(keys.evaluation(eval_id))
+def read(keys: Keys, eval_id: str) -> Operation[Record | None]:
+    """The record, read once. Raises what redis-py raises."""
+    return _record(eval_id, (yield from fields_of(keys.evaluation(eval_id))))
+
+
+def read_many(keys: Keys, eval_ids: Iterable[str]) -> Operation[list[Record]]:
+    """The records that exist, in the order of the ids. Raises what redis-py raises."""
+    ids = list(eval_ids)
+    replies = yield Pipeline(tuple(Call(("HGETALL", keys.evaluation(one))) for one in ids))
+    records = [_record(one, _texts(reply)) for one, reply in zip(ids, kept_replies(replies), strict=True)]
+    return [record for record in records if record is not None]
+
+
+def kept_replies(replies: Sequence[Any]) -> list[Any]:
+    """The replies of a pipeline; None for a key of another type. Raises any other error among them."""
+    for reply in replies:
+        if isinstance(reply, Exception) and not _is_wrong_type(reply):
+            raise reply
+    return [None if isinstance(reply, Exception) else reply for reply in replies]
+
+
+def _is_wrong_type(error: Exception) -> bool:
+    return isinstance(error, redis.ResponseError) and "WRONGTYPE" in str(error)
+
+
+def batches(eval_ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids, so many at a time that their records fit into one reply."""
+    rest = iter(list(eval_ids))
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def _record(eval_id: str, fields: Mapping[str, Any]) -> Record | None:
     status, uid = text(fields.get("status")), text(fields.get("uid"))
     namespace, name = text(fields.get("namespace")), text(fields.get("name"))
     if not status:
@@ -101,14 +136,17 @@ def read(keys: Keys, eval_id: str) -> Program[Record | None]:
     )
 
 
-def fields_of(key: str) -> Program[dict[str, Any]]:
-    """The fields of a hash, values as they are. Raises what redis-py raises."""
-    reply = yield Call(("HGETALL", key))
+def fields_of(key: str) -> Operation[dict[str, Any]]:
+    """The fields of a hash, with raw values. Raises what redis-py raises."""
+    return _texts((yield Call(("HGETALL", key))))
+
+
+def _texts(reply: Any) -> dict[str, Any]:
     return {text(name): value for name, value in (reply or {}).items()}
 
 
 def logs_of(fields: Mapping[str, Any], attempts: list[Attempt]) -> list[Log]:
-    """The logs in the fields `log:<pod>/<container>/<instance>`, in the attempts' order."""
+    """The logs in the fields `log:<pod>/<container>/<instance>`, in the order of the attempts."""
     order = {attempt.pod: number for number, attempt in enumerate(attempts)}
     deciding = {(attempt.pod, attempt.container) for attempt in attempts}
     found = []
@@ -125,29 +163,29 @@ def logs_of(fields: Mapping[str, Any], attempts: list[Attempt]) -> list[Log]:
     return [log for _, log in sorted(found, key=lambda pair: pair[0])]
 
 
-def get(keys: Keys, eval_id: str) -> Program[Record | None]:
-    """Ask, and once more if the connection had been cut while it lay idle. Raises Unavailable or Refused."""
-    return asked(lambda: read(keys, eval_id))
+def get(keys: Keys, eval_id: str) -> Operation[Record | None]:
+    """The record. Raises Unavailable or Refused."""
+    return retry_once(lambda: read(keys, eval_id))
 
 
-def asked(question: Callable[[], Program[T]]) -> Program[T]:
-    """The answer to what is asked, if need be twice. Raises Unavailable or Refused."""
+def retry_once(read: Callable[[], Operation[T]]) -> Operation[T]:
+    """The result; reads again if the connection was cut while idle. Raises Unavailable or Refused."""
     try:
-        return (yield from question())
+        return (yield from read())
     except ERRORS:
         pass
     try:
-        return (yield from question())
+        return (yield from read())
     except ERRORS as error:
-        raise told(error) from error
+        raise to_client_error(error) from error
 
 
-def ping() -> Program[None]:
-    """Whether Redis answers this account at all. Raises Unavailable or Refused."""
+def ping() -> Operation[None]:
+    """Check that Redis answers this account. Raises Unavailable or Refused."""
     try:
         yield Call(("PING",))
     except ERRORS as error:
-        raise told(error) from error
+        raise to_client_error(error) from error
 
 
 def _decoded(decoder: "msgspec.json.Decoder[T]", value: Any) -> T | None:
@@ -164,7 +202,7 @@ def _jobs(fields: Mapping[str, Any], current: RecordedJob) -> list[RecordedJob]:
         job = _job(uid, text(value)) if kind == "job" and uid else None
         if job is not None:
             found[uid] = job
-    if current.uid and current.uid not in found:  # told by a version that kept no list
+    if current.uid and current.uid not in found:  # written by a version that kept no list
         created = _number(text(fields.get("created")))
         if created is not None:
             found[current.uid] = replace(current, created=created)
@@ -198,5 +236,5 @@ def _time(value: str) -> str | None:
 
 
 def _is_number(value: str) -> bool:
-    # A restart count is an int32; what is longer is somebody's joke, and too much of it is more than int() takes.
+    # A restart count is an int32; int() rejects very long numbers.
     return value.isascii() and value.isdecimal() and len(value) <= 10

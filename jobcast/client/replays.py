@@ -1,19 +1,19 @@
-"""Handing events to the worker's handlers once more: appended to a stream that nobody but workers reads."""
+"""Replays: events appended to a stream that only workers read, to be handled again."""
 
 from typing import NamedTuple
 
 from jobcast.client.dead_letter import DeadLetter
-from jobcast.client.effects import Call, Program
-from jobcast.client.errors import told
+from jobcast.client.effects import Call, Operation
+from jobcast.client.errors import to_client_error
 from jobcast.client.scan import Found
 from jobcast.event import Event
 from jobcast.keys import Keys
 from jobcast.redis.connection import ERRORS
 from jobcast.wire import MalformedEvent, decode
 
-# The letter goes after the replay is there, and nothing is written where one of the keys is of another type or Redis is
-# full: in no order of failures is an event lost. A second caller finds no letter.
-_REPLAY_LETTER = """
+# The dead letter is deleted after the replay is added, and nothing is written if a key has another type or Redis is
+# full: no failure loses an event. A second caller finds no dead letter.
+_REPLAY_DEAD_LETTER = """
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return 0 end
 redis.call('XADD', KEYS[2], '*', unpack(ARGV, 2))
 return redis.call('XDEL', KEYS[1], ARGV[1])
@@ -21,15 +21,15 @@ return redis.call('XDEL', KEYS[1], ARGV[1])
 
 
 class Replay(NamedTuple):
-    """An event to be handled once more."""
+    """An event to be handled again."""
 
     event: Event
     body: bytes
-    """As it was told."""
+    """As it was published."""
     handler: str
-    """The one handler or route that is to have it; empty: all that want it."""
+    """The only handler or route that gets it; empty: all that want it."""
     of: str
-    """The entry of the stream of events that it repeats; empty where that is not known."""
+    """The entry of the stream of events that it repeats; empty if not known."""
 
     @property
     def fields(self) -> tuple[str | bytes, ...]:
@@ -42,7 +42,7 @@ class Replay(NamedTuple):
 
 
 def replay_of(found: Found, handler: str) -> Replay | None:
-    """Of an entry of the stream of events; None for one that is no event."""
+    """The replay of an entry of the stream of events; None if it is not an event."""
     body = found.fields.get("event", b"")
     try:
         return Replay(decode(body), body, handler, found.entry_id)
@@ -50,25 +50,25 @@ def replay_of(found: Found, handler: str) -> Replay | None:
         return None
 
 
-def replay(keys: Keys, of: Replay) -> Program[None]:
-    """Raises Unavailable, and then it may have been done nevertheless, or Refused."""
+def replay(keys: Keys, of: Replay) -> Operation[None]:
+    """Add it. Raises Refused or Unavailable; after Unavailable it may have been added."""
     try:
         yield Call(("XADD", keys.replays, "*", *of.fields))
     except ERRORS as error:
-        raise told(error) from error
+        raise to_client_error(error) from error
 
 
-def replay_letter(keys: Keys, letter: DeadLetter) -> Program[bool]:
-    """Replays the event to the handler that gave it up, and takes the letter away, both or neither.
+def replay_dead_letter(keys: Keys, letter: DeadLetter) -> Operation[bool]:
+    """Add a replay for the handler that gave the event up and delete the dead letter, both or neither.
 
-    False when the letter is not there any more. Raises ValueError for a letter without an event, Unavailable, and then it
-    may have been done nevertheless, or Refused.
+    False when the dead letter no longer exists. Raises ValueError for a dead letter without an event, Refused, or
+    Unavailable; after Unavailable it may have been done.
     """
     if letter.event is None:
-        raise ValueError(f"letter {letter.letter_id} is no event")
-    fields = Replay(letter.event, letter.body, letter.handler, letter.of).fields
+        raise ValueError(f"dead letter {letter.entry_id} is not an event")
+    fields = Replay(letter.event, letter.body, letter.handler, letter.source_entry).fields
     try:
-        done = yield Call(("EVAL", _REPLAY_LETTER, 2, keys.dead, keys.replays, letter.letter_id, *fields))
+        done = yield Call(("EVAL", _REPLAY_DEAD_LETTER, 2, keys.dead, keys.replays, letter.entry_id, *fields))
     except ERRORS as error:
-        raise told(error) from error
+        raise to_client_error(error) from error
     return bool(done)

@@ -1,19 +1,18 @@
-"""A range of a stream, page by page, in bounded memory here and there.
+"""Reads a range of a stream page by page, in bounded memory here and in Redis.
 
-What is looked for is picked out where it is: the bodies of a million entries need not travel to find those of one
-evaluation.
+Redis selects the entries, so that the bodies of a million entries are not sent to find those of one evaluation.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jobcast.client.effects import Call, Give, Program, Ready
+from jobcast.client.effects import Call, Give, Operation, Ready
 from jobcast.client.entry import text
-from jobcast.client.record import asked
+from jobcast.client.record import retry_once
 from jobcast.ledger.groups import order
 
 PAGE = 100
-"""Entries in one reply: with the longest default output, or as long a traceback, some megabytes."""
+"""Entries in one reply: some megabytes with the longest default excerpts or tracebacks."""
 _PAGE_SCRIPT = """
 local field, is_bare, wanted, found = ARGV[4], ARGV[5] == '1', {}, {}
 for i = 6, #ARGV do wanted[ARGV[i]] = true end
@@ -32,20 +31,20 @@ return { #page, #page > 0 and page[#page][1] or '', found }
 
 
 class Span(NamedTuple):
-    """A range of a stream, and what of it is wanted."""
+    """A range of a stream, and which of its entries."""
 
     stream: str
     first: str
     last: str
     field: str = ""
     values: Sequence[str] = ()
-    """Only entries whose `field` has one of these values, or that lack it; with none given, all."""
+    """Only entries whose `field` has one of these values or is missing; empty: all."""
     is_bare: bool = False
-    """Only that field of each."""
+    """Only that field of each entry."""
 
 
 class Found(NamedTuple):
-    """An entry with its fields as they are, whoever wrote them."""
+    """An entry with its raw fields."""
 
     entry_id: str
     fields: Mapping[str, bytes]
@@ -54,15 +53,15 @@ class Found(NamedTuple):
 class Page(NamedTuple):
     entries: list[Found]
     last: str
-    """The id of the last entry that was looked at."""
+    """The id of the last entry that was read."""
 
 
-def scan(span: Span) -> Program[None]:
-    """Gives pages, also those in which nothing was found. Raises Unavailable or Refused."""
+def scan(span: Span) -> Operation[None]:
+    """Gives pages, also empty ones. Raises Unavailable or Refused."""
     place = span.first
     yield Ready()
     while True:
-        count, page = yield from asked(lambda: _page(span, place))  # noqa: B023 - asked at once
+        count, page = yield from retry_once(lambda: _page(span, place))  # noqa: B023 - called at once
         if count:
             yield Give(page)
             place = f"({page.last}"
@@ -70,23 +69,23 @@ def scan(span: Span) -> Program[None]:
             return
 
 
-def last_of(stream: str) -> Program[str | None]:
-    """The id of the last entry, None where there is none. Raises Unavailable or Refused."""
+def last_of(stream: str) -> Operation[str | None]:
+    """The id of the last entry, or None. Raises Unavailable or Refused."""
 
-    def last() -> Program[str | None]:
+    def last() -> Operation[str | None]:
         pairs = yield Call(("XREVRANGE", stream, "+", "-", "COUNT", 1))
         return text(pairs[0][0]) if pairs else None
 
-    return asked(last)
+    return retry_once(last)
 
 
 def progress(span: Span, entry_id: str) -> float:
-    """How much of it lies behind that entry, from 0 to 1, by the time at which entries were told."""
+    """How much of the span is read with that entry, from 0 to 1, by the times of the entries."""
     first, last, at = (order(place.removeprefix("("))[0] for place in (span.first, span.last, entry_id))
     return min(max((at - first) / (last - first), 0.0), 1.0) if last > first else 1.0
 
 
-def _page(span: Span, place: str) -> Program[tuple[int, Page]]:
+def _page(span: Span, place: str) -> Operation[tuple[int, Page]]:
     limits = (place, span.last, PAGE, span.field, int(span.is_bare))
     reply = yield Call(("EVAL", _PAGE_SCRIPT, 1, span.stream, *limits, *span.values), is_binary=True)
     count, last, found = reply

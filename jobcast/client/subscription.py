@@ -1,4 +1,4 @@
-"""A subscription to channels that is confirmed before it is relied on, and found out when it is mute."""
+"""A subscription to channels: it waits for confirmation, and detects a dead connection."""
 
 import time
 from collections import deque
@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import redis
 
-from jobcast.client.effects import Listen, Ping, Program, Subscribe
+from jobcast.client.effects import Listen, Operation, Ping, Subscribe
 from jobcast.client.entry import data, text
 from jobcast.redis.connection import ANSWER_SECONDS
 
 QUIET_SECONDS = 10.0
-"""After so long without a message, ask for a sign of life. With the answer's 5 s a dead link is noticed within 15 s."""
+"""Send a ping after so long without a message. With 5 s for the answer, a dead connection is detected within 15 s."""
 
 
 class Message(NamedTuple):
@@ -20,14 +20,14 @@ class Message(NamedTuple):
 
 
 class Subscription:
-    """Raises what redis-py raises when the connection is lost; open it anew then. What was told meanwhile is gone."""
+    """Raises what redis-py raises when the connection is lost; then call `open` again. Messages sent meanwhile are lost."""
 
     def __init__(self, channels: tuple[str, ...]) -> None:
         self._channels = channels
         self._early: deque[Message] = deque()
 
-    def open(self) -> Program[None]:
-        """Subscribe, and wait until Redis has confirmed each channel: from then on nothing escapes."""
+    def open(self) -> Operation[None]:
+        """Subscribe and wait until Redis has confirmed each channel: from then on no message is missed."""
         yield Subscribe(self._channels)
         missing = len(self._channels)
         deadline = time.monotonic() + ANSWER_SECONDS
@@ -37,11 +37,11 @@ class Subscription:
                 raise redis.TimeoutError("no answer to SUBSCRIBE")
             if message["type"] == "subscribe":
                 missing -= 1
-            else:  # of a channel that was confirmed before the others
+            else:  # from a channel that was confirmed before the others
                 self._early.append(_message(message))
 
-    def hear(self, seconds: float = float("inf")) -> Program[Message | None]:
-        """The next message; None after a quiet while, at most `seconds`, or QUIET_SECONDS and the line proved alive."""
+    def receive(self, seconds: float = float("inf")) -> Operation[Message | None]:
+        """The next message; None after `seconds`, or after QUIET_SECONDS when the connection proved alive."""
         if self._early:
             return self._early.popleft()
         message = yield Listen(min(QUIET_SECONDS, seconds))
@@ -51,11 +51,11 @@ class Subscription:
             yield Ping()
             message = yield Listen(ANSWER_SECONDS)
             if message is None:
-                raise redis.TimeoutError("the connection is open and mute")
+                raise redis.TimeoutError("the connection is open but does not answer")
         if message["type"] == "message":
             return _message(message)
         if message["type"] == "subscribe":
-            raise redis.ConnectionError("the connection was made anew behind our back")
+            raise redis.ConnectionError("redis-py reopened the connection")
         return None
 
 

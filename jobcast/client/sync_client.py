@@ -1,38 +1,31 @@
-"""The client for threads: carries out the programs of this room."""
+"""The client for threads."""
 
 import contextlib
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Literal, TypeVar, overload
 
 import redis
 
 from jobcast.client.address import address, names
 from jobcast.client.effects import (
-    Call,
-    Chunk,
+    ConnectionReport,
     Effect,
     Give,
-    Listen,
-    Open,
-    Pause,
-    Ping,
-    Program,
+    Operation,
     Ready,
-    Report,
-    Subscribe,
-    log_trouble,
-    options,
+    log_connection,
 )
 from jobcast.client.entry import Entry
 from jobcast.client.errors import Unavailable
-from jobcast.client.feed import FeedStats, Running, check_end
+from jobcast.client.feed import Execution, FeedCounters, check_end
+from jobcast.client.listing import listing
 from jobcast.client.log_selector import LogSelector
-from jobcast.client.operations import Course, LogCourse, Programs
+from jobcast.client.operations import FeedSpec, LogFeedSpec, Operations
 from jobcast.client.record import Record
+from jobcast.client.sync_link import Link
 from jobcast.client.waiting import End
 from jobcast.event import Event, Log, Progress
-from jobcast.logstore.fetch import read_object
+from jobcast.filters import OneOrMore
 from jobcast.redis.connection import ERRORS, connect_plain
 
 T = TypeVar("T")
@@ -40,9 +33,9 @@ FeedT = TypeVar("FeedT", bound="Feed[Any]")
 
 
 class Client:
-    """AsyncClient for programs without asyncio; its methods promise what the methods of that name promise there.
+    """AsyncClient for programs without asyncio: the same methods with the same promises.
 
-    Threads may share it. `client` is a redis.Redis to be used instead of `url`.
+    Threads may share it. `client` is a redis.Redis to use instead of `url`.
     """
 
     def __init__(
@@ -51,10 +44,10 @@ class Client:
         prefix: str | None = None,
         *,
         client: "redis.Redis | None" = None,
-        trouble: Report = log_trouble,
+        trouble: ConnectionReport = log_connection,
     ) -> None:
         keys = names(prefix)
-        self._programs = Programs(keys, trouble)
+        self._operations = Operations(keys, trouble)
         self._is_ours = client is None
         self._client = connect_plain(address(url), prefix=keys.prefix) if client is None else client
         self._feeds: set[Feed[Any]] = set()
@@ -67,7 +60,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End every feed and the connections. A feed that another thread waits for ends within 15 seconds."""
+        """End all feeds and close the connections. A feed that another thread waits for ends within 15 seconds."""
         self._is_closed = True
         for feed in list(self._feeds):
             feed.close()
@@ -82,7 +75,7 @@ class Client:
 
     def events(self, *statuses: str, progress: bool = False) -> "Feed[Any]":
         """As AsyncClient.events."""
-        return self._feed(self._programs.events(statuses, progress))
+        return self._feed(self._operations.events(statuses, progress))
 
     def stream(
         self,
@@ -96,20 +89,33 @@ class Client:
     ) -> "Feed[Entry[None]]":
         """As AsyncClient.stream."""
         return self._feed(
-            self._programs.stream(group, consumer, start, auto_ack, batch, claim_after, carry_out=self._run)
+            self._operations.stream(group, consumer, start, auto_ack, batch, claim_after, carry_out=self._run)
         )
 
     def follow(self, since: str = "$") -> "Feed[Event]":
         """As AsyncClient.follow."""
-        return self._feed(self._programs.follow(since))
+        return self._feed(self._operations.follow(since))
 
     def ping(self) -> None:
         """As AsyncClient.ping."""
-        self._run(self._programs.ping())
+        self._run(self._operations.ping())
 
     def get(self, eval_id: str) -> Record | None:
         """As AsyncClient.get."""
-        return self._run(self._programs.get(eval_id))
+        return self._run(self._operations.get(eval_id))
+
+    def list(
+        self,
+        *,
+        status: OneOrMore | None = None,
+        namespace: OneOrMore | None = None,
+        labels: Mapping[str, OneOrMore] | None = None,
+        pipeline: OneOrMore | None = None,
+        since: str | None = None,
+        limit: int | None = None,
+    ) -> "Feed[Record]":
+        """As AsyncClient.list."""
+        return self._feed(self._operations.list(listing(status, namespace, labels, pipeline, since, limit)))
 
     def log(
         self,
@@ -122,34 +128,34 @@ class Client:
     ) -> "LogFeed":
         """As AsyncClient.log."""
         which = LogSelector(attempt, container, instance, job)
-        return self._add(LogFeed(self._programs.log(eval_id, which), self._link(), self._feeds))
+        return self._add(LogFeed(self._operations.log(eval_id, which), self._new_link(), self._feeds))
 
     def wait(self, eval_id: str, timeout: float | None = None) -> End:
         """As AsyncClient.wait."""
-        return self._run(self._programs.wait(eval_id, timeout))
+        return self._run(self._operations.wait(eval_id, timeout))
 
-    def _feed(self, course: Course) -> "Feed[Any]":
-        return self._add(Feed(course, self._link(), self._feeds))
+    def _feed(self, spec: FeedSpec) -> "Feed[Any]":
+        return self._add(Feed(spec, self._new_link(), self._feeds))
 
     def _add(self, feed: FeedT) -> FeedT:
         self._feeds.add(feed)
         return feed
 
-    def _link(self) -> "Link":
+    def _new_link(self) -> "Link":
         self._check_open()
         return Link(self._client)
 
-    def _run(self, program: Program[T]) -> T:
-        running, link = Running(program), self._link()
+    def _run(self, operation: Operation[T]) -> T:
+        execution, link = Execution(operation), self._new_link()
         with contextlib.closing(link):
-            while running.effect is not None:
+            while execution.effect is not None:
                 try:
-                    answer = link.carry_out(running.effect)
+                    answer = link.perform(execution.effect)
                 except ERRORS as error:
-                    running.fail(error)
+                    execution.fail(error)
                 else:
-                    running.answer(answer)
-        result: T = running.result
+                    execution.answer(answer)
+        result: T = execution.result
         return result
 
     def _check_open(self) -> None:
@@ -157,17 +163,17 @@ class Client:
             raise Unavailable("this client is closed")
 
 
-class Feed(FeedStats, Generic[T]):
-    """What `events`, `stream` and `follow` give: to be iterated over, by one thread at a time.
+class Feed(FeedCounters, Generic[T]):
+    """The result of `events`, `stream`, `follow` and `list`: iterate over it, in one thread at a time.
 
-    As a context manager it has begun (subscribed, joined its group) when the body starts, and ends with it. Without,
-    it ends with the loop over it. Raises Refused when Redis refuses for good.
+    As a context manager it has started (subscribed, joined its group) when the body begins, and ends with the body.
+    Otherwise it ends with the loop. Raises Refused when Redis rejects the request for good.
     """
 
-    def __init__(self, course: Course, link: "Link", feeds: "set[Feed[Any]]") -> None:
-        program, health = course
-        super().__init__(health)
-        self._running = Running(program)
+    def __init__(self, spec: FeedSpec, link: "Link", feeds: "set[Feed[Any]]") -> None:
+        operation, state = spec
+        super().__init__(state)
+        self._execution = Execution(operation)
         self._link = link
         self._feeds = feeds
         self._is_given = False
@@ -189,7 +195,7 @@ class Feed(FeedStats, Generic[T]):
         self.close()
 
     def __iter__(self) -> Iterator[T]:
-        # A generator, because a loop that is left by `break` tells its iterator nothing, and closes a generator.
+        # A generator: `break` closes a generator, but not another iterator.
         try:
             while True:
                 try:
@@ -204,24 +210,24 @@ class Feed(FeedStats, Generic[T]):
     def __next__(self) -> T:
         if self._is_given:
             self._is_given = False
-            self._running.answer(None)
+            self._execution.answer(None)
         item: T = self._advance(Give)
         self._is_given = True
         return item
 
     def close(self) -> None:
-        """End it. Twice is harmless."""
+        """End it. A second call does nothing."""
         self._is_closed = True
         self._feeds.discard(self)
         self._link.close()
 
     def _advance(self, until: type[Ready | Give]) -> Any:
         while not self._is_closed:
-            effect = self._running.effect
+            effect = self._execution.effect
             if isinstance(effect, Give):
                 return effect.item
             if isinstance(effect, Ready):
-                self._running.answer(None)
+                self._execution.answer(None)
                 if until is Ready:
                     return None
                 continue
@@ -232,82 +238,41 @@ class Feed(FeedStats, Generic[T]):
 
     def _take(self, effect: Effect) -> None:
         try:
-            answer = self._link.carry_out(effect)
+            answer = self._link.perform(effect)
         except Exception as error:
-            if self._is_closed:  # by another thread, and the error is how we hear of it
+            if self._is_closed:  # by another thread, which caused the error
                 return
             try:
-                self._running.fail(error)
+                self._execution.fail(error)
             except BaseException:
                 self.close()
                 raise
         else:
-            self._running.answer(answer)
+            self._execution.answer(answer)
         if self._is_closed:  # by another thread, while we subscribed
             self._link.close()
 
 
 class LogFeed(Feed[bytes]):
-    """What `log` gives, as AsyncLogFeed."""
+    """The result of `log`, as AsyncLogFeed."""
 
-    def __init__(self, course: LogCourse, link: "Link", feeds: "set[Feed[Any]]") -> None:
-        super().__init__(course, link, feeds)
-        self._about = course[1]
+    def __init__(self, spec: LogFeedSpec, link: "Link", feeds: "set[Feed[Any]]") -> None:
+        super().__init__(spec, link, feeds)
+        self._log_state = spec[1]
 
     @property
     def log(self) -> Log | None:
         """As AsyncLogFeed.log."""
-        return self._about.log
+        return self._log_state.log
 
     def __next__(self) -> bytes:
         try:
             return super().__next__()
         except StopIteration:
-            check_end(self._running)
+            check_end(self._execution)
             raise
 
     def read(self) -> bytes:
         """As AsyncLogFeed.read."""
         with self:
             return b"".join(self)
-
-
-class Link:
-    """Carries out effects over a client's pool, with a subscription of its own where there is one."""
-
-    def __init__(self, client: "redis.Redis") -> None:
-        self._client: Any = client  # redis-py's own types stop at execute_command
-        self._pubsub: Any = None
-        self._object: Any = None
-
-    def carry_out(self, effect: Effect) -> Any:
-        match effect:
-            case Call():
-                return self._client.execute_command(*effect.arguments, **options(effect))
-            case Listen():
-                return self._pubsub.get_message(timeout=effect.seconds)
-            case Subscribe():
-                self.close()
-                self._pubsub = self._client.pubsub()
-                self._pubsub.subscribe(*effect.channels)
-            case Ping():
-                self._pubsub.ping()
-            case Pause():
-                time.sleep(effect.seconds)
-            case Open():
-                self.close()
-                self._object = read_object(effect.ref)
-            case Chunk():
-                return next(self._object, None)
-            case Ready() | Give():
-                pass
-        return None
-
-    def close(self) -> None:
-        if self._object is not None:
-            with contextlib.suppress(ValueError):  # another thread waits for its next bytes, and closes it then
-                self._object.close()
-                self._object = None
-        pubsub, self._pubsub = self._pubsub, None
-        if pubsub is not None:
-            pubsub.close()

@@ -54,7 +54,7 @@ _LEDGER = (
     " hexists zadd zrem zscore zrange xadd xrevrange xlen xtrim xpending xinfo|groups xinfo|consumers publish"
 )
 """For steps, claims, logs and trimming: by the controller, and by the worker's sweep."""
-_READER = "ping time get hgetall xread xrange xrevrange subscribe psubscribe"
+_READER = "ping time get hmget hgetall zrange xread xrange xrevrange subscribe psubscribe"
 
 CONTROLLER = Process(
     kind="controller",

@@ -43,6 +43,7 @@ async def reads(other: Accounts, account: str, made: Recording) -> None:
             await teller.tell(event("completed", log=await kept(teller.ledger)))
         assert (await client.wait("42", 10)).status == "completed"
         assert (await client.get("42")) is not None
+        assert [record.eval_id async for record in client.list(status="completed", since="1h")] == ["42"]
         assert await client.log("42").read() == b"hello"
         async with telling_to(other.admin_url, PREFIX) as teller:
             log = await kept(teller.ledger)
@@ -93,6 +94,7 @@ def test_a_subscriber_cannot_write_nor_read_what_is_not_ours(accounts: Accounts)
 
 
 COMMANDS = (
+    "list --status completed",
     "get 42",
     "wait 42",
     "logs 42 --job {job}",

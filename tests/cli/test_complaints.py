@@ -14,7 +14,17 @@ from testbed.valkey import ValkeyServer
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = [["watch"], ["watch", "--since", "0"], ["get", "42"], ["wait", "42"], ["logs", "42"]]
-COMMANDS += [["lag"], ["lag", "--watch"], ["replay", "42"], ["replay", "--since", "2h"], ["dead", "list"]]
+COMMANDS += [
+    ["list"],
+    ["get"],
+    ["wait", "-l", "a=b"],
+    ["logs", "a", "b"],
+    ["lag"],
+    ["lag", "--watch"],
+    ["replay", "42"],
+    ["replay", "--since", "2h"],
+    ["dead", "list"],
+]
 COMMANDS += [["dead", "show", "1-1"], ["dead", "replay", "--all"], ["dead", "drop", "1-1", "--yes"]]
 OPERATORS = ["replay", "lag", "dead list", "dead show", "dead replay", "dead drop"]
 
@@ -50,10 +60,21 @@ def test_a_wrong_prefix_is_code_2_and_names_its_setting(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["watch", "--status", "finished"], "--status: 'finished' is not a status; there are running,"),
-        (["watch", "--since", "yesterday"], "--since: 'yesterday' is not a moment; it must be"),
-        (["wait", "42", "--timeout", "nan"], "--timeout: nan is not a number of seconds"),
-        (["wait", "42", "--timeout", "-1"], "--timeout: -1 is not a number of seconds"),
+        (["watch", "--status", "finished"], "--status: 'finished' is not a status; use running,"),
+        (["watch", "--since", "yesterday"], "--since: 'yesterday' is not a time; use a duration"),
+        (["wait", "42", "--timeout", "nan"], "--timeout: 'nan' is not a duration; use"),
+        (["wait", "42", "--timeout", "soon"], "--timeout: 'soon' is not a duration; use"),
+        (["wait"], "EVAL: give evaluation ids, or --label\n".strip()),
+        (["logs", "42", "-l", "a=b"], "EVAL: give evaluation ids, or --label; not both"),
+        (["wait", "-l", "a"], "--label: 'a' is not NAME=VALUE"),
+        (["list", "--status", "finished"], "--status: 'finished' is not a status; use pending, running,"),
+        (["list", "--since", "yesterday"], "--since: 'yesterday' is not a time"),
+        (["list", "-n", "A_B"], "--namespace: namespace='A_B'"),
+        (["get", "-l", "a=b,c"], "--label: 'c' is not NAME=VALUE"),
+        (["list", "-o", "wide", "--json"], "--json: it excludes -o wide"),
+        (["logs", "a", "b", "--job", "x"], "--job: it needs exactly one evaluation id"),
+        (["logs", "a", "-f", "--attempt", "1"], "--follow: it shows all attempts"),
+        (["wait", "42", "--timeout", "-1"], "--timeout: '-1' is not a duration; use"),
     ],
 )
 def test_a_wrong_option_is_code_2_and_named(run: Run, arguments: list[str], said: str) -> None:
@@ -62,7 +83,13 @@ def test_a_wrong_option_is_code_2_and_named(run: Run, arguments: list[str], said
 
 @pytest.mark.parametrize(
     "arguments",
-    [["fly"], ["get"], ["wait", "42", "--timeout", "soon"], ["watch", "--wrong"], ["logs", "42", "--attempt", "0"]],
+    [
+        ["fly"],
+        ["list", "-o", "yaml"],
+        ["list", "--limit", "-1"],
+        ["watch", "--wrong"],
+        ["logs", "42", "--attempt", "0"],
+    ],
 )
 def test_wrong_usage_is_code_2_without_a_traceback(run: Run, arguments: list[str]) -> None:
     result = run(*arguments)
@@ -91,7 +118,7 @@ def test_a_wrong_password_is_code_1_and_a_line(run: Run, own_valkey: ValkeyServe
     assert "password" in complaint(run(*arguments, REDIS_URL=own_valkey.url), 1)
 
 
-@pytest.mark.parametrize("command", ["watch", "get", "logs", "wait", "finalizers", "demo", *OPERATORS])
+@pytest.mark.parametrize("command", ["list", "watch", "get", "logs", "wait", "finalizers", "demo", *OPERATORS])
 def test_help_has_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0

@@ -47,7 +47,7 @@ def test_a_line_says_what_was_given_up_by_whom_and_why(call: Run, stage: Stage) 
     stage.bury(event("failed", "a"), at="1795168800000-5", tries=1, reason="ValueError: \x1b[2Jno\nmore")
     result = call("dead", "list")
     assert result.stdout == (
-        "1795168800000-5   2026-11-20 10:00:00  mine.score                failed     a  1 try  ValueError: no\n"
+        "1795168800000-5   2026-11-20T10:00:00Z  mine.score                failed     a  1 try  ValueError: no\n"
     )
     assert said_by(result) == "1 dead letter\n"
 
@@ -95,21 +95,21 @@ def test_a_letter_is_shown_with_its_event_error_and_traceback(call: Run, stage: 
     result = call("dead", "show", letter)
     assert said_by(result) == ""
     assert [line.rstrip() for line in result.stdout.splitlines()] == [
-        "letter   1795168800000-5",
-        "written  2026-11-20 10:00:00",
+        "id       1795168800000-5",
+        "written  2026-11-20T10:00:00Z",
         "handler  mine.score",
         "entry    1-1",
         "tries    4",
         "error    ValueError: no",
         f"event    {event('failed', 'a').id}",
-        "  2026-11-20 10:00:00  failed     a                 evals/eval-a  exit 1  1.5 s  BackoffLimitExceeded  hello",
+        "  2026-11-20T10:00:00Z  failed     a                 evals/eval-a  exit 1  1.5 s  BackoffLimitExceeded  hello",
         "traceback",
         "  Traceback",
         '    File "x", line 1',
         "          do()",
         "  ValueError: no",
     ]
-    assert said_by(call("dead", "show", "1-1"), 1) == "there is no dead letter 1-1\n"
+    assert said_by(call("dead", "show", "1-1"), 1) == "dead letter 1-1 not found\n"
 
 
 def test_what_strangers_left_is_shown_and_moves_no_terminal(call: Run, stage: Stage) -> None:
@@ -143,7 +143,7 @@ def test_a_letter_is_replayed_to_its_handler_and_is_gone(call: Run, stage: Stage
     }
     assert (stage.replays, stage.letters) == ([replayed], [kept])
     said = said_by(call("dead", "replay", letter), 1)
-    assert said == f"letter {letter}: there is no such dead letter\nreplayed 0 dead letters; 1 cannot be replayed\n"
+    assert said == f"dead letter {letter}: not found\nreplayed 0 dead letters; 1 cannot be replayed\n"
     assert stage.replays == [replayed]
 
 
@@ -158,8 +158,8 @@ def test_what_is_no_event_is_said_and_stays_and_the_others_go_on(call: Run, stag
     stage.announce("mine.score")
     broken, one, strange, two = stage.bury("{broken"), stage.bury(), stage.bury(b"\xff"), stage.bury()
     expected = (
-        f"letter {broken}: not an event, it cannot be replayed\n"
-        f"letter {strange}: not an event, it cannot be replayed\n"
+        f"dead letter {broken}: not an event; it cannot be replayed\n"
+        f"dead letter {strange}: not an event; it cannot be replayed\n"
         "replayed 2 dead letters; 2 cannot be replayed\n"
     )
     assert said_by(call("dead", "replay", broken, one, strange, two), 1) == expected
@@ -189,8 +189,8 @@ def test_a_letter_whose_handler_no_worker_has_now_stays(call: Run, stage: Stage)
     gone, unknown, fine = stage.bury(handler="mine.gone"), stage.bury(handler="mine.never"), stage.bury()
     said = said_by(call("dead", "replay", "--all"), 1)
     assert said == (
-        f"letter {gone}: no worker has its handler mine.gone now\n"
-        f"letter {unknown}: no worker has its handler mine.never now\n"
+        f"dead letter {gone}: no worker has the handler mine.gone now\n"
+        f"dead letter {unknown}: no worker has the handler mine.never now\n"
         "replayed 1 dead letter; 2 cannot be replayed\n"
     )
     assert stage.letters == [gone, unknown]
@@ -226,7 +226,7 @@ def test_a_letter_goes_only_when_its_replay_is_there(call: Run, stage: Stage) ->
     letter = stage.bury()
     stage.client.set(stage.keys.replays, "of another type")
     said = said_by(call("dead", "replay", letter), 1).splitlines()
-    assert said[0] == "replayed 0 dead letters, perhaps one more; the others are still there"
+    assert said[0] == "replayed 0 dead letters, perhaps one more; the others are kept"
     assert "WRONGTYPE" in said[1]
     assert stage.letters == [letter]
 
@@ -251,7 +251,7 @@ async def test_ctrl_c_leaves_the_others_where_they_are(start: Callable[..., Proc
     _, said = await asyncio.to_thread(process.communicate, timeout=60)
     done = len(stage.replays)
     assert process.returncode == 130
-    assert said == f"jobcast: replayed {done} dead letters; interrupted, the others are still there\n"
+    assert said == f"jobcast: replayed {done} dead letters; interrupted, the others are kept\n"
     assert len(stage.letters) == 300 - done
 
 
@@ -262,7 +262,7 @@ def test_letters_are_dropped(call: Run, stage: Stage) -> None:
     first, second, third = stage.bury(), stage.bury("{broken"), stage.bury()
     assert said_by(call("dead", "drop", first, second, "--yes")) == "dropped 2 dead letters\n"
     assert stage.letters == [third]
-    assert said_by(call("dead", "drop", first, third, "--yes"), 1) == "dropped 1 dead letter; 1 were not there\n"
+    assert said_by(call("dead", "drop", first, third, "--yes"), 1) == "dropped 1 dead letter; 1 not found\n"
     assert not stage.letters
     assert not stage.replays
 
@@ -300,12 +300,12 @@ async def test_at_a_terminal_it_asks(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--all: give it, or the ids of letters; one of the two"),
-        (["1-1", "--all"], "--all: give it, or the ids of letters"),
-        (["1-1", "--handler", "x"], "--handler: it goes with --all"),
-        (["1-1", "--since", "2h"], "--since: it goes with --all"),
-        (["1"], "ID: '1' is not a letter's id"),
-        (["--all", "--since", "soon"], "--since: 'soon' is not a moment"),
+        ([], "--all: give it, or ids of dead letters; one of the two"),
+        (["1-1", "--all"], "--all: give it, or ids of dead letters"),
+        (["1-1", "--handler", "x"], "--handler: it needs --all"),
+        (["1-1", "--since", "2h"], "--since: it needs --all"),
+        (["1"], "ID: '1' is not the id of a dead letter"),
+        (["--all", "--since", "soon"], "--since: 'soon' is not a time"),
         (["--all", "--handler", "x"], "--handler: no handler 'x' is known; there is mine.score"),
     ],
 )

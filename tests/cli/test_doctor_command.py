@@ -260,7 +260,7 @@ def test_redis_is_checked_even_without_what_a_cluster_needs(environment: dict[st
         [sys.executable, "-c", code, "doctor", "--json"], env=environment, capture_output=True, text=True, timeout=90
     )
     found = json.loads(result.stdout)
-    assert of(found, "cluster") == ["warning: it was not looked at: what is needed for it is not installed"]
+    assert of(found, "cluster") == ["warning: not checked: the extra for it is not installed"]
     assert of(found, "redis")[0].startswith("ok: it answers")
 
 

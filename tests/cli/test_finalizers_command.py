@@ -174,5 +174,5 @@ main()
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
-        f"jobcast: {package} is missing; reaching a cluster needs: pip install 'jobcast[controller]'\n"
+        f"jobcast: {package} is missing; access to a cluster needs: pip install 'jobcast[controller]'\n"
     )

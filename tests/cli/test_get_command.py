@@ -138,12 +138,12 @@ async def test_people_see_why_an_open_job_waits_and_how_its_attempts_went(
     await LogKeeper(teller.ledger, event("running").job).keep(b"hello", "pod-a", instance=1)
     shown = run("get", "42").stdout.splitlines()
     facts = {line[:12].strip(): line[12:].strip() for line in shown}
-    assert facts["former job"] == "evals/eval-42  former  2026-11-20 10:00:00  failed"
+    assert facts["former job"] == "evals/eval-42  former  2026-11-20T10:00:00Z  failed"
     assert facts["waiting"] == "pod-b  ErrImagePull: no image"
     assert facts["indexes"] == "completed 0-2  of 10"
     table = [" ".join(line.split()) for line in shown[shown.index("attempts") + 1 :]]
     assert table[0] == "pod index container exit reason restarts log started finished message"
-    assert table[1] == "1 pod-a 0 main 1 Error 1 complete 2026-11-20 10:00:01 2026-11-20 10:00:30 no model"
+    assert table[1] == "1 pod-a 0 main 1 Error 1 complete 2026-11-20T10:00:01Z 2026-11-20T10:00:30Z no model"
     assert table[2] == "2 pod-b 1 fetch (init) - ErrImagePull 0 unavailable (pod-gone) - - -"
 
 
@@ -172,7 +172,7 @@ def test_an_evaluation_nobody_knows_is_code_1_and_a_line(
     result = run("get", "n\x1b[2Jo", *how)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        f"jobcast: nothing is known of evaluation 'n\\x1b[2Jo' at 127.0.0.1:{valkey.port}, prefix {prefix}\n"
+        f"jobcast: evaluation 'n\\x1b[2Jo' not found at 127.0.0.1:{valkey.port}, prefix {prefix}\n"
     )
 
 

@@ -13,7 +13,6 @@ from jobcast.cli.app import app
 from testbed.ports import free_port
 from tests.cli.conftest import JOBCAST
 from tests.cli.operating import Stage
-from tests.client.telling import event
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -70,10 +69,10 @@ def completed(environment: dict[str, str], line: str, **more: str) -> list[str]:
 
 
 def test_evaluations_are_completed_the_latest_first(environment: dict[str, str], stage: Stage) -> None:
-    stage.tell(event("running", "eval-1"), event("running", "other"), event("running", "eval-2"))
-    stage.tell(event("completed", "eval-1"))
-    stage.client.xadd(stage.keys.events, {"eval_id": "eval-\x1b[2J"})
+    stage.client.zadd(stage.keys.index, {"eval-1": 3, "other": 2, "eval-2": 1, "eval-\x1b[2J": 4})
     assert completed(environment, "jobcast get eval") == ["eval-1", "eval-2"]
+    assert completed(environment, "jobcast wait eval-1 eval") == ["eval-2"]
+    assert completed(environment, "jobcast replay eval") == ["eval-1", "eval-2"]
 
 
 def test_nothing_is_completed_where_redis_is_away_or_wrong(environment: dict[str, str]) -> None:

@@ -91,7 +91,7 @@ def test_it_fails_when_a_group_is_further_behind_than_it_may_be(call: Run, stage
     stage.client.xgroup_create(stage.keys.events, "worker", id="0")
     read(stage, "worker", 1)
     result = call("lag", "--max", most)
-    said = f"jobcast: group worker of {stage.keys.events} is 2 behind, more than 1\n" if code else ""
+    said = f"jobcast: group worker of {stage.keys.events} is 2 entries behind, more than 1\n" if code else ""
     assert (result.returncode, result.stderr) == (code, said)
 
 
@@ -149,7 +149,7 @@ async def test_watching_it_waits_for_a_redis_that_went_away(
     said = await asyncio.wait_for(asyncio.to_thread(process.stderr.readline), 60)
     assert said.startswith(f"jobcast: waiting for Redis at 127.0.0.1:{own_valkey.port}: ")
     own_valkey.start()
-    assert await asyncio.wait_for(asyncio.to_thread(process.stderr.readline), 60) == "jobcast: Redis is back\n"
+    assert await asyncio.wait_for(asyncio.to_thread(process.stderr.readline), 60) == "jobcast: reconnected to Redis\n"
     assert json.loads(await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 60))["groups"] == []
 
 

@@ -121,7 +121,7 @@ async def test_what_was_cut_is_written_as_far_as_it_is_kept_and_said_to_be_cut(r
     result = run()
     assert len(result.stdout) == 4 * 1024 * 1024
     assert result.stderr == (
-        b"jobcast: the log of pod-a/main is not whole: it is longer than the log store takes;"
+        b"jobcast: the log of pod-a/main is not whole: it is longer than the log store accepts;"
         b" 4194304 of 5000000 bytes are kept\n"
     )
     assert result.returncode == 1
@@ -150,7 +150,7 @@ async def test_a_store_that_cannot_be_reached_is_code_1_and_not_blamed_on_redis(
 async def test_an_evaluation_nobody_knows_is_code_1_and_a_line(run: Run, teller: Teller) -> None:
     result = run()
     assert (result.stdout, result.returncode) == (b"", 1)
-    assert result.stderr == b"jobcast: nothing is known of evaluation '42'\n"
+    assert result.stderr == b"jobcast: evaluation '42' not found\n"
 
 
 @pytest.mark.parametrize("how", ["", "--raw"])

@@ -136,7 +136,7 @@ async def test_what_the_api_server_has_no_more_comes_from_the_log_store(call: Ca
 
 
 async def test_what_nobody_has_is_said_to_be_missing(call: Call, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobcast.cli.follow.following.STORE_SECONDS", 0.1)
+    monkeypatch.setattr("jobcast.cli.follow.reading.STORE_SECONDS", 0.1)
     faults(told).add(Fault(kind="cut", verb="log", after_bytes=5))
     faults(told).add(Fault(kind="status", verb="log", code=404, times=None))
     await known(told, "echo one; echo two; echo three")
@@ -184,7 +184,7 @@ async def test_an_evaluation_that_nobody_knows_yet_is_waited_for(start: Callable
     following = start("logs", "-f", "42")
     assert following.stderr is not None
     said = await asyncio.to_thread(following.stderr.readline)
-    assert said == "jobcast: nothing is known of evaluation '42' yet; waiting for it\n"
+    assert said == "jobcast: evaluation '42' not found yet; waiting for it\n"
     await told.teller.tell(event("failed", output="all that is known\n", log=Log(source="a/main", bytes=17)))
     out, _ = await asyncio.to_thread(following.communicate, timeout=60)
     assert out == "all that is known\n"

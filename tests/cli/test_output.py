@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobcast.cli.render import output
-from jobcast.cli.render.output import HarmlessLog, escape, escape_lines
+from jobcast.cli.render.output import EscapedLog, escape, escape_lines
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ SHOWN = "plain\nred\nGrüße 世界 🎉      x\nalink\nbell\\x07\\u202e\n\nprog
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_a_log_is_made_harmless_however_it_is_cut_into_chunks(size: int) -> None:
-    log = HarmlessLog()
+    log = EscapedLog()
     parts = [log.feed(NASTY[at : at + size]) for at in range(0, len(NASTY), size)]
     assert "".join([*parts, log.feed(b"", is_last=True)]) == SHOWN
 
@@ -60,18 +60,18 @@ def test_a_line_that_is_too_long_to_be_waited_for_is_shown_in_pieces_and_as_harm
     monkeypatch: pytest.MonkeyPatch, longest: int, size: int
 ) -> None:
     monkeypatch.setattr(output, "LONGEST_LINE", longest)
-    log = HarmlessLog()
+    log = EscapedLog()
     parts = [log.feed(NASTY[at : at + size]) for at in range(0, len(NASTY), size)]
     shown = "".join([*parts, log.feed(b"", is_last=True)])
     assert shown.replace(" ", "") == SHOWN.replace(" ", "")  # a tab is as wide as its column says
 
 
 def test_a_line_of_any_length_takes_bounded_memory() -> None:
-    log = HarmlessLog()
+    log = EscapedLog()
     chunk = b"x" * 100_000
     shown = sum(len(log.feed(chunk)) for _ in range(50))
     assert shown > 50 * 100_000 - 2 * output.LONGEST_LINE
-    endless = HarmlessLog()
+    endless = EscapedLog()
     endless.feed(b"\x1b]")
     shown = sum(len(endless.feed(chunk)) for _ in range(50))
     assert shown > 50 * 100_000 - 2 * output.LONGEST_LINE, "an escape sequence that never ends is not waited for"
@@ -79,7 +79,7 @@ def test_a_line_of_any_length_takes_bounded_memory() -> None:
 
 @given(st.binary(), st.integers(1, 50))
 def test_no_log_moves_a_terminal(data: bytes, size: int) -> None:
-    log = HarmlessLog()
+    log = EscapedLog()
     parts = [log.feed(data[at : at + size]) for at in range(0, len(data), size)]
     for line in "".join([*parts, log.feed(b"", is_last=True)]).split("\n"):
         assert not {unicodedata.category(character) for character in line} & {"Cc", "Cf", "Cs", "Zl", "Zp"}

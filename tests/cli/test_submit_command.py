@@ -74,7 +74,7 @@ async def test_the_job_has_the_labels_that_are_watched_and_what_a_restricted_nam
 ) -> None:
     result = await in_background(
         call, "submit", "-n", told.api.namespace, "--image", "registry.example/team/scorer:1", "--eval-id", "Run 7/b",
-        "--timeout", "60", "--ttl", "5", "--retries", "2", "--cpu", "500m", "--memory", "1Gi", "--detach", "--", "true",
+        "--deadline", "60", "--ttl", "5", "--retries", "2", "--cpu", "500m", "--memory", "1Gi", "--detach", "--", "true",
     )  # fmt: skip
     assert (result.stdout, result.stderr, result.returncode) == ("Run 7/b\n", "", 0)
     job = await told.job()
@@ -156,15 +156,15 @@ async def test_an_end_that_nobody_tells_of_is_said_once(
     call: Call, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("jobcast.cli.follow.following.TOLD_SECONDS", 0.0)
-    monkeypatch.setattr("jobcast.cli.follow.following.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("jobcast.cli.follow.pods.UNPUBLISHED_SECONDS", 0.0)
+    monkeypatch.setattr("jobcast.cli.follow.pods.POLL_SECONDS", 0.02)
     monkeypatch.setattr("jobcast.cli.render.log_screen.complain", said.append)
     running = in_background(call, "submit", "-n", told.api.namespace, "--image", "x", "--name", "a", "--", "true")
     await eventually(lambda: said)
     await told.tell("completed", "a")
     assert (await running).returncode == 0
     where = f"namespace {told.api.namespace}"
-    assert said == [f"the Job has ended (Complete), and nobody tells of it: does a controller watch {where}?"]
+    assert said == [f"the Job has ended (Complete), but its end is not published; does a controller watch {where}?"]
 
 
 async def test_ctrl_c_leaves_the_job_alone_and_says_so(
@@ -178,7 +178,11 @@ async def test_ctrl_c_leaves_the_job_alone_and_says_so(
     assert "created Job" in await asyncio.to_thread(running.stderr.readline)
     running.send_signal(signal.SIGINT)
     out, err = await asyncio.to_thread(running.communicate, timeout=60)
-    assert (out, err, running.returncode) == ("", "jobcast: the Job goes on; its end: jobcast wait a\n", 130)
+    assert (out, err, running.returncode) == (
+        "",
+        "jobcast: the Job goes on; wait for its end with: jobcast wait a\n",
+        130,
+    )
     assert not is_finished(await told.job())
 
 
@@ -201,9 +205,7 @@ async def test_a_job_that_cannot_be_made_is_code_1_and_a_line(call: Call, told: 
     assert (await in_background(call, *arguments, told.api.namespace)).returncode == 0
     again = await in_background(call, *arguments, told.api.namespace)
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr.endswith(
-        f": there is a Job {told.api.namespace}/a already; choose another --name, or delete it\n"
-    )
+    assert again.stderr.endswith(f": Job {told.api.namespace}/a already exists; choose another --name, or delete it\n")
     nowhere = await in_background(call, *arguments, "nowhere")
     assert (nowhere.returncode, nowhere.stderr.count("\n")) == (1, 1)
     assert 'namespaces "nowhere" not found' in nowhere.stderr
@@ -231,15 +233,15 @@ JOB = yaml.safe_dump(make_job("a"))
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ("kind: [", "--file: it is no YAML: "),
-        ("", "--file: it must be one Job; there are no documents in it"),
-        (f"{JOB}---\n{JOB}", "--file: it must be one Job; there are 2 documents in it"),
+        ("kind: [", "--file: it is not YAML: "),
+        ("", "--file: it must contain one Job, and contains no documents"),
+        (f"{JOB}---\n{JOB}", "--file: it must contain one Job, and contains 2 documents"),
         ("apiVersion: v1\nkind: Pod", "--file: it must be a Job of batch/v1, and is v1 Pod"),
-        ("- 1", "--file: it must be a Job of batch/v1, and is no object at all"),
+        ("- 1", "--file: it must be a Job of batch/v1, and is not an object"),
         (JOB.replace("name: a\n", "name: a\n  labels: {n: 1}\n", 1), "--file: metadata.labels must be strings"),
         (JOB.replace("name: a\n", "name: a\n  labels: {app: web}\n", 1), "metadata.labels: app is 'web', and"),
         (JOB.replace("name: a\n", "name: 1\n", 1), "--file: metadata.name"),
-        ("apiVersion: batch/v1\nkind: Job\nspec: 1", "--file: spec is no object"),
+        ("apiVersion: batch/v1\nkind: Job\nspec: 1", "--file: spec is not an object"),
     ],
 )
 def test_what_is_no_job_in_yaml_is_code_2_and_a_line(call: Call, tmp_path: Path, document: str, said: str) -> None:
@@ -258,15 +260,15 @@ def test_a_job_may_come_by_standard_input(environment: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--image: it must say what to run"),
+        ([], "--image: give the image to run"),
         (["-f", "missing"], "--file: missing: No such file or directory"),
-        (["-f", "x", "--image", "y"], "--file: a Job in YAML says itself what runs"),
-        (["-f", "x", "--", "true"], "--file: a Job in YAML says itself what runs"),
-        (["--image", "x", "--name", "No Name"], "--name: 'No Name' is no name"),
+        (["-f", "x", "--image", "y"], "--file: it excludes the options for an image"),
+        (["-f", "x", "--", "true"], "--file: it excludes the options for an image"),
+        (["--image", "x", "--name", "No Name"], "--name: 'No Name' is not a Job name"),
         (["--image", "x", "--eval-id", ""], "--eval-id: it must be"),
         (["--image", "x", "--label", "A"], "--label: 'A' is not NAME=VALUE"),
         (["--image", "x", "--env", "A"], "--env: 'A' is not NAME=VALUE"),
-        (["--image", "x", "--memory", "much"], "--memory: 'much' is no quantity"),
+        (["--image", "x", "--memory", "much"], "--memory: 'much' is not a quantity"),
     ],
 )
 def test_what_cannot_be_meant_is_code_2_and_a_line(call: Call, arguments: list[str], said: str) -> None:
@@ -278,5 +280,5 @@ def test_what_cannot_be_meant_is_code_2_and_a_line(call: Call, arguments: list[s
 def test_a_selector_that_is_no_label_is_said(call: Call) -> None:
     result = call("submit", "--image", "x", LABEL_SELECTOR="app=evaluation,team in (a,b)")
     assert result.returncode == 2
-    assert "'app=evaluation,team in (a,b)' cannot be turned into labels" in result.stderr
+    assert "'app=evaluation,team in (a,b)' has a requirement that is not name=value" in result.stderr
     assert "name=value" in result.stderr

@@ -46,3 +46,35 @@ async def test_at_a_terminal_it_says_what_it_waits_for(environment: dict[str, st
         await teller.tell(event("completed"))
         await terminal.shows("completed 42")
         assert "waiting" not in terminal.picture
+
+
+async def test_several_are_waited_for_and_the_worst_end_is_the_exit_code(run: Run, teller: Teller) -> None:
+    await teller.tell(event("completed", "a"), event("completed", "b"), event("failed", "c"))
+    result = run("wait", "a", "b")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [line.split()[1:3] for line in result.stdout.splitlines()] == [["completed", "a"], ["completed", "b"]]
+    assert run("wait", "a", "c", "-o", "json").returncode == 1
+
+
+async def test_those_with_a_label_are_waited_for(run: Run, teller: Teller) -> None:
+    await teller.tell(event("completed", "a", metadata={"team": "x"}), event("failed", "b", metadata={"team": "y"}))
+    result = run("wait", "-l", "team=x")
+    assert (result.returncode, result.stdout.split()[1:3]) == (0, ["completed", "a"])
+    assert run("wait", "-l", "team in x").returncode == 2
+    nothing = run("wait", "-l", "team=z")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (1, "", "jobcast: No evaluations found.\n")
+
+
+async def test_a_timeout_names_those_that_had_not_ended(run: Run, teller: Teller) -> None:
+    await teller.tell(event("completed", "a"))
+    result = run("wait", "a", "b", "c", "--timeout", "0.3")
+    assert result.returncode == 124
+    assert result.stderr == "jobcast: evaluations 'b', 'c' had not ended after 0.3 s\n"
+    assert result.stdout.split()[1:3] == ["completed", "a"]
+
+
+async def test_one_in_another_namespace_is_not_found(run: Run, teller: Teller) -> None:
+    await teller.tell(event("completed", "a"))
+    assert run("wait", "a", "-n", "evals").returncode == 0
+    result = run("wait", "a", "-n", "other")
+    assert (result.returncode, result.stderr) == (1, "jobcast: evaluation 'a' not found in namespace other\n")

@@ -51,9 +51,9 @@ async def test_people_get_a_line_with_what_matters_and_nothing_that_moves_their_
     nasty = "\x1b]0;owned\x07\x1b[2J\x1b[31mfirst\x1b[0m \u202eline\x07\nsecond"
     await teller.tell(event("running"), event("failed", exit_code=137, output=nasty, reason="[bold]Why\x9b1m"))
     running, failed = await lines(watch, 2)
-    assert running == "2026-11-20 10:00:00  running    42                evals/eval-42\n"
+    assert running == "2026-11-20T10:00:00Z  running    42                evals/eval-42\n"
     assert failed == (
-        "2026-11-20 10:00:00  failed     42                evals/eval-42"
+        "2026-11-20T10:00:00Z  failed     42                evals/eval-42"
         "  exit 137  1.5 s  [bold]Why\\x9b1m  first \\u202eline\\x07\n"
     )
 
@@ -69,7 +69,7 @@ async def test_progress_is_shown_between_the_events_set_off_from_them(
     await teller.tell(event("failed"))
     assert (await lines(programs, 3))[1] == encode(told).decode() + "\n"
     assert (await lines(people, 3))[1] == (
-        "2026-11-20 10:00:30    attempt-ended   42           evals/eval-42"
+        "2026-11-20T10:00:30Z    attempt-ended   42           evals/eval-42"
         "  pod-a  index 3  init container fetch  exit 1  Error  no model\n"
     )
     assert "failed" in (await lines(filtered, 1))[0]
@@ -142,7 +142,7 @@ async def test_what_was_not_an_event_is_counted_at_the_end(
     await teller.tell(event("completed"))
     await lines(watch, 1)
     watch.send_signal(signal.SIGINT)
-    assert await ended(watch) == (0, "", "jobcast: skipped what was not an event: 1\n")
+    assert await ended(watch) == (0, "", "jobcast: skipped 1 messages that were not events\n")
 
 
 async def test_it_waits_for_a_redis_that_went_away_and_goes_on(
@@ -164,6 +164,16 @@ async def test_it_waits_for_a_redis_that_went_away_and_goes_on(
     own_valkey.start()
     await eventually(is_heard)
     assert await lines(watch, 1) == [data.decode() + "\n"]
-    assert await asyncio.wait_for(asyncio.to_thread(watch.stderr.readline), 60) == "jobcast: Redis is back\n"
+    assert await asyncio.wait_for(asyncio.to_thread(watch.stderr.readline), 60) == "jobcast: reconnected to Redis\n"
     watch.send_signal(signal.SIGINT)
     assert (await ended(watch))[0] == 0
+
+
+async def test_only_named_evaluations_are_shown_and_it_stops_in_time(
+    run: Callable[..., "subprocess.CompletedProcess[str]"], teller: Teller
+) -> None:
+    await teller.tell(event("running", "a"), event("running", "b"), event("completed", "a"))
+    watch = await asyncio.to_thread(run, "watch", "a", "--since", "0", "--timeout", "2")
+    assert watch.returncode == 124
+    assert [line.split()[1:3] for line in watch.stdout.splitlines()] == [["running", "a"], ["completed", "a"]]
+    assert watch.stderr == "jobcast: stopped after 2 s (--timeout)\n"

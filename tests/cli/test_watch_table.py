@@ -3,17 +3,17 @@
 import pytest
 from rich.console import Console
 
-from jobcast.cli.render.table import MOST_ROWS, Board
+from jobcast.cli.render.table import MOST_ROWS, WatchTable
 from jobcast.event import Attempt
 from testbed.valkey import ValkeyServer
 from tests.cli.terminal import HEIGHT, Terminal
 from tests.client.telling import BIRTH, Teller, event, progress, telling_to
 
 
-def rows(board: Board, height: int = 50, trouble: str | None = None) -> list[str]:
+def rows(board: WatchTable, height: int = 50, trouble: str | None = None) -> list[str]:
     """The lines of its picture half a minute after everything began, without heading and rules."""
     out = Console(width=120, height=height, record=True, file=open("/dev/null", "w"), color_system=None)  # noqa: SIM115
-    out.print(board.table(BIRTH + 30, height, trouble))
+    out.print(board.render(BIRTH + 30, height, trouble))
     out.file.close()
     lines = (" ".join(line.split()) for line in out.export_text().splitlines())
     return [line for line in lines if line and not line.startswith(("status", "─"))]
@@ -21,7 +21,7 @@ def rows(board: Board, height: int = 50, trouble: str | None = None) -> list[str
 
 async def test_a_row_is_an_evaluation_and_changes_with_it(environment: dict[str, str], teller: Teller) -> None:
     async with Terminal(environment, "watch") as terminal:
-        await terminal.shows("nothing was told yet")
+        await terminal.shows("no events yet")
         await teller.tell(event("running"), event("running", "43"))
         await terminal.shows("running 43 evals/eval-43")
         await terminal.shows("running 42 evals/eval-42")
@@ -96,39 +96,39 @@ def test_a_filter_that_cannot_be_meant_is_code_2_and_a_line(call, option: str, v
 
 
 def test_what_runs_grows_older_and_what_ended_says_how() -> None:
-    board = Board()
-    board.feed(event("running", at=BIRTH + 10))
+    board = WatchTable()
+    board.add(event("running", at=BIRTH + 10))
     assert rows(board) == ["running 42 evals/eval-42 20.0 s"]
-    board.feed(event("suspended"))
+    board.add(event("suspended"))
     assert rows(board) == ["suspended 42 evals/eval-42 JobSuspended"]
-    board.feed(event("completed", exit_code=None, output="[bold]done\n"))
+    board.add(event("completed", exit_code=None, output="[bold]done\n"))
     assert rows(board) == ["completed 42 evals/eval-42 1.5 s ? CompletionsReached [bold]done"]
 
 
 def test_a_clock_that_is_behind_makes_nothing_younger_than_new() -> None:
-    board = Board()
-    board.feed(event("running", at=BIRTH + 1000))
+    board = WatchTable()
+    board.add(event("running", at=BIRTH + 1000))
     assert rows(board) == ["running 42 evals/eval-42 0.0 s"]
 
 
 def test_progress_is_in_the_row_until_the_next_event() -> None:
-    board = Board()
-    board.feed(event("running", at=BIRTH))
-    board.feed(progress("attempt-ended", attempt=Attempt(pod="a", exit_code=1, reason="Error", container="main")))
+    board = WatchTable()
+    board.add(event("running", at=BIRTH))
+    board.add(progress("attempt-ended", attempt=Attempt(pod="a", exit_code=1, reason="Error", container="main")))
     assert rows(board) == ["running 42 evals/eval-42 30.0 s attempt-ended exit 1 Error"]
-    board.feed(event("cancelled"))
+    board.add(event("cancelled"))
     assert rows(board) == ["cancelled 42 evals/eval-42 JobDeleted"]
 
 
 def test_evaluations_without_number_take_bounded_memory() -> None:
-    board = Board()
+    board = WatchTable()
     for number in range(MOST_ROWS + 10):
-        board.feed(event("running", str(number)))
+        board.add(event("running", str(number)))
     assert rows(board, height=16)[-1] == f"{MOST_ROWS - 10} more"
 
 
 def test_it_says_that_nothing_was_told_only_once_nothing_is_missed_any_more() -> None:
-    board = Board()
+    board = WatchTable()
     assert rows(board) == ["connecting"]
     board.is_listening = True
-    assert rows(board) == ["nothing was told yet; --since 1h begins with what was"]
+    assert rows(board) == ["no events yet; --since 1h also shows past events"]

@@ -28,6 +28,9 @@ class Threaded:
     def follow(self, *arguments: Any) -> "ThreadedFeed":
         return ThreadedFeed(self._client.follow(*arguments))
 
+    def list(self, **conditions: Any) -> "ThreadedFeed":
+        return ThreadedFeed(self._client.list(**conditions))
+
     def log(self, eval_id: str, **which: Any) -> "ThreadedFeed":
         return ThreadedFeed(self._client.log(eval_id, **which))
 

@@ -22,5 +22,5 @@ def test_what_is_remembered_is_bounded_and_the_latest() -> None:
 
 
 def test_a_memory_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="less than one"):
+    with pytest.raises(ValueError, match="must be at least 1"):
         Deduplicator(remember=0)

@@ -35,7 +35,7 @@ async def test_it_begins_after_an_entry(world: World) -> None:
 
 @pytest.mark.parametrize("since", ["", "yesterday", "-1", "1-2-3", "+", ">"])
 async def test_what_is_no_place_is_refused_at_once(world: World, since: str) -> None:
-    with pytest.raises(ValueError, match="is not a place in the stream"):
+    with pytest.raises(ValueError, match="is not a position in the stream"):
         world.join().follow(since)
 
 

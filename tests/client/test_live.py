@@ -31,7 +31,7 @@ async def test_only_the_statuses_asked_for_are_heard(world: World) -> None:
 
 
 async def test_a_status_that_does_not_exist_is_refused_at_once(world: World) -> None:
-    with pytest.raises(ValueError, match="'finished' is not a status; there are running, suspended, completed"):
+    with pytest.raises(ValueError, match="'finished' is not a status; use running, suspended, completed"):
         world.join().events("finished")
 
 

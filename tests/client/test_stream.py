@@ -184,7 +184,7 @@ async def test_a_flushed_redis_is_read_from_its_new_beginning(own_world: World) 
         ({"batch": 0}, "batch=0"),
         ({"claim_after": 0}, "claim_after=0"),
         ({"claim_after": float("nan")}, "claim_after=nan"),
-        ({"consumer": ""}, "need names"),
+        ({"consumer": ""}, "must not be empty"),
     ],
 )
 async def test_arguments_that_make_no_sense_are_refused_at_once(

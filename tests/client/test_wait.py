@@ -46,7 +46,7 @@ async def test_an_end_between_the_subscription_and_the_reading_is_returned(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The record is read as it was before the end; only the message can tell."""
-    read = waiting.read
+    read = waiting.read_many
     subscribed, told = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -57,7 +57,7 @@ async def test_an_end_between_the_subscription_and_the_reading_is_returned(
             asyncio.run_coroutine_threadsafe(told.wait(), loop).result(10)
         return record
 
-    monkeypatch.setattr(waiting, "read", read_early)
+    monkeypatch.setattr(waiting, "read_many", read_early)
     wait = asyncio.create_task(world.join().wait("42", 10))
     await asyncio.wait_for(subscribed.wait(), 10)
     await world.teller.tell(event("completed"))

@@ -28,7 +28,7 @@ async def test_what_is_submitted_is_followed_to_the_last_byte(cluster: Api, part
     fine, bad, hopeless = await asyncio.gather(
         run(parts, *submit, "fine", "--", "sh", "-c", MUCH),
         run(parts, *submit, "bad", "--retries", "1", "--", "sh", "-c", "echo no good; exit 3"),
-        run(parts, *submit, "hopeless", "--timeout", "3", "--", "no-such-command"),
+        run(parts, *submit, "hopeless", "--deadline", "3", "--", "no-such-command"),
     )
     assert hashlib.sha256(fine.stdout).digest() == hashlib.sha256(WRITTEN).digest()
     assert (fine.returncode, fine.stderr.count(b"\n")) == (0, 2), fine.stderr

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobcast.cli.manifest import Wish, labelled, made
+from jobcast.cli.manifest import JobOptions, job_from_image, make_watched
 from tests.manifests.flows import End, Outside, Pod, passes, selects
 from tests.rendered import K8S, Obj, kustomization, pods, rendered
 
@@ -22,7 +22,9 @@ def part(name: str) -> Pod:
 
 
 controller, worker, redis = part("controller"), part("worker"), part("redis")
-submitted = labelled(made(Wish(image="busybox", name="eval-42")), "app=evaluation", "eval-id", "eval-42")
+submitted = make_watched(
+    job_from_image(JobOptions(image="busybox", name="eval-42")), "app=evaluation", "eval-id", "eval-42"
+)
 evaluation = Pod(HERE, submitted["spec"]["template"]["metadata"]["labels"])
 subscribing_evaluation = Pod(HERE, {"app": "evaluation", "jobcast.dev/subscriber": "true"})
 stranger = Pod(HERE, {"app": "web"})

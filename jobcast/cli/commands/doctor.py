@@ -1,4 +1,4 @@
-"""`jobcast doctor`: whether the cluster, the permissions, Redis and the parts are such that all is told."""
+"""`jobcast doctor`: checks the cluster, the permissions, Redis and the instances of Jobcast."""
 
 import asyncio
 import os
@@ -11,10 +11,11 @@ import msgspec
 import typer
 from rich.text import Text
 
+from jobcast.cli.options import Json, Output, Prefix, RedisUrl, wants_json
 from jobcast.cli.redis import Redis
 from jobcast.cli.render.output import console, escape, print_line, write_json
-from jobcast.cli.render.progress import patience
-from jobcast.cli.usage import EXIT_FAILED, EXIT_WRONG_USAGE, Json, Prefix, RedisUrl, end
+from jobcast.cli.render.progress import waiting_for
+from jobcast.cli.run import EXIT_FAILED, EXIT_WRONG_USAGE, end
 from jobcast.doctor import Finding, Verdict, account, examined, installed, server, streams
 from jobcast.doctor.finding import LIMIT_SECONDS, Check, Explain, broken, unknown, warning
 from jobcast.keys import Keys
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
 KUBECONFIG = "kubeconfig"
 REDIS_SECONDS = (5.0, 4.0)
-"""For its first answer, and for all others; together less than the limit of what must end within ten seconds."""
+"""For the first answer of Redis, and for all others; together less than the ten seconds in which the command ends."""
 ANSWER_SECONDS = 3.0
-"""Of one command: that it is Redis that hangs can be said before the check's own time is over."""
+"""For one command: a Redis that hangs is reported before the check's own time is over."""
 STYLES = {
     Verdict.OK: "green",
     Verdict.WARNING: "yellow",
@@ -36,32 +37,38 @@ STYLES = {
 }
 
 
+Namespace = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace", "-n", metavar="NAME", help="Where Jobcast is installed. Default: the context's namespace"
+    ),
+]
+
+
 def doctor(
-    namespace: Annotated[
-        str | None,
-        typer.Option("--namespace", "-n", metavar="NAME", help="Where it is installed. Default: the context's"),
-    ] = None,
+    namespace: Namespace = None,
+    output: Output = None,
     json: Json = False,
     redis_url: RedisUrl = None,
     prefix: Prefix = None,
 ) -> None:
-    """Look for what keeps Jobcast from working, and say what to do.
+    """Check whether Jobcast works, and say how to repair what does not.
 
-    From a laptop or in a Pod of ours: the cluster, permissions, which Jobs are
-    watched, our Pods, Redis, consumer groups, controllers and workers. Each
-    line is ok, warning, broken, or unknown where this account may not look.
-    Looks only, and ends within ten seconds. Which Jobs: NAMESPACES and
-    LABEL_SELECTOR, as the parts read them. The cluster needs the extra
-    jobcast\\[controller]. Exit code 1 when something is broken, 2 when a
+    Runs on a laptop or in a Pod of Jobcast. Checks the cluster, permissions,
+    watched Jobs, Jobcast's Pods, Redis, consumer groups, controllers and
+    workers. Each line is ok, warning, broken, or unknown if this account has
+    no access. It changes nothing, and ends within ten seconds. Reads
+    NAMESPACES and LABEL_SELECTOR as the controller does. The cluster needs the
+    extra jobcast\\[controller]. Exit code 1 if something is broken, 2 if a
     setting is wrong.
     """
     redis = Redis.of(redis_url, prefix)
     settings = _settings(redis)
-    end(_doctor(redis, settings, namespace, json))
+    end(_doctor(redis, settings, namespace, wants_json(output, json)))
 
 
 def _settings(redis: Redis) -> "CoreSettings | None":
-    """None where what is needed for a cluster is not installed. Ends the command with code 2 where one is wrong."""
+    """None if the extra for a cluster is not installed. Ends the command with code 2 if a setting is wrong."""
     try:
         from jobcast import kube  # noqa: F401 - whether it can be
         from jobcast.service.settings import CoreSettings, read
@@ -73,7 +80,7 @@ def _settings(redis: Redis) -> "CoreSettings | None":
 
 
 async def _doctor(redis: Redis, settings: "CoreSettings | None", namespace: str | None, json: bool) -> int:
-    async with patience("asking the cluster and Redis"):
+    async with waiting_for("asking the cluster and Redis"):
         found = [one for some in await asyncio.gather(of_cluster(settings, namespace), of_redis(redis)) for one in some]
     if json:
         write_json(msgspec.json.encode([finding._asdict() for finding in found]))
@@ -81,7 +88,7 @@ async def _doctor(redis: Redis, settings: "CoreSettings | None", namespace: str 
         _print(found)
     code = _code(found)
     if any(finding.is_late for finding in found):
-        # A name that is being looked up cannot be given up, and would be waited for: a resolver takes up to half a minute.
+        # A DNS lookup cannot be cancelled, and the exit would wait for it: up to half a minute.
         sys.stdout.flush()
         os._exit(code)
     return code
@@ -94,7 +101,7 @@ def _code(found: Sequence[Finding]) -> int:
 
 async def of_cluster(settings: "CoreSettings | None", namespace: str | None) -> Sequence[Finding]:
     if settings is None:
-        text = "it was not looked at: what is needed for it is not installed"
+        text = "not checked: the extra for it is not installed"
         return [warning("cluster", text, "pip install 'jobcast[controller]'")]
     from jobcast.doctor import cluster, pods
     from jobcast.kube import Access, Api, Forbidden, NoCluster
@@ -105,14 +112,14 @@ async def of_cluster(settings: "CoreSettings | None", namespace: str | None) -> 
             access = await Access.find()
             access.ssl()
     except NoCluster as error:
-        return [broken(KUBECONFIG, str(error), "set KUBECONFIG, or run doctor in a Pod of ours")]
+        return [broken(KUBECONFIG, str(error), "set KUBECONFIG, or run doctor in a Pod of Jobcast")]
     except TimeoutError:
-        return [broken("cluster", f"no credentials within {LIMIT_SECONDS:g} s", "see whether kubectl reaches it")]
+        return [broken("cluster", f"no credentials within {LIMIT_SECONDS:g} s", "check whether kubectl reaches it")]
     home = namespace or access.namespace
     watched = cluster.Watched(watched_namespaces(settings, home), settings.label_selector, settings.finalizer, home)
 
     async def of_pods() -> Sequence[Finding]:
-        """Our Pods, and with them what their accounts may do."""
+        """Our Pods, and the permissions of their accounts."""
         try:
             ours = await pods.ours(api, home)
             seen = pods.findings(ours, home)
@@ -135,7 +142,7 @@ async def of_redis(redis: Redis) -> Sequence[Finding]:
     try:
         first = await examined({"redis": partial(server.settings, client)}, _explained(redis), REDIS_SECONDS[0])
         if first[0].verdict is Verdict.BROKEN:
-            return first  # the others would say the same
+            return first  # the other checks would fail likewise
         checks: dict[str, Check] = {
             "clocks": partial(server.reachable, client),
             "account": partial(account.rights, client, keys),
@@ -150,7 +157,7 @@ async def of_redis(redis: Redis) -> Sequence[Finding]:
 
 def _explained(redis: Redis) -> Explain:
     def explained(error: Exception) -> tuple[str, str]:
-        return f"{redis.where}: {explain(error)}", "see REDIS_URL, and whether it can be reached from here"
+        return f"{redis.where}: {explain(error)}", "check REDIS_URL, and whether it is reachable from here"
 
     return explained
 

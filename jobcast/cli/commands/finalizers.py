@@ -1,26 +1,45 @@
-"""`jobcast finalizers`: the Jobs that our finalizer holds, and letting them go without a controller. Talks to the cluster."""
+"""`jobcast finalizers`: lists the Jobs that our finalizer holds, and releases them without a controller."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
 from jobcast.cli.cluster import in_cluster
+from jobcast.cli.options import ClusterNamespace
 from jobcast.cli.render.output import complain, console, escape, print_line
-from jobcast.cli.usage import EXIT_FAILED
+from jobcast.cli.run import EXIT_FAILED, end, wrong
 from jobcast.jobs.model import FINALIZER, Job
 
 if TYPE_CHECKING:
     from jobcast.kube import Api
 
 AT_ONCE = 8
-"""Releases under way at the same time: thousands take seconds, and an API server takes it for one busy client."""
+"""Simultaneous releases: thousands take seconds, without overloading the API server."""
 
 
-async def finalizers(namespace: str | None, everywhere: bool, remove: bool) -> int:
-    """Lists them, of the context's namespace where none is given; with `remove` takes the finalizer off each."""
+AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Look in all namespaces")]
+Remove = Annotated[bool, typer.Option("--remove", help="Remove the finalizer from each Job")]
+
+
+def finalizers(namespace: ClusterNamespace = None, everywhere: AllNamespaces = False, remove: Remove = False) -> None:
+    """List the Jobs that Jobcast's finalizer holds until their end is published.
+
+    With --remove they are released, whatever their labels: after the setting
+    FINALIZER was switched off, or Jobcast was uninstalled. Needs the cluster,
+    as kubectl finds it, and the extra jobcast\\[controller]. Exit code 1 if
+    some could not be released.
+    """
+    if everywhere and namespace is not None:
+        raise wrong("--namespace", "it excludes --all-namespaces")
+    end(_finalizers(namespace, everywhere, remove))
+
+
+async def _finalizers(namespace: str | None, everywhere: bool, remove: bool) -> int:
+    """Lists them; with `remove` removes the finalizer from each. No namespace is the context's."""
 
     async def carried_out(api: "Api") -> int:
         where = None if everywhere else namespace or api.access.namespace
@@ -34,7 +53,7 @@ async def finalizers(namespace: str | None, everywhere: bool, remove: bool) -> i
 
 
 async def _held(api: "Api", namespace: str | None) -> list[Job]:
-    """Shows them as they are found, whatever their labels. Raises KubeError."""
+    """Prints them as they are found. Raises KubeError."""
     from jobcast.kube import JOBS
 
     out, found = console(), []
@@ -53,7 +72,7 @@ def _line(job: Job) -> str:
 
 
 async def _release(api: "Api", held: list[Job]) -> int:
-    """Of how many it could not be taken off; each gets a line. Raises nothing of the cluster's."""
+    """How many could not be released; prints a line for each. Raises no error of the cluster."""
     from jobcast.kube import KubeError
 
     slots, failed = asyncio.Semaphore(AT_ONCE), 0

@@ -1,37 +1,73 @@
-"""`jobcast get`: how an evaluation stands and went."""
+"""`jobcast get`: the record of an evaluation, or the list of several."""
 
-import msgspec
-
+from jobcast.cli.commands.list import listing_of, show_list
+from jobcast.cli.options import (
+    EvalIds,
+    Format,
+    Json,
+    Labels,
+    Namespaces,
+    Prefix,
+    RedisUrl,
+    TableOutput,
+    labels_of,
+    table_format,
+)
 from jobcast.cli.redis import Redis
-from jobcast.cli.render.output import complain, console, write_json
-from jobcast.cli.render.progress import patience
-from jobcast.cli.render.record import print_page
+from jobcast.cli.render.list import print_table
+from jobcast.cli.render.output import complain, console, print_id, write_json
+from jobcast.cli.render.progress import waiting_for
+from jobcast.cli.render.record import print_page, record_json
+from jobcast.cli.run import EXIT_FAILED, carry_out
+from jobcast.cli.selection import Selection, selection
 from jobcast.client import Record
-from jobcast.wire import UNREADABLE
-
-EXIT_NOT_FOUND = 1
 
 
-async def get(redis: Redis, eval_id: str, json: bool) -> int:
-    """Shows the record. Raises ClientError, BrokenPipeError."""
-    async with redis.client() as jobcast, patience(f"asking Redis at {redis.where}"):
-        record = await jobcast.get(eval_id)
-    if record is None:
-        complain(f"nothing is known of evaluation {eval_id!r} at {redis.where}, prefix {redis.prefix}")
-        return EXIT_NOT_FOUND
-    if json:
-        write_json(as_json(record))
-    else:
-        print_page(console(), record)
-    return 0
+def get(
+    evaluations: EvalIds = None,
+    namespace: Namespaces = None,
+    label: Labels = None,
+    output: TableOutput = None,
+    json: Json = False,
+    redis_url: RedisUrl = None,
+    prefix: Prefix = None,
+) -> None:
+    """Show an evaluation: its status, attempts and output.
+
+    Several ids, or --label, show a table. Without arguments it is `jobcast
+    list`. Exit code 1 if an id is not found.
+    """
+    shown = table_format(output, json)
+    if not evaluations:
+        wanted = listing_of([], namespace, labels_of(label))
+        redis = Redis.of(redis_url, prefix)
+        carry_out(show_list(redis, wanted, shown), redis)
+    chosen = selection(evaluations, label, namespace)
+    redis = Redis.of(redis_url, prefix)
+    carry_out(_get(redis, chosen, shown), redis)
 
 
-def as_json(record: Record) -> bytes:
-    """The record with the event as it was on the wire; null for one that is not even JSON."""
-    fields = {name: getattr(record, name) for name in record.__struct_fields__ if name not in ("event", "raw")}
-    raw = record.raw or b"null"
-    try:
-        msgspec.json.decode(raw)
-    except UNREADABLE:
-        raw = b"null"
-    return msgspec.json.encode({**fields, "event": msgspec.Raw(raw)})
+async def _get(redis: Redis, chosen: Selection, output: Format | None) -> int:
+    """Raises ClientError, BrokenPipeError."""
+    found: list[Record] = []
+    async with redis.client() as jobcast, waiting_for(f"asking Redis at {redis.where}"):
+        for eval_id in chosen.ids:
+            record = await jobcast.get(eval_id)
+            if record is not None and (not chosen.namespaces or record.namespace in chosen.namespaces):
+                found.append(record)
+                continue
+            where = f", namespace {' or '.join(chosen.namespaces)}" if chosen.namespaces else ""
+            complain(f"evaluation {eval_id!r} not found at {redis.where}, prefix {redis.prefix}{where}")
+    _show(found, chosen, output)
+    return 0 if len(found) == len(chosen.ids) else EXIT_FAILED
+
+
+def _show(found: list[Record], chosen: Selection, output: Format | None) -> None:
+    if output in (Format.JSON, Format.NAME):
+        for record in found:
+            write_json(record_json(record)) if output is Format.JSON else print_id(record.eval_id)
+    elif chosen.is_one and output is None:
+        for record in found:
+            print_page(console(), record)
+    elif found:
+        print_table(console(), found, is_wide=output is Format.WIDE, has_head=True)

@@ -1,129 +1,134 @@
-"""`jobcast logs`: the exact bytes of a log, or as much of it as there is; also while it is printed."""
+"""`jobcast logs`: the exact bytes of a log, or the available part; with --follow while it is written."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from jobcast.cli.cluster import in_cluster
+from jobcast.cli.follow.labels import open_evaluations
+from jobcast.cli.follow.live import follow_evaluation
+from jobcast.cli.follow.stored import write_stored
+from jobcast.cli.options import EvalIds, Labels, Namespaces, Prefix, RedisUrl, Timeout, seconds_of
 from jobcast.cli.redis import Redis
-from jobcast.cli.render.log_screen import Exact, LiveScreen, output
+from jobcast.cli.render.log_screen import LiveScreen, PrefixedScreen, output
 from jobcast.cli.render.output import complain
-from jobcast.cli.usage import EXIT_FAILED
-from jobcast.client import AsyncClient, AsyncFeed, ClientError, NotKept, Record
-from jobcast.client.log import MEANINGS
+from jobcast.cli.run import EXIT_FAILED, carry_out, wrong
+from jobcast.cli.selection import Selection, selected, selection
 from jobcast.client.log_selector import LogSelector
-from jobcast.event import Ended, Event, Log
-from jobcast.jobs.facts import TERMINATION_MESSAGE
 
-if TYPE_CHECKING:
-    from jobcast.kube import Api
+MOST_FOLLOWED = 50
+"""Evaluations with --follow: each needs a connection to Redis and one to the cluster."""
 
-EXIT_INCOMPLETE = 1
-"""Not every byte of the log was written."""
-KNOWN_SECONDS = 0.5
-"""Between looks for an evaluation that nobody knows yet."""
+AttemptNumber = Annotated[
+    int | None,
+    typer.Option("--attempt", metavar="N", min=1, help="As `jobcast get` numbers them. Default: the deciding one"),
+]
+Container = Annotated[
+    str | None, typer.Option("--container", "-c", metavar="NAME", help="Default: the one that decided the attempt")
+]
+InstanceNumber = Annotated[
+    int | None,
+    typer.Option("--instance", metavar="K", min=0, help="After K restarts of the container. Default: the last"),
+]
+JobName = Annotated[
+    str | None, typer.Option("--job", metavar="NAME|UID", help="One of the evaluation's Jobs. Default: the newest")
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", "-f", help="Follow the log from the latest attempt on, until the evaluation ends")
+]
+PodPrefix = Annotated[
+    bool | None,
+    typer.Option(
+        "--pod-prefix/--no-pod-prefix",
+        help="Begin each line with its Pod and index. Default: with several Pods or evaluations",
+        show_default=False,
+    ),
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Do not escape control characters at a terminal")]
 
 
-async def logs(redis: Redis, eval_id: str, which: LogSelector, raw: bool) -> int:
-    """Writes it. Raises ClientError when Redis does not answer, BrokenPipeError."""
-    out = output(raw)
+class View(NamedTuple):
+    """How logs are shown."""
+
+    raw: bool
+    has_prefix: bool | None
+    """None: only to tell several apart."""
+
+
+def logs(
+    evaluations: EvalIds = None,
+    namespace: Namespaces = None,
+    label: Labels = None,
+    attempt: AttemptNumber = None,
+    container: Container = None,
+    instance: InstanceNumber = None,
+    job: JobName = None,
+    follow: Follow = False,
+    pod_prefix: PodPrefix = None,
+    raw: Raw = False,
+    timeout: Timeout = None,
+    redis_url: RedisUrl = None,
+    prefix: Prefix = None,
+) -> None:
+    """Write the log of an evaluation, byte for byte.
+
+    At a terminal, control characters are escaped. Exit code 0 if the log is
+    complete; 1, with the reason, if it is kept in part or not at all: then the
+    event's excerpt is shown.
+
+    With --follow the log is read from the cluster while the container runs
+    (needs the extra jobcast\\[controller]), then that of the next attempt. All
+    Pods of an Indexed or parallel Job are followed at once. An unknown
+    evaluation is waited for. --follow --label selects open Jobs in the cluster
+    by any of their labels.
+    """
+    chosen, which = selection(evaluations, label, namespace), LogSelector(attempt, container, instance, job)
+    if follow and which != LogSelector():
+        raise wrong("--follow", "it shows all attempts from the latest on; it excludes the options that choose one")
+    if job is not None and not chosen.is_one:
+        raise wrong("--job", "it needs exactly one evaluation id")
+    seconds = seconds_of(timeout)
+    redis, view = Redis.of(redis_url, prefix), View(raw, pod_prefix)
+    command = _follow(redis, chosen, view) if follow else _stored(redis, chosen, which, view)
+    carry_out(command, redis, timeout=seconds)
+
+
+async def _stored(redis: Redis, chosen: Selection, which: LogSelector, view: View) -> int:
+    """Raises ClientError, BrokenPipeError."""
     async with redis.client() as jobcast:
-        feed = jobcast.log(eval_id, **which._asdict())
-        try:
-            async with feed:
-                async for chunk in feed:
-                    out.write(chunk)
-        except NotKept as error:
-            await _write_excerpt(jobcast, eval_id, error, out)
-            return EXIT_INCOMPLETE
-        except ClientError as error:
-            if feed.log is None:
-                raise
-            out.close()
-            complain(str(error))  # it is not Redis that failed, or not before we knew where the log is
-            return EXIT_INCOMPLETE
-        finally:
-            out.close()
-    if feed.log is not None and feed.log.state != "complete":
-        complain(_how_cut(feed.log, out.size))
-        return EXIT_INCOMPLETE
-    return 0
+        ids = await selected(jobcast, chosen)
+        screen, code = LiveScreen(output(view.raw)), 0
+        has_prefix = len(ids) > 1 if view.has_prefix is None else view.has_prefix
+        for eval_id in ids:
+            one = PrefixedScreen(screen, eval_id) if has_prefix else screen
+            code |= await write_stored(jobcast, eval_id, which, one)
+    return EXIT_FAILED if not ids or len(ids) < len(chosen.ids) else code
 
 
-async def follow(redis: Redis, eval_id: str, raw: bool) -> int:
-    """Writes it to the end of the evaluation, attempt after attempt from the latest on. Raises as `logs` does."""
-    async with redis.client(redis.tell_trouble) as jobcast:
+async def _follow(redis: Redis, chosen: Selection, view: View) -> int:
+    """Raises ClientError, BrokenPipeError."""
+    async with redis.client(redis.report_connection) as jobcast:
         await jobcast.ping()
-        async with jobcast.follow() as told:  # before the record is read: an end is in the one, or comes by the other
-            record = await _known(jobcast, eval_id)
-            code = None if record.is_ended else await _follow(jobcast, record, told, raw)
-    return await logs(redis, eval_id, LogSelector(job=record.uid), raw) if code is None else code
-
-
-async def _known(jobcast: AsyncClient, eval_id: str) -> Record:
-    """Once somebody knows of it. Raises ClientError."""
-    is_said = False
-    while (record := await jobcast.get(eval_id)) is None:
-        if not is_said:
-            complain(f"nothing is known of evaluation {eval_id!r} yet; waiting for it")
-            is_said = True
-        await asyncio.sleep(KNOWN_SECONDS)
-    return record
-
-
-async def _follow(jobcast: AsyncClient, record: Record, told: AsyncFeed[Event], raw: bool) -> int | None:
-    """The exit code; None where nothing was written until the end, and the log that is stored is all there is."""
-    has_ended = has_written = False
-
-    async def followed(api: "Api") -> int:
-        nonlocal has_ended, has_written
-        from jobcast.cli.follow.following import Following, to_the_end
-
-        job = await api.job(record.namespace, record.name)
-        if job is None or job.uid != record.uid:
-            return 0
-        screen = LiveScreen(output(raw))
-        following = Following(api, jobcast, job, screen, from_now=True)
+        ids = await selected(jobcast, chosen) if chosen.ids else await open_evaluations(redis, chosen)
+        if len(ids) > MOST_FOLLOWED:
+            complain(f"--follow: {len(ids)} evaluations match; at most {MOST_FOLLOWED} can be followed")
+            return EXIT_FAILED
+        screen = LiveScreen(output(view.raw))
+        has_prefix = True if len(ids) > 1 and view.has_prefix is None else view.has_prefix
         try:
-            await to_the_end(following, told)
+            codes = await _all([follow_evaluation(jobcast, one, screen, has_prefix) for one in ids])
         finally:
             screen.close()
-        has_ended, has_written = True, following.has_written
-        return 0 if following.is_whole else EXIT_INCOMPLETE
+    return EXIT_FAILED if not ids or len(ids) < len(chosen.ids) else max(codes)
 
+
+async def _all(followed: Sequence[Coroutine[Any, Any, int]]) -> list[int]:
+    """The results; the first error ends all."""
+    tasks = [asyncio.create_task(one, name="follow") for one in followed]
     try:
-        code = await in_cluster(followed)
-    except typer.Exit:
-        code = 0
-    if code == EXIT_FAILED or has_written:
-        return code
-    if not has_ended:
-        complain("it cannot be followed; what is stored of it is shown when it has ended")
-        await jobcast.wait(record.eval_id)
-    return None
-
-
-async def _write_excerpt(jobcast: AsyncClient, eval_id: str, error: NotKept, out: Exact) -> None:
-    """What the event has of the log instead, where it is this log's."""
-    record = await jobcast.get(eval_id) if error.log is not None else None
-    event = record.event if record is not None else None
-    if not isinstance(event, Ended) or not event.output or _place(event.log) != _place(error.log):
-        complain(str(error))
-        return
-    out.write(event.output.encode())
-    out.close()
-    if event.metadata.get("log_source") == TERMINATION_MESSAGE:
-        complain(f"{error}; this is the container's termination message")
-    else:
-        complain(f"{error}; this is an excerpt of it" if event.output_truncated else f"{error}; this is what was read")
-
-
-def _place(log: Log | None) -> tuple[str | None, int] | None:
-    return (log.source, log.instance) if log is not None else None
-
-
-def _how_cut(log: Log, size: int) -> str:
-    why = MEANINGS.get(log.reason or "", log.reason or "nobody knows why")
-    kept = f"{size} of {log.bytes} bytes are kept" if size < log.bytes else f"{size} bytes are kept"
-    return f"the log of {log.source} is not whole: {why}; {kept}"
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,29 +1,77 @@
-"""`jobcast wait`: until an evaluation has ended."""
+"""`jobcast wait`: until evaluations have ended."""
 
+from jobcast.cli.options import (
+    EvalIds,
+    Json,
+    Labels,
+    Namespaces,
+    Output,
+    Prefix,
+    RedisUrl,
+    Timeout,
+    seconds_of,
+    wants_json,
+)
 from jobcast.cli.redis import Redis
 from jobcast.cli.render.event import line
 from jobcast.cli.render.output import complain, console, print_line, write_json
-from jobcast.cli.render.progress import patience
+from jobcast.cli.render.progress import waiting_for
+from jobcast.cli.render.times import time_format
+from jobcast.cli.run import EXIT_FAILED, EXIT_TIMEOUT, carry_out
+from jobcast.cli.selection import Selection, selected, selection
+from jobcast.client.operator import Operator
 from jobcast.event import Status
 from jobcast.wire import encode
 
-EXIT_NOT_COMPLETED = 1
-EXIT_TIMEOUT = 124
-"""As timeout(1) says it."""
+
+def wait(
+    evaluations: EvalIds = None,
+    namespace: Namespaces = None,
+    label: Labels = None,
+    timeout: Timeout = None,
+    output: Output = None,
+    json: Json = False,
+    redis_url: RedisUrl = None,
+    prefix: Prefix = None,
+) -> None:
+    """Wait until evaluations have ended; those that ended before count too.
+
+    Exit code 0 if all completed, 1 if one failed or was cancelled, 124 after
+    --timeout. An unknown id is waited for. With --label: all evaluations that
+    match at the start.
+    """
+    chosen = selection(evaluations, label, namespace)
+    seconds = seconds_of(timeout)
+    redis = Redis.of(redis_url, prefix)
+    carry_out(_wait(redis, chosen, seconds, wants_json(output, json)), redis)
 
 
-async def wait(redis: Redis, eval_id: str, timeout: float | None, json: bool) -> int:
-    """Shows the end. Raises ClientError when Redis cannot be reached at the start, MalformedEvent, BrokenPipeError."""
-    async with redis.client(redis.tell_trouble) as jobcast:
+async def _wait(redis: Redis, chosen: Selection, timeout: float | None, json: bool) -> int:
+    """Prints each end. Raises ClientError if Redis is unreachable at the start, MalformedEvent, BrokenPipeError."""
+    async with redis.operator(redis.report_connection) as jobcast:
         await jobcast.ping()
+        ids = await selected(jobcast, chosen)
+        unended = dict.fromkeys(ids)
         try:
-            async with patience(f"waiting for the end of {eval_id}"):
-                end = await jobcast.wait(eval_id, timeout)
+            code = await _show(jobcast, unended, timeout, json)
         except TimeoutError:
-            complain(f"evaluation {eval_id!r} had not ended after {timeout:g} s")
+            names = ", ".join(map(repr, unended))
+            complain(f"evaluation{'s' if len(unended) > 1 else ''} {names} had not ended after {timeout:g} s")
             return EXIT_TIMEOUT
-    if json:
-        write_json(encode(end))
-    else:
-        print_line(console(), line(end))
-    return 0 if end.status is Status.COMPLETED else EXIT_NOT_COMPLETED
+    return EXIT_FAILED if not ids or len(ids) < len(chosen.ids) else code
+
+
+async def _show(jobcast: Operator, unended: dict[str, None], timeout: float | None, json: bool) -> int:
+    out, code = console(), 0
+    ends = aiter(jobcast.wait_all(list(unended), timeout))
+    while unended:
+        async with waiting_for(f"waiting for the end of {', '.join(list(unended)[:3])}"):
+            end = await anext(ends)
+        unended.pop(end.eval_id, None)
+        if json:
+            write_json(encode(end))
+        else:
+            print_line(out, line(end, time_format(out)))
+        if end.status is not Status.COMPLETED:
+            code = EXIT_FAILED
+    return code

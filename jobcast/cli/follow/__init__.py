@@ -1,1 +1,1 @@
-"""Following the output of Jobs."""
+"""Follows the logs of a Job's Pods in the cluster, and completes them from the log store."""

@@ -1,59 +1,36 @@
-"""A Job's log as it is printed: from the API server while a container runs, finished from what Jobcast has stored.
+"""The logs of one Job while they are written: one Pod after the other, or all at once.
 
-    look at the Pods ─▶ next instance ─▶ read it live ─▶ whole? ──yes──▶ look again
-                                              ▲            └─no─▶ the rest from the log store
-                                              └── cut: read again, passing over what was written
-
-Each byte is written once. What cannot be had is said, with its reason.
+read the Pods ─▶ new instances ─▶ read each (see `reading`) ─▶ read the Pods again, until the Job's end is published
 """
 
 import asyncio
-import contextlib
-from typing import Protocol
+from collections.abc import Callable
 
-from jobcast.cli.follow.instances import Continued, Differs, Instance, Key, instances
-from jobcast.cli.follow.stored import logs_of, rest
+from jobcast.cli.follow.instances import Instance, Key, instances
+from jobcast.cli.follow.pods import POLL_SECONDS, JobPods
+from jobcast.cli.follow.reading import LogReading
+from jobcast.cli.follow.screen import Screen
+from jobcast.cli.follow.stored import logs_of
 from jobcast.cli.render.output import complain
 from jobcast.client import AsyncClient, AsyncFeed, Unavailable
 from jobcast.event import TERMINAL, Event
-from jobcast.jobs.model import JOB_UID_LABEL, Job, Pod
-from jobcast.jobs.progress import find_waiting
-from jobcast.kube import Api, Forbidden, KubeError, NotFound
-from jobcast.logs.reader import GONE_MARK
+from jobcast.jobs.model import Job, Pod
+from jobcast.kube import Api, Forbidden
 
-LOOK_SECONDS = 0.5
-"""Between looks at the Pods: a start, or a reason to wait, is noticed that late."""
-SILENCE_SECONDS = 120.0
-"""A log that says nothing for so long is opened anew, because the link may be dead; it is read again from its beginning."""
-STATE_SECONDS = 5.0
-"""The kubelet reports a container's end within a second or two after its log's."""
-LAST_SECONDS = 40.0
-"""The longest that a log is read on once the Job's end is told: a Pod that goes with its Job has 30 s by default to do so."""
-STORE_SECONDS = 15.0
-"""The longest that the rest of a log is waited for: Jobcast may read it for LOG_WAIT_SECONDS, 10 by default."""
+MOST = 50
+"""Logs that are read at the same time, as stern's --max-log-requests; others follow when one ends."""
 
 
-TOLD_SECONDS = 15.0
-"""Jobcast tells of an end within LOG_WAIT_SECONDS: after so long it is worth a word that it has not."""
-
-
-class Screen(Protocol):
-    """Where it is shown."""
-
-    def write(self, chunk: bytes) -> None: ...
-
-    def flush(self, *, is_end: bool = False) -> None: ...
-
-    def say(self, line: str) -> None:
-        """A line beside the log."""
-
-    def state(self, text: str) -> None:
-        """How it stands; shown until the next one."""
+def is_parallel(job: Job) -> bool:
+    """Whether several of its Pods may run at the same time."""
+    return job.is_indexed or job.completions != 1
 
 
 class Following:
-    """The log of one Job, from its first attempt on or, with `from_now`, from the latest. Pods that run at the same time are
-    shown one after the other."""
+    """The logs of one Job, from its first attempt on or, with `from_now`, from the latest.
+
+    `screen_for` makes the screen of one log; with it, all Pods are followed at once. Else one after the other.
+    """
 
     def __init__(
         self,
@@ -62,226 +39,122 @@ class Following:
         job: Job,
         screen: Screen,
         *,
+        screen_for: Callable[[Instance], Screen] | None = None,
         from_now: bool = False,
         wants_log: bool = True,
     ) -> None:
-        self.job = job
-        """As it was seen last."""
-        self.is_whole = True
-        """Nothing was left out, as far as anybody knows."""
-        self._api = api
+        self.pods = JobPods(api, job, screen)
         self._jobcast = jobcast
         self._screen = screen
+        self._screen_for = screen_for
         self._from_now = from_now
         self._wants_log = wants_log
         self._passed: set[Key] = set()
-        """Instances that are not wanted."""
-        self._logs: dict[Key, Continued] = {}
-        """Of those that are, in the order in which they were begun."""
-        self._said: set[str] = set()
-        """Reasons to wait: they come and go (ErrImagePull, ImagePullBackOff), and each is news once."""
-        self._told_late: float | None = None
-        """By the loop's clock: when to say that nobody tells of the end; infinite once it is said."""
-        self._is_ended = asyncio.Event()
+        """Instances that are skipped."""
+        self._readings: dict[Key, LogReading] = {}
+        """In the order in which they were started."""
+        self._running: set[asyncio.Task[None]] = set()
 
     @property
     def has_written(self) -> bool:
-        return bool(self._logs)
+        return bool(self._readings)
+
+    @property
+    def is_whole(self) -> bool:
+        """No known byte is missing."""
+        return all(one.is_whole for one in self._readings.values())
 
     async def run(self) -> None:
-        """Until the end was told, and the Pods have no more to say. Raises Forbidden, ClientError, BrokenPipeError."""
-        while True:
-            is_last = self._is_ended.is_set()
-            pods = await self._look()
-            instance = self._next(pods)
-            if instance is not None:
-                await self._follow(instance)
-            elif is_last:
-                break
-            else:
-                self._show_state(pods)
-                await self._pause()
-        if self._logs:
+        """Until the end is published and all logs are read. Raises Forbidden, ClientError, BrokenPipeError."""
+        try:
+            while True:
+                is_last = self.pods.is_ended.is_set()
+                pods = await self.pods.read()
+                new = self._new(pods)
+                for instance in new:
+                    self._start(instance)
+                if self._running:
+                    await self._wait()
+                elif is_last:
+                    break
+                else:
+                    self.pods.show_state(pods, has_logs=self.has_written)
+                    await self.pods.pause()
+        finally:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+        if self._readings:
             await self._check()
 
     def end(self) -> None:
-        """The Job's end is told: what the Pods say now is all."""
-        self._is_ended.set()
+        """The Job's end is published: no new Pods start."""
+        self.pods.is_ended.set()
 
-    def _next(self, pods: list[Pod]) -> Instance | None:
-        found = instances(self.job, pods) if self._wants_log else []
+    def _new(self, pods: list[Pod]) -> list[Instance]:
+        """Those to start now."""
+        found = instances(self.pods.job, pods) if self._wants_log else []
         if self._from_now and found:
-            self._passed.update(one.key for one in found[:-1])
+            is_skipped = [one for one in found if one.is_former] if is_parallel(self.pods.job) else found[:-1]
+            self._passed.update(one.key for one in is_skipped)
             self._from_now = False
-        return next((one for one in found if one.key not in self._logs and one.key not in self._passed), None)
+        room = (1 if self._screen_for is None else MOST) - len(self._running)
+        return [one for one in found if one.key not in self._readings and one.key not in self._passed][:room]
 
-    async def _follow(self, instance: Instance) -> None:
-        if self._logs:
+    def _start(self, instance: Instance) -> None:
+        screen = self._screen if self._screen_for is None else self._screen_for(instance)
+        if self._readings and self._screen_for is None:
             restart = f", restart {instance.number}," if instance.number else ""
             self._screen.say(f"the log of {instance.source}{restart} follows")
-        log = self._logs[instance.key] = Continued(self._screen.write)
-        self._screen.state(f"{instance.source} runs")
-        reading = asyncio.create_task(self._read(instance, log), name=f"follow {instance.source}")
-        try:
-            is_whole = await self._until_told(reading)
-        finally:
-            reading.cancel()
-        if not is_whole:
-            await self._finish(instance.key, log, STORE_SECONDS)
-        self._screen.flush(is_end=True)
+        reading = self._readings[instance.key] = LogReading(self.pods, self._jobcast, screen, instance)
+        self._running.add(asyncio.create_task(reading.run(), name=f"log of {instance.source}"))
 
-    async def _until_told(self, reading: "asyncio.Task[bool]") -> bool:
-        """The read's result; False for one that hangs though the Job's end is told."""
-        told = asyncio.create_task(self._is_ended.wait(), name="end told")
-        await asyncio.wait({reading, told}, return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
-        done, _ = await asyncio.wait({reading}, timeout=LAST_SECONDS)
-        return reading.result() if done else False
-
-    async def _read(self, instance: Instance, log: Continued) -> bool:
-        """Whether all of it was written. False when it cannot be read any more. Raises Forbidden."""
-        while True:
-            is_cut = False
-            try:
-                await self._read_once(instance, log)
-            except NotFound:
-                return False
-            except Differs:
-                if instance.is_over:
-                    return False
-                self._begin_anew(instance, log)
-                continue
-            except Forbidden:
-                raise
-            except KubeError:
-                is_cut = True
-                await asyncio.sleep(LOOK_SECONDS)
-            now = await self._state_of(instance, 0.0 if is_cut else STATE_SECONDS)
-            if now is None:
-                return not is_cut  # the Pod went with its container's end
-            if now.is_over and not is_cut:
-                return True
-            instance = now
-
-    async def _read_once(self, instance: Instance, log: Continued) -> None:
-        log.begin()
-        async with self._api.log(
-            self.job.namespace,
-            instance.pod,
-            instance.container,
-            previous=instance.is_former,
-            follow=not instance.is_over,
-            silence=SILENCE_SECONDS,
-        ) as chunks:
-            is_first = True
-            async for chunk in chunks:
-                if is_first and chunk.startswith(GONE_MARK):
-                    raise NotFound(chunk.decode(errors="replace"), code=404)
-                is_first = False
-                log.feed(chunk)
-                self._screen.flush()
-
-    def _begin_anew(self, instance: Instance, log: Continued) -> None:
-        """The kubelet rotated the log while the link was cut: there is no telling what of it has been shown."""
-        self.is_whole = False
-        log.forget()
-        self._screen.say(f"the log of {instance.source} was rotated: some of it may be missing, or shown twice")
-
-    async def _state_of(self, instance: Instance, patience: float) -> Instance | None:
-        """The instance once its end is reported, or as it is after `patience`; None when its log can be read no more."""
-        late = asyncio.get_running_loop().time() + patience
-        while True:
-            found = instances(self.job, await self._look())
-            now = next((one for one in found if one.key == instance.key), None)
-            if now is None or now.is_over or asyncio.get_running_loop().time() >= late:
-                return now
-            await asyncio.sleep(LOOK_SECONDS)
-
-    async def _finish(self, key: Key, log: Continued, patience: float) -> None:
-        why = await rest(self._jobcast, self.job.eval_id, self.job.uid, key, log, patience)
-        if why is not None:
-            self.is_whole = False
-            self._screen.say(f"the log of {key[0]}/{key[1]} is not whole here: {why}")
+    async def _wait(self) -> None:
+        """Until one has ended, or it is time to look for new Pods. Raises what a reading raises."""
+        is_alone = self._screen_for is None
+        done, self._running = await asyncio.wait(
+            self._running, timeout=None if is_alone else POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in done:
+            task.result()
 
     async def _check(self) -> None:
-        """Whether there was more of what the API server let us read to its end."""
-        known = await logs_of(self._jobcast, self.job.eval_id, self.job.uid)
-        *before, last = self._logs
-        for key in before:
-            more = known[key].bytes - self._logs[key].size if key in known else 0
-            if more > 0:
-                self.is_whole = False
-                self._screen.say(f"the log of {key[0]}/{key[1]} is not whole here: its last {more} bytes came too late")
-        if last in known and known[last].bytes > self._logs[last].size:
-            await self._finish(last, self._logs[last], 0.0)
-            self._screen.flush(is_end=True)
-
-    async def _look(self) -> list[Pod]:
-        """The Job's Pods. While the API server is away, waits for it, unless the Job's end is told. Raises Forbidden."""
-        while True:
-            try:
-                job = await self._api.job(self.job.namespace, self.job.name)
-                if job is not None and job.uid == self.job.uid:
-                    self.job = job
-                return await self._api.pods_of(self.job.namespace, f"{JOB_UID_LABEL}={self.job.uid}")
-            except Forbidden:
-                raise
-            except KubeError as error:
-                if self._is_ended.is_set():
-                    return []
-                self._screen.state(f"waiting for the cluster: {error}")
-                await self._pause()
-
-    def _show_state(self, pods: list[Pod]) -> None:
-        why = find_waiting(pods)
-        if why is not None and why.reason not in self._said:
-            self._said.add(why.reason)
-            self._screen.say(f"{why.pod} waits: {why.reason}" + (f": {why.message}" if why.message else ""))
-        if self.job.end is not None:
-            self._screen.state("it has ended; waiting for Jobcast to tell of it")
-            self._say_when_late(self.job.end.type)
-        elif why is not None:
-            self._screen.state(f"{why.pod} waits: {why.reason}")
-        else:
-            self._screen.state("between attempts" if self._logs else "waiting for a Pod to run")
-
-    def _say_when_late(self, end: str) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._told_late is None:
-            self._told_late = now + TOLD_SECONDS
-        elif now > self._told_late:
-            self._told_late = float("inf")
-            where = f"namespace {self.job.namespace}"
-            self._screen.say(f"the Job has ended ({end}), and nobody tells of it: does a controller watch {where}?")
-
-    async def _pause(self) -> None:
-        # Not wait_for: on Python 3.11 it may swallow a cancellation, and so Ctrl-C.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
-                await self._is_ended.wait()
+        """Whether the log store has more than the API server returned."""
+        job = self.pods.job
+        known = await logs_of(self._jobcast, job.eval_id, job.uid)
+        last = next(reversed(self._readings))
+        for key, reading in self._readings.items():
+            more = known[key].bytes - reading.size if key in known else 0
+            if more <= 0:
+                continue
+            if key == last or self._screen_for is not None:
+                await reading.complete(0.0)
+                reading.screen.flush(is_end=True)
+            else:
+                reading.say_missing(f"its last {more} bytes came too late")
 
 
-async def to_the_end(following: Following, told: AsyncFeed[Event]) -> Event:
-    """Shows the log until the Job's end is told, and all of it. Raises ClientError, BrokenPipeError."""
-    telling = asyncio.create_task(_end_of(told, following.job.uid), name="end")
+async def to_the_end(following: Following, events: AsyncFeed[Event]) -> Event:
+    """Show the logs until the Job's end is published. Raises ClientError, BrokenPipeError."""
+    ending = asyncio.create_task(_end_of(events, following.pods.job.uid), name="end")
     showing = asyncio.create_task(_show(following), name="log")
     try:
-        await asyncio.wait({telling, showing}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({ending, showing}, return_when=asyncio.FIRST_COMPLETED)
         if showing.done():
             showing.result()
-        end = await telling
+        end = await ending
         following.end()
         await showing
         return end
     finally:
-        for task in (telling, showing):
+        for task in (ending, showing):
             task.cancel()
-        await asyncio.wait({telling, showing})
+        await asyncio.wait({ending, showing})
 
 
-async def _end_of(told: AsyncFeed[Event], uid: str) -> Event:
+async def _end_of(events: AsyncFeed[Event], uid: str) -> Event:
     """Raises Refused."""
-    async for event in told:
+    async for event in events:
         if event.job.uid == uid and event.status in TERMINAL:
             return event
     raise Unavailable("the connection was closed")

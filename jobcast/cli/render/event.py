@@ -1,10 +1,9 @@
-"""Events and progress in a line, as people read them. Everything in them was written by strangers, and is made harmless."""
-
-from datetime import datetime
+"""Events and progress as one line for people. Their text comes from other programs, and is escaped."""
 
 from rich.text import Text
 
 from jobcast.cli.render.output import escape
+from jobcast.cli.render.times import TimeFormat, rfc3339
 from jobcast.event import Cancelled, Completed, Event, Failed, Progress, Running, Suspended
 
 STYLES = {
@@ -16,13 +15,13 @@ STYLES = {
     "cancelled": "yellow",
 }
 OUTPUT_CHARACTERS = 200
-"""Of the output's first line, in a line about an event."""
+"""Of the output's first line, in the line of an event."""
 
 
-def line(event: Event) -> Text:
+def line(event: Event, show_time: TimeFormat = rfc3339) -> Text:
     """The event in one line: time, status, evaluation, Job, and what its status adds."""
     text = Text()
-    text.append(moment(event.timestamp, event.time), "dim")
+    text.append(show_time(event.timestamp, event.time), "dim")
     text.append(f"  {event.status.value:9}", STYLES[event.status])
     text.append(f"  {escape(event.eval_id):16}  ")
     text.append(f"{escape(event.job.namespace)}/{escape(event.job.name)}", "dim")
@@ -32,9 +31,9 @@ def line(event: Event) -> Text:
 
 
 def progress_line(progress: Progress) -> Text:
-    """The progress in one line, set off from the events' lines."""
+    """The progress in one line, indented more than the events' lines."""
     text = Text(style="dim")
-    text.append(f"{moment(progress.timestamp, progress.time)}    {progress.kind:14}  ")
+    text.append(f"{rfc3339(progress.timestamp, progress.time)}    {progress.kind:14}  ")
     text.append(f"{escape(progress.eval_id):11}  {escape(progress.job.namespace)}/{escape(progress.job.name)}")
     attempt = progress.attempt
     index = None if attempt.index is None else f"index {attempt.index}"
@@ -67,14 +66,6 @@ def exit_code(code: int | None) -> str:
     return "exit unknown" if code is None else f"exit {code}"
 
 
-def moment(seconds: float, otherwise: str = "") -> str:
-    """The time on this machine's clock."""
-    try:
-        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, OSError, ValueError):
-        return escape(otherwise)
-
-
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
@@ -87,8 +78,8 @@ def duration(seconds: float | None) -> str:
 
 
 def first_line(output: str) -> str:
-    """Harmless, and not too long."""
-    # Cut before it is made harmless: an output may be megabytes in one line.
+    """Escaped, and not too long."""
+    # Cut before escaping: an output may be megabytes in one line.
     first = output.lstrip()[: OUTPUT_CHARACTERS * 2].split("\n", 1)[0]
     shown = escape(first.expandtabs(1).rstrip())
     return shown if len(shown) <= OUTPUT_CHARACTERS else shown[: OUTPUT_CHARACTERS - 1] + "…"

@@ -1,4 +1,4 @@
-"""Standard output and standard error: JSON lines for programs, text made harmless for people."""
+"""Standard output and standard error: JSON lines for programs, escaped text for people."""
 
 import asyncio
 import codecs
@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.text import Text
 
 POLL_SECONDS = 0.5
-"""How soon a command notices that nobody reads it any more, though it has nothing to write."""
+"""How soon a command that writes nothing notices that its output was closed."""
 LONGEST_LINE = 64 * 1024
-"""Characters of a line that are waited for; of a longer one it is shown what there is."""
+"""A longer line is shown in pieces."""
 LONGEST_SEQUENCE = 4096
 """A link in a terminal may be about 2,000 characters long."""
 _SEQUENCES = re.compile(
@@ -34,28 +34,28 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 class _Console(Console):
     def on_broken_pipe(self) -> NoReturn:
-        raise BrokenPipeError  # rich would end with code 1; for us it is the reader's good right
+        raise BrokenPipeError  # rich would end with code 1; closing our output is no error
 
 
 def console() -> Console:
     """Standard output for people."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that knows ASCII alone
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal with ASCII only
     return _Console(highlight=False, markup=False, emoji=False)
 
 
 def print_line(out: Console, line: Text) -> None:
-    """One line: at a terminal cut at its edge, elsewhere whole."""
+    """One line: cut at the edge of a terminal, elsewhere whole."""
     if out.is_terminal:
         out.print(line, no_wrap=True, overflow="ellipsis", crop=True)
     else:
-        out.file.write(line.plain + "\n")  # a tenth of what rich needs for it: there may be thousands
+        out.file.write(line.plain + "\n")  # ten times faster than rich: there may be thousands
         out.file.flush()
 
 
 def complain(line: str) -> None:
     """One line on standard error."""
-    print(f"jobcast: {escape(line)}", file=sys.stderr, flush=True)  # noqa: T201 - the command's own voice
+    print(f"jobcast: {escape(line)}", file=sys.stderr, flush=True)  # noqa: T201 - messages to the user
 
 
 def write_json(data: bytes) -> None:
@@ -66,28 +66,33 @@ def write_json(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def print_id(eval_id: str) -> None:
+    """An id alone on its line, for scripts."""
+    write_json(eval_id.encode(errors="surrogateescape") if eval_id.isprintable() else escape(eval_id).encode())
+
+
 def escape(text: str) -> str:
-    """The text without anything that would move a terminal: escape sequences go, other controls are shown as escapes."""
+    """The text without control of the terminal: escape sequences are removed, other control characters shown as escapes."""
     if text.isprintable():
         return text
     return _NOT_PLAIN.sub(lambda found: _shown(found[0]), _SEQUENCES.sub("", text))
 
 
 def escape_lines(text: str) -> list[str]:
-    """The same for a text of several lines, whose tabs and ends of lines are kept."""
+    """The same for a text of several lines; tabs are expanded."""
     return [_line(line) for line in text.replace("\r\n", "\n").split("\n")]
 
 
-class HarmlessLog:
-    """A log made harmless as it goes by, in bounded memory however long its lines are."""
+class EscapedLog:
+    """Escapes a log chunk by chunk, in bounded memory."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
-        """Of a line whose end has not come yet."""
+        """Of a line whose end is not read yet."""
 
     def feed(self, chunk: bytes, is_last: bool = False) -> str:
-        """What can be shown now. Chunks are best not longer than some MB."""
+        """The text that can be shown now."""
         lines = (self._rest + self._decoder.decode(chunk, is_last)).split("\n")
         self._rest = "" if is_last else lines.pop()
         shown = [_line(line.removesuffix("\r")) for line in lines]
@@ -101,12 +106,12 @@ class HarmlessLog:
 
 
 def _line(text: str) -> str:
-    # What is shown decides where a tab leads to, not what was taken out.
+    # Escape first: removed characters must not move the tab stops.
     return "\t".join(map(escape, text.split("\t"))).expandtabs(8)
 
 
 def _before_open_sequence(text: str) -> int:
-    """Where to cut a text so that neither an escape sequence nor an end of line is cut in two."""
+    """Where to cut a text without cutting an escape sequence or a line end in two."""
     found = _OPEN.search(text, max(len(text) - LONGEST_SEQUENCE, 0))
     return found.start() if found else len(text)
 
@@ -118,9 +123,9 @@ def _shown(character: str) -> str:
 
 
 async def while_read(show: Coroutine[Any, Any, None]) -> None:
-    """Shows until it ends by itself. Raises BrokenPipeError once nobody reads it any more."""
+    """Run it to its end. Raises BrokenPipeError when the reader of our output closes it."""
     showing = asyncio.create_task(show, name="show")
-    unread = asyncio.create_task(_nobody_reads(), name="nobody reads")
+    unread = asyncio.create_task(_output_closed(), name="output closed")
     try:
         await asyncio.wait({showing, unread}, return_when=asyncio.FIRST_COMPLETED)
         if unread.done():
@@ -132,8 +137,8 @@ async def while_read(show: Coroutine[Any, Any, None]) -> None:
         await asyncio.wait({showing, unread})
 
 
-async def _nobody_reads() -> None:
-    """Returns when the other end of standard output is gone; where that cannot be known, never."""
+async def _output_closed() -> None:
+    """Returns when the other end of standard output is closed; never if that cannot be detected."""
     try:
         poller = select.poll()
         poller.register(sys.stdout.fileno(), 0)
@@ -145,5 +150,5 @@ async def _nobody_reads() -> None:
 
 
 def silence() -> None:
-    """Have the interpreter's own last flush go nowhere, so that it does not complain of a broken pipe."""
+    """Discard the interpreter's last flush, so that it does not report a broken pipe."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,26 +1,41 @@
-"""All that is known of an evaluation, on a page. Everything in it was written by strangers, and is made harmless."""
+"""The page of an evaluation. Its text comes from other programs, and is escaped."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobcast.cli.render.event import STYLES, duration, first_line, moment
+from jobcast.cli.render.columns import columns
+from jobcast.cli.render.event import STYLES, duration, first_line
 from jobcast.cli.render.output import escape, escape_lines
+from jobcast.cli.render.times import TimeFormat, time_format
 from jobcast.client import Record
 from jobcast.event import Attempt, Cancelled, Ended, Event, Log, Running, Suspended
+from jobcast.wire import UNREADABLE
 
 Fact = tuple[str, str]
 
 
+def record_json(record: Record) -> bytes:
+    """The record with the event exactly as published; null for one that is not JSON."""
+    fields = {name: getattr(record, name) for name in record.__struct_fields__ if name not in ("event", "raw")}
+    raw = record.raw or b"null"
+    try:
+        msgspec.json.decode(raw)
+    except UNREADABLE:
+        raw = b"null"
+    return msgspec.json.encode({**fields, "event": msgspec.Raw(raw)})
+
+
 def print_page(out: Console, record: Record) -> None:
     """The facts, the attempts, and the output last."""
-    print_facts(out, [(name, value) for name, value in facts(record) if value])
+    show = time_format(out)
+    print_facts(out, [(name, value) for name, value in facts(record, show) if value])
     if record.attempts:
         out.print(Text("attempts", "dim"))
-        for line in columns(attempts(record)):
+        for line in columns(attempts(record, show)):
             out.print(Text("  " + line), soft_wrap=True)
     event = record.event
     if isinstance(event, Ended) and event.output:
@@ -30,7 +45,7 @@ def print_page(out: Console, record: Record) -> None:
 
 
 def print_facts(out: Console, found: list[Fact]) -> None:
-    """Below each other, whatever is in them made harmless."""
+    """One per line, escaped."""
     if not out.is_terminal:
         for line in columns(found):
             out.print(Text(line), soft_wrap=True)
@@ -43,25 +58,25 @@ def print_facts(out: Console, found: list[Fact]) -> None:
     out.print(table)
 
 
-def facts(of: Record) -> list[Fact]:
-    """Name and value; empty where it is unknown."""
+def facts(of: Record, show: TimeFormat) -> list[Fact]:
+    """Name and value; an empty value is unknown."""
     event, waiting, indexes = of.event, of.waiting, of.indexes
     found = [("evaluation", of.eval_id), ("status", of.status), ("job", f"{of.namespace}/{of.name}  {of.uid}")]
     found += [
-        ("former job", f"{job.namespace}/{job.name}  {job.uid}  {moment(job.created)}  {job.status}")
+        ("former job", f"{job.namespace}/{job.name}  {job.uid}  {show(job.created, '')}  {job.status}")
         for job in reversed(of.jobs[:-1])
     ]
     if waiting is not None:
         why = f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason
         found.append(("waiting", f"{waiting.pod}  {why}"))
     if event is None and of.raw is not None:
-        found.append(("event", "not readable by this version of jobcast; see --json"))
+        found.append(("event", "not readable by this version of jobcast; see -o json"))
     if event is not None:
-        found += [("time", moment(event.timestamp, event.time)), ("event", event.id)]
+        found += [("time", show(event.timestamp, event.time)), ("event", event.id)]
     if not isinstance(event, Running):
-        found.append(("started", _time(of.started_at)))
+        found.append(("started", _time(of.started_at, show)))
     if event is not None:
-        found += _of_event(event)
+        found += _of_event(event, show)
     if indexes is not None:
         parts = [("completed", indexes.completed), ("failed", indexes.failed), ("of", indexes.total)]
         found.append(("indexes", "  ".join(f"{name} {value}" for name, value in parts if value not in (None, ""))))
@@ -74,10 +89,10 @@ def facts(of: Record) -> list[Fact]:
     return found
 
 
-def _of_event(event: Event) -> list[Fact]:
+def _of_event(event: Event, show: TimeFormat) -> list[Fact]:
     match event:
         case Running():
-            return [("started", _time(event.started_at)), ("timeout", duration(event.timeout))]
+            return [("started", _time(event.started_at, show)), ("timeout", duration(event.timeout))]
         case Suspended():
             return [("reason", event.reason or "")]
         case Cancelled():
@@ -92,8 +107,8 @@ def _of_event(event: Event) -> list[Fact]:
             ]
 
 
-def attempts(of: Record) -> list[list[str]]:
-    """Rows of a table, the first of them its head."""
+def attempts(of: Record, show: TimeFormat) -> list[list[str]]:
+    """Rows of a table; the first is its head."""
     has_index = any(attempt.index is not None for attempt in of.attempts)
     rows = [["", "pod", *(["index"] if has_index else []), "container", "exit", "reason", "restarts", "log"]]
     rows[0] += ["started", "finished", "message"]
@@ -109,23 +124,16 @@ def attempts(of: Record) -> list[list[str]]:
                 attempt.reason or "",
                 str(attempt.restarts),
                 _attempt_log(of, attempt),
-                _time(attempt.started_at),
-                _time(attempt.finished_at),
+                _time(attempt.started_at, show),
+                _time(attempt.finished_at, show),
                 first_line(attempt.message or ""),
             ]
         )
     return rows
 
 
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines, their cells below each other; an empty one is a dash."""
-    shown = [[escape(cell or ("" if column == 0 else "-")) for column, cell in enumerate(row)] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
-
-
 def _attempt_log(of: Record, attempt: Attempt) -> str:
-    """How much there is of the log of the container that decided it."""
+    """The state of the log of the deciding container."""
     known = [log for log in (*of.logs, *attempt.logs) if log.source == f"{attempt.pod}/{attempt.container}"]
     if not known:
         return ""
@@ -140,12 +148,12 @@ def _log(log: Log) -> str:
 
 
 def _latest(of: Record, log: Log) -> Log:
-    """What is known of it now: a store that was away gets it after the event was told."""
+    """The latest state of the log: it may be uploaded after the event was published."""
     return next((one for one in of.logs if (one.source, one.instance) == (log.source, log.instance)), log)
 
 
-def _time(value: str | None) -> str:
+def _time(value: str | None, show: TimeFormat) -> str:
     try:
-        return moment(datetime.fromisoformat(value).timestamp(), value) if value else ""
+        return show(datetime.fromisoformat(value).timestamp(), value) if value else ""
     except ValueError:
         return value or ""

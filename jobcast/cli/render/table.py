@@ -1,4 +1,4 @@
-"""The table of `jobcast watch`: one row an evaluation, the latest change first. Pure; what strangers wrote is made harmless."""
+"""The table of `jobcast watch`: one row per evaluation, the latest change first. Pure; text is escaped."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from jobcast.event import Cancelled, Ended, Event, Progress, Running, Suspended
 from jobcast.jobs.model import unix
 
 MOST_ROWS = 1000
-"""Evaluations that are remembered: many more than a terminal shows, and less than anybody's memory."""
+"""Evaluations that are remembered: more than a terminal shows, in little memory."""
 FRAME_LINES = 6
-"""Of the terminal's height: heading, rules, the line below, and the prompt's."""
+"""Lines of the terminal without rows: heading, rules, caption and prompt."""
 
 
 @dataclass(slots=True)
@@ -24,41 +24,41 @@ class Row:
     job: str
     status: str
     started: float | None = None
-    """Unix seconds; None once it has ended, and for one that was not seen running."""
+    """Unix seconds; None if it is not seen running."""
     took: float | None = None
     exit: str = ""
     why: str = ""
 
 
-class Board:
-    """What was told of each evaluation last."""
+class WatchTable:
+    """The last event or progress of each evaluation."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
-        """The latest change last."""
+        """The latest change is last."""
         self.is_listening = False
-        """Whether whatever is told from now on will be seen."""
+        """Whether every event from now on is received."""
 
-    def feed(self, told: Event | Progress) -> None:
-        row = self._rows.pop(told.eval_id, None)
-        job = f"{told.job.namespace}/{told.job.name}"
-        if isinstance(told, Progress):
+    def add(self, published: Event | Progress) -> None:
+        row = self._rows.pop(published.eval_id, None)
+        job = f"{published.job.namespace}/{published.job.name}"
+        if isinstance(published, Progress):
             if row is None or row.job != job:
-                row = Row(told.eval_id, job, told.status)
-            attempt = told.attempt
+                row = Row(published.eval_id, job, published.status)
+            attempt = published.attempt
             details = (exit_code(attempt.exit_code), attempt.reason, attempt.message)
-            row.why = "  ".join([told.kind, *(first_line(detail) for detail in details if detail)])
+            row.why = "  ".join([published.kind, *(first_line(detail) for detail in details if detail)])
         else:
-            row = _row(told, job)
-        self._rows[told.eval_id] = row
+            row = _row(published, job)
+        self._rows[published.eval_id] = row
         while len(self._rows) > MOST_ROWS:
             del self._rows[next(iter(self._rows))]
 
-    def table(self, now: float, height: int, trouble: str | None) -> Table:
-        """As many rows as there is room for. `now`: Unix seconds, for how long something has been running."""
+    def render(self, now: float, height: int, error: str | None) -> Table:
+        """As many rows as fit. `now`: Unix seconds."""
         room = max(height - FRAME_LINES, 1)
         shown = list(reversed(self._rows.values()))[:room]
-        table = Table(box=SIMPLE_HEAD, expand=True, caption=self._caption(len(shown), trouble), caption_justify="left")
+        table = Table(box=SIMPLE_HEAD, expand=True, caption=self._caption(len(shown), error), caption_justify="left")
         for name in ("status", "evaluation", "Job"):
             table.add_column(name, no_wrap=True, overflow="ellipsis")
         for name in ("time", "exit"):
@@ -76,12 +76,12 @@ class Board:
             )
         return table
 
-    def _caption(self, shown: int, trouble: str | None) -> Text:
-        if trouble:
-            return Text(f"waiting for Redis: {escape(trouble)}", "bold yellow")
+    def _caption(self, shown: int, error: str | None) -> Text:
+        if error:
+            return Text(f"waiting for Redis: {escape(error)}", "bold yellow")
         if not self._rows:
-            told = "nothing was told yet; --since 1h begins with what was" if self.is_listening else "connecting"
-            return Text(told, "dim")
+            text = "no events yet; --since 1h also shows past events" if self.is_listening else "connecting"
+            return Text(text, "dim")
         return Text(f"{len(self._rows) - shown} more" if len(self._rows) > shown else "", "dim")
 
 

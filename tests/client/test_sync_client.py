@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from jobcast.client import Client, Unavailable, sync_client
+from jobcast.client import Client, Unavailable, sync_link
 from jobcast.event import Log
 from jobcast.keys import Keys
 from jobcast.wire import encode
@@ -97,7 +97,7 @@ def test_closing_the_client_in_another_thread_ends_the_reading_of_a_log(
         finally:
             said.append("closed")
 
-    monkeypatch.setattr(sync_client, "read_object", read_slowly)
+    monkeypatch.setattr(sync_link, "read_object", read_slowly)
     log = Log(state="complete", source="pod-a/main", ref=f"s3://bucket/{place(event('failed'))}", bytes=11)
     with redis.Redis(port=valkey.port) as admin:
         told = event("failed", log=log)

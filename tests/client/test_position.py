@@ -46,7 +46,7 @@ def test_following_begins_with_the_first_entry_of_a_time_and_behind_one_that_is_
     ],
 )
 def test_what_is_no_moment_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"it must be how long ago \(2h, 90s, 1d12h\), a time"):
+    with pytest.raises(ValueError, match=r"use a duration \(2h, 90s, 1d12h\), a time"):
         when(text)
 
 

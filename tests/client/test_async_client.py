@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from jobcast.client import AsyncClient, Unavailable, async_client
+from jobcast.client import AsyncClient, Unavailable, async_link
 from jobcast.event import Log
 from jobcast.redis.connection import connect
 from testbed.valkey import ValkeyServer
@@ -129,7 +129,7 @@ async def test_giving_up_on_a_chunk_loses_none_and_closing_is_not_taken_for_the_
         finally:
             said.append("closed")
 
-    monkeypatch.setattr(async_client, "read_object_async", read_slowly)
+    monkeypatch.setattr(async_link, "read_object_async", read_slowly)
     log = Log(state="complete", source="pod-a/main", ref=f"s3://bucket/{place(event('failed'))}", bytes=11)
     await teller.tell(event("failed", log=log))
     chunks = jobcast.log("42")

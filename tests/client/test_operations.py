@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import redis
 
-from jobcast.client.effects import PAUSE_SECONDS, Health, Listen, Ping, Subscribe
+from jobcast.client.effects import PAUSE_SECONDS, FeedState, Listen, Ping, Subscribe
 from jobcast.client.entry import Fields, entries_of, entries_read
 from jobcast.client.errors import Refused, is_refusal
 from jobcast.client.subscription import Subscription
@@ -32,7 +32,7 @@ def test_a_message_that_comes_before_all_channels_are_confirmed_is_not_lost() ->
     effects, _ = play(subscription.open(), None, confirmed_a, early, confirmed_b)
     assert effects[0] == Subscribe(("a", "b"))
     with pytest.raises(StopIteration) as heard:
-        next(subscription.hear())
+        next(subscription.receive())
     assert heard.value.value == ("a", b"event")
 
 
@@ -42,7 +42,7 @@ def test_what_came_early_on_a_lost_connection_is_still_given() -> None:
     play(subscription.open(), None, message("a", b"first"), confirmed)
     play(subscription.open(), None, confirmed)
     with pytest.raises(StopIteration) as heard:
-        next(subscription.hear())
+        next(subscription.receive())
     assert heard.value.value == ("a", b"first")
 
 
@@ -53,16 +53,16 @@ def test_a_subscription_that_is_not_confirmed_is_an_error() -> None:
 
 def test_a_quiet_line_is_asked_for_a_sign_of_life_and_mute_is_an_error() -> None:
     subscription = Subscription(("a",))
-    effects, heard = play(subscription.hear(), None, None, message("", b"", "pong"))
+    effects, heard = play(subscription.receive(), None, None, message("", b"", "pong"))
     assert [type(effect) for effect in effects] == [Listen, Ping, Listen]
     assert heard is None
-    with pytest.raises(redis.TimeoutError, match="mute"):
-        play(subscription.hear(), None, None, None)
+    with pytest.raises(redis.TimeoutError, match="does not answer"):
+        play(subscription.receive(), None, None, None)
 
 
 def test_a_connection_made_anew_by_somebody_else_counts_as_lost() -> None:
-    with pytest.raises(redis.ConnectionError, match="anew"):
-        play(Subscription(("a",)).hear(), message("a", 1, "subscribe"))
+    with pytest.raises(redis.ConnectionError, match="reopened"):
+        play(Subscription(("a",)).receive(), message("a", 1, "subscribe"))
 
 
 @pytest.mark.parametrize(
@@ -114,17 +114,17 @@ def test_a_refusal_that_stays_is_told_apart_from_trouble_that_passes(error: Exce
     assert is_refusal(error) == is_one
     if is_one:
         with pytest.raises(Refused):
-            Health(lambda trouble: None).lost(error)
+            FeedState(lambda trouble: None).disconnected(error)
 
 
 def test_trouble_is_reported_once_and_its_end_once_and_pauses_grow_up_to_half_a_second() -> None:
     said: list[str | None] = []
-    health = Health(said.append)
-    health.found()
-    pauses = [health.lost(redis.ConnectionError("away")).seconds for _ in range(6)]
-    health.found()
-    health.found()
+    state = FeedState(said.append)
+    state.connected()
+    pauses = [state.disconnected(redis.ConnectionError("away")).seconds for _ in range(6)]
+    state.connected()
+    state.connected()
     assert said == ["away", None]
     assert (pauses[0], pauses[-1]) == PAUSE_SECONDS
-    assert health.interruptions == 6
-    assert health.lost(redis.ConnectionError("again")).seconds == PAUSE_SECONDS[0]
+    assert state.interruptions == 6
+    assert state.disconnected(redis.ConnectionError("again")).seconds == PAUSE_SECONDS[0]
