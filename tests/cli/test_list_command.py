@@ -89,7 +89,8 @@ def test_for_programs_a_line_is_a_record_as_get_gives_it(call: Call, stage: Stag
 
 
 def test_the_wide_table_has_attempts_reason_and_labels(call: Call, stage: Stage) -> None:
-    keep(stage, "a", metadata={"job_name": "eval-a", "team": "x"})
+    ours = {"job_name": "eval-a", "failed_at": "2026-11-20T10:01:01Z", "log_source": "eval-a-x/main"}
+    keep(stage, "a", metadata={**ours, "team": "x"})
     head, row = rows(call("list", "-o", "wide"))
     assert head == [*HEAD, "CREATED", "ATTEMPTS", "REASON", "LABELS"]
     assert row[-4:] == ["2026-11-20T09:59:50Z", "0", "BackoffLimitExceeded", "team=x"]

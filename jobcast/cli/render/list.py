@@ -14,6 +14,8 @@ from jobcast.event import Cancelled, Ended, Suspended
 
 HEAD = ["EVALUATION", "STATUS", "EXIT", "DURATION", "UPDATED", "JOB"]
 WIDE = ["CREATED", "ATTEMPTS", "REASON", "LABELS"]
+_NO_LABELS = {"job_name", "completed_at", "failed_at", "log_source"}
+"""What an event's metadata has beside the Job's labels."""
 _STATUS = HEAD.index("STATUS")
 
 
@@ -47,12 +49,12 @@ def _row(record: Record, show: TimeFormat) -> list[str]:
 
 def _wide(record: Record, show: TimeFormat) -> list[str]:
     event = record.event
-    labels = {name: value for name, value in event.metadata.items() if name != "job_name"} if event is not None else {}
+    metadata = event.metadata if event is not None else {}
     return [
         _created(record, show),
         str(len(record.attempts)),
         _reason(record),
-        ",".join(f"{name}={value}" for name, value in sorted(labels.items())),
+        ",".join(f"{name}={value}" for name, value in sorted(metadata.items()) if name not in _NO_LABELS),
     ]
 
 
