@@ -9,6 +9,6 @@ from tests.accounts.conftest import Accounts
 @pytest.mark.parametrize(
     "account", [{}, {"username": "default", "password": ""}, {"password": "for-trying-out-default"}]
 )
-def test_nobody_may_do_anything_without_an_account(accounts: Accounts, account: dict[str, str]) -> None:
+def test_no_client_may_do_anything_without_an_account(accounts: Accounts, account: dict[str, str]) -> None:
     with redis.Redis(port=accounts.server.port, **account) as client, pytest.raises(redis.AuthenticationError):
         client.ping()

@@ -79,7 +79,7 @@ async def kept(ledger: Ledger):  # type: ignore[no-untyped-def]
     return await LogKeeper(ledger, event("running").job).keep(b"hello")
 
 
-async def test_a_subscriber_hears_reads_and_waits_and_each_rule_is_needed(accounts: Accounts) -> None:
+async def test_a_subscriber_receives_reads_and_waits_and_each_rule_is_needed(accounts: Accounts) -> None:
     with recording(accounts.admin_url, "subscriber", scripts=False) as made:
         await reads(accounts, "subscriber", made)
     assert accounts.refusals("subscriber") == []

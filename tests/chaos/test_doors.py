@@ -65,7 +65,7 @@ async def test_replies_are_lost_after_the_write_and_those_alone():
         assert await ask(door.port, b"EVALSHA z") == b"EVALSHA z"
 
 
-async def test_nobody_gets_through_where_the_doors_lead_nowhere():
+async def test_nothing_gets_through_where_the_doors_lead_nowhere():
     async with Echo() as redis, RedisProxy(("a",)) as proxy:
         assert await ask(proxy.doors["a"].port, b"PING") == b""
         await proxy.lead_to(redis.port)
@@ -121,7 +121,7 @@ async def proxied() -> AsyncIterator[tuple[Server, ApiProxy, aiohttp.ClientSessi
 
 
 @pytest.mark.parametrize("code", [401, 403, 429, 500, 503])
-async def test_whoever_comes_by_that_door_is_answered_as_told(code: int):
+async def test_every_client_of_that_door_gets_the_set_answer(code: int):
     async with proxied() as (_, proxy, session, url):
         proxy.doors["a"].code = code
         async with session.get(f"{url}/jobs") as answer:
@@ -134,7 +134,7 @@ async def test_whoever_comes_by_that_door_is_answered_as_told(code: int):
             assert await answer.json() == {"items": [1]}
 
 
-async def test_a_list_is_not_told_that_its_version_is_too_old_and_a_watch_is():
+async def test_a_watch_gets_the_error_that_its_version_is_too_old_and_a_list_does_not():
     async with proxied() as (_, proxy, session, url):
         proxy.doors["a"].code = 410
         async with session.get(f"{url}/jobs") as answer:
@@ -155,7 +155,7 @@ async def test_a_watch_stops_in_the_middle_of_a_line_and_goes_on():
         assert half + await watch.content.readline() == LINES[1]
 
 
-async def test_a_watch_is_cut_and_one_is_told_that_it_is_too_old():
+async def test_a_watch_is_cut_and_one_learns_that_it_is_too_old():
     async with proxied() as (server, proxy, session, url):
         async with session.get(f"{url}/jobs?watch=true") as watch:
             server.go.release()
@@ -206,7 +206,7 @@ async def test_the_log_of_a_pod_is_there_from_its_start_until_it_is_removed():
         assert (await ask())[0] == 404
 
 
-async def test_nobody_gets_through_a_door_that_is_shut():
+async def test_nothing_gets_through_a_door_that_is_shut():
     async with proxied() as (_, proxy, session, url):
         proxy.doors["a"].is_shut = True
         with pytest.raises(aiohttp.ClientError):

@@ -76,7 +76,7 @@ async def test_all_is_judged_before_redis_forgets_for_the_last_time_and_again(
     assert story == ["kill", "heal", "judge", "redis-emptied", "heal", "judge"]
 
 
-async def test_what_is_wrong_is_not_told_again_by_a_redis_that_forgets(
+async def test_what_is_wrong_is_not_published_again_by_a_redis_that_forgets(
     story: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     assert not (await result_of(story, monkeypatch, wrong=1)).is_green

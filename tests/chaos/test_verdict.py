@@ -42,7 +42,7 @@ def verdict(truth: Truth, *lives: list[PublishedEvent], **more: Any) -> Verdict:
     return judge([truth], Observed(lives=lives, **(known | more)))
 
 
-def test_everything_told_once_and_in_order_is_green():
+def test_everything_published_once_and_in_order_is_green():
     truth = a_truth("running", "completed")
     found = verdict(truth, stream(truth, 0, 1))
     assert found.is_green
@@ -50,7 +50,7 @@ def test_everything_told_once_and_in_order_is_green():
     assert found.longest_delay == 10.0
 
 
-def test_an_end_that_was_not_told_is_lost():
+def test_an_end_that_was_not_published_is_lost():
     truth = a_truth("running", "completed")
     assert verdict(truth, stream(truth, 0)).counts == {"lost": 1}
 
@@ -60,7 +60,7 @@ def test_an_end_without_the_running_before_it_is_lost_too():
     assert verdict(truth, stream(truth, 1)).counts == {"lost": 1}
 
 
-def test_a_suspension_that_nobody_saw_is_not_lost():
+def test_a_suspension_that_no_process_saw_is_not_lost():
     truth = a_truth("running", "suspended", "running", "completed")
     truth.due = {truth.facts[2].id}
     assert verdict(truth, stream(truth, 2, 3)).is_green
@@ -107,20 +107,20 @@ def test_what_the_ledger_holds_open_is_counted():
     assert verdict(truth, stream(truth, 0, 1), open=["u"]).counts == {"open": 1}
 
 
-def test_told_again_after_redis_forgot_is_neither_twice_nor_out_of_order():
+def test_published_again_after_redis_forgot_is_neither_twice_nor_out_of_order():
     truth = a_truth("running", "completed")
     found = verdict(truth, stream(truth, 0, 1), stream(truth, 0, 1), forgettings=[Forgetting(15.0, 16.0)])
     assert found.is_green
     assert found.published == 2
 
 
-def test_a_job_that_is_still_there_must_be_told_again_after_redis_forgot():
+def test_a_job_that_is_still_there_must_be_published_again_after_redis_forgot():
     truth = a_truth("running", "completed")
     found = verdict(truth, stream(truth, 0, 1), [], forgettings=[Forgetting(15.0, 16.0)])
     assert found.counts == {"lost": 1}
 
 
-def test_a_job_that_is_gone_need_not_be_told_again():
+def test_a_job_that_is_gone_need_not_be_published_again():
     truth = a_truth("running", "cancelled", gone=11.0)
     assert verdict(truth, stream(truth, 0, 1), [], forgettings=[Forgetting(200.0, 201.0)]).is_green
 
@@ -169,13 +169,13 @@ def test_an_exit_code_and_a_log_that_are_wrong_are_counted_and_those_that_are_mi
     assert (unknown.unknown_codes, unknown.without_log) == (1, {"timeout": 1})
 
 
-def test_a_job_that_nobody_ever_heard_of_is_lost_even_if_it_never_ended():
+def test_a_job_that_no_process_ever_saw_is_lost_even_if_it_never_ended():
     truth = a_truth("running")
     assert verdict(truth, []).counts == {"lost": 1}
     assert verdict(truth, stream(truth, 0), open=["u"]).counts == {"open": 1}
 
 
-def test_an_end_that_a_replica_could_still_tell_is_lost():
+def test_an_end_that_a_replica_could_still_publish_is_lost():
     truth = a_truth("running", "cancelled", gone=11.0)
     cut_off = [Forgetting(15.0, 16.0, all_of_it=False)]
     truth.known_at = 10.5
@@ -185,7 +185,7 @@ def test_an_end_that_a_replica_could_still_tell_is_lost():
 
 
 @pytest.mark.parametrize(("lacking", "figure"), [("received", "missing"), ("handled", "unhandled")])
-def test_what_was_told_long_before_redis_forgot_must_have_been_read(lacking: str, figure: str):
+def test_what_was_published_long_before_redis_forgot_must_have_been_read(lacking: str, figure: str):
     truth = a_truth("running", "cancelled", gone=11.0)
     life = [replace(published, at=12.0) for published in stream(truth, 0, 1)]
     first = truth.facts[0].id

@@ -52,7 +52,7 @@ def test_a_line_says_what_was_given_up_by_whom_and_why(call: Run, stage: Stage) 
     assert said_by(result) == "1 dead letter\n"
 
 
-def test_for_programs_a_letter_is_a_line_with_the_event_as_it_was_told(call: Run, stage: Stage) -> None:
+def test_for_programs_a_dead_letter_is_a_line_with_the_event_as_it_was_published(call: Run, stage: Stage) -> None:
     told = event("failed", "a", output="two\nlines")
     letter = stage.bury(told, at="1795168800000-5")
     stage.bury("{broken")
@@ -71,7 +71,7 @@ def test_for_programs_a_letter_is_a_line_with_the_event_as_it_was_told(call: Run
     assert json.loads(call("dead", "show", letter, "--json").stdout) == first
 
 
-def test_only_letters_of_a_handler_or_of_the_last_hours_are_listed(call: Run, stage: Stage) -> None:
+def test_only_dead_letters_of_a_handler_or_of_the_last_hours_are_listed(call: Run, stage: Stage) -> None:
     old = stage.bury(at=ago(3 * HOUR))
     other = stage.bury(at=ago(2 * HOUR), handler="mine.clean")
     new = stage.bury(at=ago(HOUR))
@@ -89,7 +89,7 @@ def test_only_letters_of_a_handler_or_of_the_last_hours_are_listed(call: Run, st
     assert said == "--handler: no handler 'nobody' is known; there is mine.clean, mine.score\n"
 
 
-def test_a_letter_is_shown_with_its_event_error_and_traceback(call: Run, stage: Stage) -> None:
+def test_a_dead_letter_is_shown_with_its_event_error_and_traceback(call: Run, stage: Stage) -> None:
     trace = 'Traceback\n  File "x", line 1\n\tdo(\x1b]0;owned\x07)\nValueError: no'
     letter = stage.bury(event("failed", "a"), at="1795168800000-5", traceback=trace)
     result = call("dead", "show", letter)
@@ -112,7 +112,7 @@ def test_a_letter_is_shown_with_its_event_error_and_traceback(call: Run, stage: 
     assert said_by(call("dead", "show", "1-1"), 1) == "dead letter 1-1 not found\n"
 
 
-def test_what_strangers_left_is_shown_and_moves_no_terminal(call: Run, stage: Stage) -> None:
+def test_what_other_clients_left_is_shown_and_moves_no_terminal(call: Run, stage: Stage) -> None:
     count = leave_rubbish(stage)
     for options in ((), ("--json",)):
         result = call("dead", "list", *options)
@@ -128,7 +128,7 @@ def test_what_strangers_left_is_shown_and_moves_no_terminal(call: Run, stage: St
 # -- replay --
 
 
-def test_a_letter_is_replayed_to_its_handler_and_is_gone(call: Run, stage: Stage) -> None:
+def test_a_dead_letter_is_replayed_to_its_handler_and_is_gone(call: Run, stage: Stage) -> None:
     stage.announce("mine.score")
     told = event("failed", "a")
     letter, kept = stage.bury(told, entry="7-1"), stage.bury(event("failed", "b"))
@@ -183,7 +183,7 @@ def leave_rubbish_again(stage: Stage) -> int:
     return 2
 
 
-def test_a_letter_whose_handler_no_worker_has_now_stays(call: Run, stage: Stage) -> None:
+def test_a_dead_letter_whose_handler_no_worker_has_now_stays(call: Run, stage: Stage) -> None:
     stage.announce("mine.score")
     stage.announce("mine.gone", age=HOUR)
     gone, unknown, fine = stage.bury(handler="mine.gone"), stage.bury(handler="mine.never"), stage.bury()
@@ -210,7 +210,7 @@ def test_all_may_be_narrowed_and_a_dry_run_changes_nothing(call: Run, stage: Sta
     assert stage.letters == [old, other]
 
 
-def test_thousands_of_letters_are_replayed_in_pages(call: Run, stage: Stage) -> None:
+def test_thousands_of_dead_letters_are_replayed_in_pages(call: Run, stage: Stage) -> None:
     stage.announce("mine.score")
     pipeline, body = stage.client.pipeline(), encode(event("failed"))
     for _ in range(1050):
@@ -221,7 +221,7 @@ def test_thousands_of_letters_are_replayed_in_pages(call: Run, stage: Stage) -> 
     assert (len(stage.replays), stage.letters) == (1050, [])
 
 
-def test_a_letter_goes_only_when_its_replay_is_there(call: Run, stage: Stage) -> None:
+def test_a_dead_letter_goes_only_when_its_replay_is_there(call: Run, stage: Stage) -> None:
     stage.announce("mine.score")
     letter = stage.bury()
     stage.client.set(stage.keys.replays, "of another type")
@@ -231,7 +231,7 @@ def test_a_letter_goes_only_when_its_replay_is_there(call: Run, stage: Stage) ->
     assert stage.letters == [letter]
 
 
-async def test_two_at_a_time_replay_a_letter_once(start: Callable[..., Process], stage: Stage) -> None:
+async def test_two_at_a_time_replay_a_dead_letter_once(start: Callable[..., Process], stage: Stage) -> None:
     stage.announce("mine.score")
     for number in range(200):
         stage.bury(event("failed", str(number)))
@@ -258,7 +258,7 @@ async def test_ctrl_c_leaves_the_others_where_they_are(start: Callable[..., Proc
 # -- drop --
 
 
-def test_letters_are_dropped(call: Run, stage: Stage) -> None:
+def test_dead_letters_are_dropped(call: Run, stage: Stage) -> None:
     first, second, third = stage.bury(), stage.bury("{broken"), stage.bury()
     assert said_by(call("dead", "drop", first, second, "--yes")) == "dropped 2 dead letters\n"
     assert stage.letters == [third]

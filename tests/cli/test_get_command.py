@@ -147,7 +147,7 @@ async def test_people_see_why_an_open_job_waits_and_how_its_attempts_went(
     assert table[2] == "2 pod-b 1 fetch (init) - ErrImagePull 0 unavailable (pod-gone) - - -"
 
 
-async def test_a_job_of_which_nothing_is_told_is_shown_as_pending(run: Run, teller: Teller) -> None:
+async def test_a_job_of_which_nothing_is_published_is_shown_as_pending(run: Run, teller: Teller) -> None:
     await teller.see("42", event("running").job)
     assert "pending" in run("get", "42").stdout
     assert json.loads(run("get", "42", "--json").stdout)["event"] is None
@@ -166,7 +166,7 @@ async def test_an_event_of_a_later_version_is_shown_to_programs_as_it_is(
 
 
 @pytest.mark.parametrize("how", [[], ["--json"]])
-def test_an_evaluation_nobody_knows_is_code_1_and_a_line(
+def test_an_unknown_evaluation_is_code_1_and_a_line(
     run: Run, prefix: str, valkey: ValkeyServer, how: list[str]
 ) -> None:
     result = run("get", "n\x1b[2Jo", *how)

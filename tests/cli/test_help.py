@@ -75,6 +75,6 @@ def test_evaluations_are_completed_the_latest_first(environment: dict[str, str],
     assert completed(environment, "jobcast replay eval") == ["eval-1", "eval-2"]
 
 
-def test_nothing_is_completed_where_redis_is_away_or_wrong(environment: dict[str, str]) -> None:
+def test_nothing_is_completed_where_redis_is_down_or_wrong(environment: dict[str, str]) -> None:
     assert completed(environment, "jobcast wait e", REDIS_URL=f"redis://127.0.0.1:{free_port()}") == []
     assert completed(environment, "jobcast wait e", REDIS_URL="http://nonsense") == []

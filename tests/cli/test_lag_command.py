@@ -153,7 +153,7 @@ async def test_watching_it_waits_for_a_redis_that_went_away(
     assert json.loads(await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 60))["groups"] == []
 
 
-async def test_watching_it_ends_when_nobody_reads_it_any_more(environment: dict[str, str]) -> None:
+async def test_watching_it_ends_when_no_process_reads_it_any_more(environment: dict[str, str]) -> None:
     def watched() -> "subprocess.CompletedProcess[str]":
         script = 'set -o pipefail; "$0" lag --watch --json | head -n 1'
         return subprocess.run(

@@ -100,7 +100,7 @@ async def test_a_log_that_is_not_kept_is_replaced_by_what_the_event_has_of_it(
     assert result.returncode == 1
 
 
-async def test_an_excerpt_at_a_terminal_is_made_harmless_too(environment: dict[str, str], teller: Teller) -> None:
+async def test_an_excerpt_at_a_terminal_is_escaped_too(environment: dict[str, str], teller: Teller) -> None:
     await teller.tell(event("failed", output="last\x1b[2J words\x07", log=unkept("pod-gone")))
     shown, code = await at_a_terminal(environment, "logs", "42")
     assert shown.startswith(b"last words\\x07\njobcast: the log of pod-a/main is not kept")
@@ -147,7 +147,7 @@ async def test_a_store_that_cannot_be_reached_is_code_1_and_not_blamed_on_redis(
     assert b"s3cret" not in result.stderr
 
 
-async def test_an_evaluation_nobody_knows_is_code_1_and_a_line(run: Run, teller: Teller) -> None:
+async def test_an_unknown_evaluation_is_code_1_and_a_line(run: Run, teller: Teller) -> None:
     result = run()
     assert (result.stdout, result.returncode) == (b"", 1)
     assert result.stderr == b"jobcast: evaluation '42' not found\n"

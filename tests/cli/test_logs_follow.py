@@ -135,7 +135,9 @@ async def test_what_the_api_server_has_no_more_comes_from_the_log_store(call: Ca
     assert (result.stdout, result.stderr, result.returncode) == ("one\ntwo\nthree\n", "", 0)
 
 
-async def test_what_nobody_has_is_said_to_be_missing(call: Call, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_no_process_has_is_said_to_be_missing(
+    call: Call, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("jobcast.cli.follow.reading.STORE_SECONDS", 0.1)
     faults(told).add(Fault(kind="cut", verb="log", after_bytes=5))
     faults(told).add(Fault(kind="status", verb="log", code=404, times=None))
@@ -180,7 +182,7 @@ async def test_without_a_cluster_it_waits_for_what_is_stored(call: Call, told: T
     assert (result.stdout, result.returncode) == ("what is stored", 0)
 
 
-async def test_an_evaluation_that_nobody_knows_yet_is_waited_for(start: Callable[..., Process], told: Told) -> None:
+async def test_an_unknown_evaluation_is_waited_for(start: Callable[..., Process], told: Told) -> None:
     following = start("logs", "-f", "42")
     assert following.stderr is not None
     said = await asyncio.to_thread(following.stderr.readline)
@@ -190,7 +192,7 @@ async def test_an_evaluation_that_nobody_knows_yet_is_waited_for(start: Callable
     assert out == "all that is known\n"
 
 
-def test_it_cannot_be_told_which_log(call: Call) -> None:
+def test_it_cannot_be_known_which_log(call: Call) -> None:
     result = call("logs", "-f", "a", "--attempt", "1")
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
 

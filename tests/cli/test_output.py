@@ -48,7 +48,7 @@ SHOWN = "plain\nred\nGrüße 世界 🎉      x\nalink\nbell\\x07\\u202e\n\nprog
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_a_log_is_made_harmless_however_it_is_cut_into_chunks(size: int) -> None:
+def test_a_log_is_escaped_however_it_is_cut_into_chunks(size: int) -> None:
     log = EscapedLog()
     parts = [log.feed(NASTY[at : at + size]) for at in range(0, len(NASTY), size)]
     assert "".join([*parts, log.feed(b"", is_last=True)]) == SHOWN
@@ -56,7 +56,7 @@ def test_a_log_is_made_harmless_however_it_is_cut_into_chunks(size: int) -> None
 
 @pytest.mark.parametrize("longest", [1, 2, 5, 16])
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_a_line_that_is_too_long_to_be_waited_for_is_shown_in_pieces_and_as_harmless(
+def test_a_line_that_is_too_long_to_be_waited_for_is_shown_in_pieces_and_escaped(
     monkeypatch: pytest.MonkeyPatch, longest: int, size: int
 ) -> None:
     monkeypatch.setattr(output, "LONGEST_LINE", longest)

@@ -27,7 +27,7 @@ def ended(result: "subprocess.CompletedProcess[str]", code: int = 0) -> str:
     return result.stderr.replace("jobcast: ", "")
 
 
-def test_events_of_a_time_are_appended_as_they_were_told(call: Run, stage: Stage) -> None:
+def test_events_of_a_time_are_appended_as_they_were_published(call: Run, stage: Stage) -> None:
     stage.announce("mine.score")
     (_, told, *_) = (
         *stage.tell(event("failed", "old"), entry=ago(3 * HOUR)),
@@ -101,7 +101,7 @@ def test_a_dry_run_counts_shows_the_first_and_changes_nothing(call: Run, stage: 
     assert not stage.replays
 
 
-def test_what_is_told_meanwhile_and_what_was_replayed_is_not_replayed(call: Run, stage: Stage) -> None:
+def test_what_is_published_meanwhile_and_what_was_replayed_is_not_replayed(call: Run, stage: Stage) -> None:
     stage.tell(event("failed"))
     for count in (1, 2):
         ended(call("replay", "--since", "0"))
@@ -244,7 +244,7 @@ def test_wrong_options_are_code_2_and_named(call: Run, stage: Stage, arguments: 
     assert not stage.replays
 
 
-def test_what_strangers_announced_is_no_handler(call: Run, stage: Stage) -> None:
+def test_what_other_clients_announced_is_no_handler(call: Run, stage: Stage) -> None:
     handlers = {"stranger-1": {"statuses": 1, "group": "x"}}
     odd = json.dumps({"kind": "worker", "name": "w", "version": "1", "handlers": handlers, "seen": 1})
     for index, rubbish in enumerate(("", "{", "[]", '{"handlers": 1}', odd)):

@@ -152,7 +152,7 @@ async def waits(told: Told, pod: str, reason: str) -> None:
     await told.api.patch(f"{told.api.pods}/{pod}/status", {"status": status})
 
 
-async def test_an_end_that_nobody_tells_of_is_said_once(
+async def test_an_end_that_no_process_publishes_is_said_once(
     call: Call, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
@@ -217,7 +217,7 @@ async def test_a_job_that_cannot_be_made_is_code_1_and_a_line(call: Call, told: 
     assert "forbidden" in forbidden.stderr.lower()
 
 
-async def test_no_job_is_made_where_nobody_could_hear_of_its_end(call: Call, told: Told) -> None:
+async def test_no_job_is_made_where_no_process_could_see_its_end(call: Call, told: Told) -> None:
     url = f"redis://127.0.0.1:{free_port()}"
     result = await asyncio.to_thread(
         call, "submit", "-n", told.api.namespace, "--image", "x", "--name", "a", REDIS_URL=url

@@ -85,7 +85,7 @@ async def test_only_the_statuses_asked_for_are_shown(start: Start, teller: Telle
     ]
 
 
-async def test_since_shows_what_was_told_before_and_goes_on(start: Start, teller: Teller) -> None:
+async def test_since_shows_what_was_published_before_and_goes_on(start: Start, teller: Teller) -> None:
     await teller.tell(event("running"), event("completed"))
     watch = start("watch", "--json", "--since", "0", "--status", "completed", "--status", "failed")
     assert await lines(watch, 1) == [encode(event("completed")).decode() + "\n"]

@@ -34,7 +34,7 @@ async def test_a_row_is_an_evaluation_and_changes_with_it(environment: dict[str,
         assert terminal.given.count(b"\x1b[?25l") == terminal.given.count(b"\x1b[?25h"), "the cursor is back"
 
 
-async def test_it_shows_what_was_told_while_redis_was_away_and_says_that_it_was(
+async def test_it_shows_what_was_published_while_redis_was_down_and_says_that_it_was(
     environment: dict[str, str], persistent_valkey: ValkeyServer, prefix: str
 ) -> None:
     async with telling_to(persistent_valkey.url, prefix) as teller:
@@ -127,7 +127,7 @@ def test_evaluations_without_number_take_bounded_memory() -> None:
     assert rows(board, height=16)[-1] == f"{MOST_ROWS - 10} more"
 
 
-def test_it_says_that_nothing_was_told_only_once_nothing_is_missed_any_more() -> None:
+def test_it_says_that_nothing_was_published_only_once_nothing_is_missed_any_more() -> None:
     board = WatchTable()
     assert rows(board) == ["connecting"]
     board.is_listening = True

@@ -134,7 +134,7 @@ async def status(subscriber: Any, eval_id: str) -> str | None:
 
 @pytest.mark.must_survive(26)
 @pytest.mark.must_survive(28)
-async def test_what_the_new_primary_lacks_is_given_again_once_it_is_told_again_and_nothing_is_skipped(
+async def test_what_the_new_primary_lacks_is_given_again_once_it_is_published_again_and_nothing_is_skipped(
     doubled_world: World, doubled: Doubled
 ) -> None:
     """Group, place and record were further than the new primary is: what is told in their place is new to it."""

@@ -43,7 +43,7 @@ async def command(server: ValkeyServer, *words: Any) -> Any:
 
 
 @pytest.mark.must_survive(26)
-async def test_what_is_told_to_a_redis_that_came_back_empty_is_given_to_a_group_that_began_at_the_end(
+async def test_what_is_published_to_a_redis_that_restarted_empty_is_given_to_a_group_that_began_at_the_end(
     own_world: World, own_valkey: ValkeyServer
 ) -> None:
     """It is told before the subscriber is back: a group made at the end again would never see it."""
@@ -281,7 +281,7 @@ async def test_as_many_wait_as_like_to(valkey: ValkeyServer, kind: str, prefix: 
 
 
 @pytest.mark.must_survive(26)
-async def test_a_wait_ends_though_redis_came_back_empty_and_is_told_again(
+async def test_a_wait_ends_though_redis_restarted_empty_and_is_filled_again(
     own_world: World, own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "REREAD_SECONDS", 0.2)

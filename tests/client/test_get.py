@@ -20,7 +20,7 @@ async def test_nothing_is_known_of_an_evaluation_that_never_was(world: World) ->
     assert await world.join().get("42") is None
 
 
-async def test_a_job_of_which_nothing_is_told_is_pending(world: World) -> None:
+async def test_a_job_of_which_nothing_is_published_is_pending(world: World) -> None:
     job = event("running").job
     await world.teller.see("42", job)
     record = await world.join().get("42")

@@ -16,14 +16,14 @@ from tests.client.telling import BIRTH, event, progress
 from tests.conftest import eventually
 
 
-async def test_each_event_is_heard_as_it_is_told(world: World) -> None:
+async def test_each_event_is_received_as_it_is_published(world: World) -> None:
     told = [event("running"), event("suspended"), event("completed"), event("failed", "43"), event("cancelled", "44")]
     async with world.join().events() as events:
         await world.teller.tell(*told)
         assert await take(events, 5) == told
 
 
-async def test_only_the_statuses_asked_for_are_heard(world: World) -> None:
+async def test_only_the_statuses_asked_for_are_received(world: World) -> None:
     async with world.join().events("failed", "cancelled") as events:
         await world.teller.tell(event("running"), event("completed"), event("running", "43"), event("failed", "43"))
         await world.teller.tell(event("cancelled", "44"))
@@ -35,7 +35,7 @@ async def test_a_status_that_does_not_exist_is_refused_at_once(world: World) -> 
         world.join().events("finished")
 
 
-async def test_what_was_told_before_is_not_heard(world: World) -> None:
+async def test_what_was_published_before_is_not_received(world: World) -> None:
     await world.teller.tell(event("running"))
     async with world.join().events() as events:
         await world.teller.tell(event("completed"))
@@ -61,7 +61,7 @@ async def test_a_subscriber_that_reads_nothing_does_not_hold_up_the_others(world
         assert await take(slow, 200) == told, "nor does it lose what fits into the buffers"
 
 
-async def test_progress_is_heard_by_who_asks_for_it_in_the_order_in_which_it_is_told(world: World) -> None:
+async def test_progress_is_received_by_who_asks_for_it_in_the_order_in_which_it_is_published(world: World) -> None:
     first, last = progress("attempt-ended"), progress("main-ended", at=BIRTH + 1)
     async with world.join().events("running", "failed", progress=True) as everything, world.join().events() as events:
         await world.teller.tell(event("running"))

@@ -110,14 +110,14 @@ def test_entries_that_the_stream_has_no_more_are_known_for_that() -> None:
         (redis.ResponseError("UNBLOCKED force unblock"), False),
     ],
 )
-def test_a_refusal_that_stays_is_told_apart_from_trouble_that_passes(error: Exception, is_one: bool) -> None:
+def test_a_refusal_that_stays_is_distinguished_from_errors_that_pass(error: Exception, is_one: bool) -> None:
     assert is_refusal(error) == is_one
     if is_one:
         with pytest.raises(Refused):
             FeedState(lambda trouble: None).disconnected(error)
 
 
-def test_trouble_is_reported_once_and_its_end_once_and_pauses_grow_up_to_half_a_second() -> None:
+def test_an_error_is_reported_once_and_its_end_once_and_pauses_grow_up_to_half_a_second() -> None:
     said: list[str | None] = []
     state = FeedState(said.append)
     state.connected()

@@ -22,7 +22,7 @@ async def test_what_is_not_wanted_does_not_travel(valkey: ValkeyServer) -> None:
         assert [found.fields for found in bare[0]] == [{"eval_id": b"7"}]
 
 
-def test_progress_goes_by_the_time_at_which_entries_were_told() -> None:
+def test_progress_goes_by_the_time_at_which_entries_were_published() -> None:
     span = Span(STREAM, "1000", "3000-5")
     assert [progress(span, place) for place in ("1000-0", "1500-3", "3000-5")] == [0.0, 0.25, 1.0]
     assert progress(Span(STREAM, "5-0", "5-9"), "5-1") == 1.0

@@ -26,7 +26,7 @@ def ids(entries: list[Any]) -> list[str]:
 
 
 @pytest.mark.must_survive(28)
-async def test_a_subscriber_that_was_away_catches_up(world: World) -> None:
+async def test_a_subscriber_that_was_down_catches_up(world: World) -> None:
     told = [event("running"), event("completed"), event("failed", "43")]
     await world.teller.tell(*told[:2])
     async with world.join().stream(GROUP) as entries:
@@ -78,7 +78,7 @@ async def test_what_a_body_failed_on_comes_again_first(world: World) -> None:
         ]
 
 
-async def test_ack_acknowledges_at_once_and_twice_is_harmless(world: World) -> None:
+async def test_ack_acknowledges_at_once_and_twice_is_safe(world: World) -> None:
     await world.teller.tell(event("running"), event("completed"))
     async with world.join().stream(GROUP, batch=1) as entries:
         (entry,) = await take(entries, 1)

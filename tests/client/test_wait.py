@@ -81,7 +81,7 @@ async def test_an_end_is_returned_though_its_record_is_gone(world: World) -> Non
     assert await wait == event("completed")
 
 
-async def test_an_evaluation_that_nobody_knows_yet_is_waited_for(world: World) -> None:
+async def test_an_unknown_evaluation_is_waited_for(world: World) -> None:
     wait = await waiting_for(world, "42", 10)
     await world.teller.tell(event("running"), event("completed"))
     assert await wait == event("completed")
@@ -135,7 +135,7 @@ async def test_many_wait_for_many_at_once(world: World) -> None:
     assert [end.eval_id for end in await asyncio.gather(*waits)] == [str(i) for i in range(12)]
 
 
-async def test_an_end_told_while_the_connection_is_down_is_returned(
+async def test_an_end_published_while_the_connection_is_down_is_returned(
     own_persistent_world: World, persistent_valkey: ValkeyServer
 ) -> None:
     world, valkey = own_persistent_world, persistent_valkey
@@ -147,7 +147,9 @@ async def test_an_end_told_while_the_connection_is_down_is_returned(
     assert await wait == event("completed")
 
 
-async def test_an_end_told_while_only_the_subscriber_is_cut_off_is_returned(valkey: ValkeyServer, world: World) -> None:
+async def test_an_end_published_while_only_the_subscriber_is_cut_off_is_returned(
+    valkey: ValkeyServer, world: World
+) -> None:
     wait = await waiting_for(world, "42", 30)
     admin = connect(valkey.url)
     await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -156,7 +158,7 @@ async def test_an_end_told_while_only_the_subscriber_is_cut_off_is_returned(valk
     assert await wait == event("completed")
 
 
-async def test_it_waits_for_a_redis_that_is_away_and_gives_up_in_time(
+async def test_it_waits_for_a_redis_that_is_down_and_gives_up_in_time(
     own_world: World, own_valkey: ValkeyServer
 ) -> None:
     own_valkey.stop()

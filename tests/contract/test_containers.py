@@ -40,7 +40,7 @@ async def test_names_are_expanded_in_command_and_environment(api: Api) -> None:
     assert text.decode().splitlines() == [where, pod, api.namespace, "$ $$"]
 
 
-async def test_too_much_memory_is_told_as_such(api: Api) -> None:
+async def test_too_much_memory_is_reported_as_such(api: Api) -> None:
     limits = {"limits": {"memory": "32Mi"}}
     greedy = container("main", "tail /dev/zero", resources=limits)
     await run(api, make_job("a", pod={"containers": [greedy]}, backoffLimit=0))
@@ -55,7 +55,7 @@ def says(script: str, **more: Any) -> Obj:
     return container("main", script, env=[{"name": "SAY", "value": "/dev/termination-log"}], **more)
 
 
-async def test_last_words_are_told_with_the_end(api: Api) -> None:
+async def test_last_words_are_published_with_the_end(api: Api) -> None:
     await run(api, make_job("a", pod={"containers": [says("echo log; echo said > $SAY; exit 3")]}, backoffLimit=0))
     (pod,) = (await api.get(api.pods))["items"]
     ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]

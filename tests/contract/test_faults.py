@@ -90,7 +90,7 @@ async def test_an_expired_token_is_refused_and_a_new_one_is_not(dev: Api) -> Non
         assert (await dev.raw("GET", dev.jobs, headers={"Authorization": f"Bearer {token}"}))[0] == code
 
 
-async def test_the_server_goes_away_and_comes_back_with_all_it_knew(dev: Api) -> None:
+async def test_the_server_stops_and_works_again_with_all_it_knew(dev: Api) -> None:
     assert dev.devcluster
     await managed(dev, "a")
     version = (await dev.get(dev.jobs))["metadata"]["resourceVersion"]

@@ -121,7 +121,7 @@ async def test_the_last_finalizer_of_what_is_being_deleted_takes_it_along(api: A
     assert (status, published["reason"]) == (404, "NotFound")
 
 
-async def test_a_job_is_held_and_released_next_to_others_and_twice_is_harmless(api: Api, ours: kube.Api) -> None:
+async def test_a_job_is_held_and_released_next_to_others_and_twice_is_safe(api: Api, ours: kube.Api) -> None:
     uid = await idle_job(api, "a", THEIRS)
     for _ in range(2):
         await ours.hold(api.namespace, "a", uid)

@@ -87,7 +87,7 @@ async def test_server_side_apply(kubectl: Kubectl) -> None:
         assert "serverside-applied" in await kubectl("apply", "--server-side", "-f", "-", stdin=text)
 
 
-async def test_describe_tells_the_events(kubectl: Kubectl) -> None:
+async def test_describe_shows_the_events(kubectl: Kubectl) -> None:
     broken = make_job("a", "exit 3", backoffLimit=0)
     await kubectl("create", "-f", "-", stdin=json.dumps(broken))
     await kubectl("wait", "--for=condition=failed", "job/a", "--timeout=10s")
@@ -98,7 +98,7 @@ async def test_describe_tells_the_events(kubectl: Kubectl) -> None:
     assert "BackoffLimitExceeded" in await kubectl("get", "events")
 
 
-async def test_a_watch_is_told_live(kubectl: Kubectl, devcluster: DevCluster) -> None:
+async def test_a_watch_is_published_live(kubectl: Kubectl, devcluster: DevCluster) -> None:
     async def create_soon() -> None:
         await eventually(lambda: devcluster.faults.streams)  # the watch below has begun
         await kubectl("create", "-f", "-", stdin=json.dumps(make_job("a", "sleep 0.2")))
@@ -132,7 +132,7 @@ async def test_what_it_asks_about_the_server(kubectl: Kubectl) -> None:
     assert await kubectl("get", "--raw", "/readyz") == "ok"
 
 
-async def test_containers_are_told_apart(kubectl: Kubectl) -> None:
+async def test_containers_are_distinguished(kubectl: Kubectl) -> None:
     pair = [container("a", "echo from a"), container("b", "echo from b")]
     await kubectl("create", "-f", "-", stdin=json.dumps(make_job("two", pod={"containers": pair})))
     await kubectl("wait", "--for=condition=complete", "job/two", "--timeout=10s")

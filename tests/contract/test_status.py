@@ -124,7 +124,7 @@ async def test_a_deadline_takes_the_pod_first(api: Api) -> None:
     await eventually(has_no_pods, 30)
 
 
-async def test_a_container_that_never_started_is_told_as_unknown(api: Api) -> None:
+async def test_a_container_that_never_started_is_published_as_unknown(api: Api) -> None:
     missing = {"containers": [container("main", "true", image="does-not-exist:1")]}
     async with api.recording(api.pods) as pods:
         await run(api, make_job("a", pod=missing, activeDeadlineSeconds=2))
@@ -301,7 +301,7 @@ async def test_a_job_deleted_before_its_end_never_ends_even_if_a_finalizer_holds
     assert "succeeded" not in gone["object"]["status"]
 
 
-async def test_what_happened_is_told_in_events(api: Api) -> None:
+async def test_what_happened_is_shown_in_events(api: Api) -> None:
     await run(api, make_job("a", "exit 1", backoffLimit=0))
     async with api.recording(f"/api/v1/namespaces/{api.namespace}/events", resourceVersion="0") as events:
         about = lambda event, kind, reason: (  # noqa: E731 - a name for a line

@@ -36,7 +36,7 @@ async def test_without_a_version_a_watch_begins_with_what_is_there(api: Api) -> 
     assert all(event["object"]["apiVersion"] == "batch/v1" for event in events)
 
 
-async def test_from_the_version_of_a_list_a_watch_tells_what_came_later(api: Api) -> None:
+async def test_from_the_version_of_a_list_a_watch_publishes_what_came_later(api: Api) -> None:
     await managed(api, "before")
     version = (await api.get(api.jobs))["metadata"]["resourceVersion"]
     await managed(api, "after")

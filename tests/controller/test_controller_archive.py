@@ -53,7 +53,7 @@ async def test_a_log_longer_than_the_excerpt_and_the_limit_of_redis_is_whole_in_
 
 
 @pytest.mark.must_survive(22)
-async def test_a_store_that_is_away_delays_nothing_and_gets_the_log_from_the_sweep(
+async def test_a_store_that_is_down_delays_nothing_and_gets_the_log_from_the_sweep(
     world: World, tmp_path: Path
 ) -> None:
     in_the_way = tmp_path / "logs"
@@ -80,7 +80,7 @@ async def test_a_store_that_is_away_delays_nothing_and_gets_the_log_from_the_swe
     assert await world.redis.hkeys(f"{{{world.prefix}}}:unstored") == []
 
 
-async def test_a_log_that_is_owed_and_whose_pod_is_gone_is_let_go(world: World, tmp_path: Path) -> None:
+async def test_a_log_that_is_pending_and_whose_pod_is_gone_is_let_go(world: World, tmp_path: Path) -> None:
     in_the_way = tmp_path / "logs"
     in_the_way.write_text("")
     async with world.controller(log_store=f"file://{in_the_way}"):

@@ -281,7 +281,7 @@ async def test_once_in_a_while_it_prunes_redis_and_the_folder_of_logs_though_the
     assert log.exists()
 
 
-async def test_logs_owed_in_other_namespaces_do_not_stand_before_ours(
+async def test_logs_pending_in_other_namespaces_do_not_stand_before_ours(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeping, "UPLOADS_PER_SWEEP", 1)

@@ -46,8 +46,6 @@ INSTEAD = {
 """What must not occur, as a regular expression of whole words, and what to write in its place."""
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
 GENERATED = ("settings.md", "metrics.md", "commands.md", "must-survive.md")
-NAME_OF_A_TEST = re.compile(r"`[\w/]+\.py` [\w ]+")
-"""Quoted on a page as the proof of what stands there."""
 
 
 def pages() -> Texts:
@@ -66,7 +64,7 @@ def generated() -> Texts:
 def _lines(paths: Any) -> Texts:
     for path in paths:
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            yield f"{name(path)}:{number}", NAME_OF_A_TEST.sub("", line)
+            yield f"{name(path)}:{number}", line
 
 
 def cli_help() -> Texts:

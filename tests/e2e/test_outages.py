@@ -14,7 +14,7 @@ MANY = 200
 
 
 @pytest.mark.must_survive(31, 32)
-async def test_two_controllers_a_sweep_and_a_kill_tell_each_fact_once(
+async def test_two_controllers_a_sweep_and_a_kill_publish_each_fact_once(
     cluster: Api, parts: Parts, published: Told
 ) -> None:
     first = await parts.controller()
@@ -54,7 +54,7 @@ async def test_two_controllers_a_sweep_and_a_kill_tell_each_fact_once(
             assert (event["exit_code"], event["output"]) == (number % 4 // 3, f"{number}\n"), event
 
 
-async def test_with_the_controller_off_the_sweep_alone_tells_everything(
+async def test_with_the_controller_off_the_sweep_alone_publishes_everything(
     cluster: Api, parts: Parts, published: Told
 ) -> None:
     await parts.worker(SWEEP_SECONDS="1")
@@ -72,7 +72,7 @@ async def test_with_the_controller_off_the_sweep_alone_tells_everything(
 
 
 @pytest.mark.must_survive(9, 10)
-async def test_what_happened_while_nobody_looked_is_told_once_after_the_start(
+async def test_what_happened_while_no_replica_ran_is_published_once_after_the_start(
     cluster: Api, parts: Parts, published: Told
 ) -> None:
     controller = await parts.controller()
@@ -94,7 +94,7 @@ async def test_what_happened_while_nobody_looked_is_told_once_after_the_start(
 
 
 @pytest.mark.must_survive(24)
-async def test_what_ends_while_redis_is_down_is_told_when_it_is_back(
+async def test_what_ends_while_redis_is_down_is_published_when_it_works_again(
     cluster: Api, parts: Parts, own_valkey: ValkeyServer
 ) -> None:
     controller = await parts.controller()
@@ -114,7 +114,7 @@ async def test_what_ends_while_redis_is_down_is_told_when_it_is_back(
     await eventually(lambda: controller.answers("/readyz"), 10)
 
 
-async def test_a_handler_of_the_worker_gets_what_the_controller_told(
+async def test_a_handler_of_the_worker_gets_what_the_controller_published(
     cluster: Api, parts: Parts, published: Told, own_valkey: ValkeyServer
 ) -> None:
     await parts.controller()

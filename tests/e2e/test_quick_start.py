@@ -57,7 +57,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("nothing")
-async def test_from_nothing_to_an_evaluation_that_was_heard_of(checkout: Path, cluster: Api) -> None:
+async def test_from_nothing_to_an_evaluation_that_was_seen(checkout: Path, cluster: Api) -> None:
     said = await asyncio.to_thread(run, checkout)
     lines = [spaced(line) for line in said.splitlines()]
     for line in "".join(blocks("text")).splitlines():

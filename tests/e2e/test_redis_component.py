@@ -11,7 +11,7 @@ from tests.e2e.installed import Installed, installed
 from tests.parts import Told
 
 
-async def test_what_was_told_outlives_a_restart_of_redis(cluster: Api, tmp_path: Path) -> None:
+async def test_what_was_published_outlives_a_restart_of_redis(cluster: Api, tmp_path: Path) -> None:
     async with installed(cluster, tmp_path) as jobcast:
         async with jobcast.redis("subscriber") as url, Told(url) as published:
             await cluster.create(evaluation("before", "echo before"))

@@ -22,7 +22,9 @@ STEADY = 80
 
 
 @pytest.mark.alone
-async def test_nothing_is_lost_told_twice_or_late_while_controllers_come_and_go(cluster: Api, tmp_path: Path) -> None:
+async def test_nothing_is_lost_published_twice_or_late_while_controllers_come_and_go(
+    cluster: Api, tmp_path: Path
+) -> None:
     load = Load(cluster, JOBS_A_SECOND)
     async with installed(cluster, tmp_path) as jobcast, jobcast.redis("subscriber") as url, load.running(url):
         await load.steady(STEADY)

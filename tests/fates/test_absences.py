@@ -9,7 +9,7 @@ RUNS = "trap 'exit 3' TERM; echo hi; sleep 300 & wait"
 
 
 @pytest.mark.must_survive(10)
-async def test_finishes_while_nobody_looks(own_fate: Fate) -> None:
+async def test_finishes_while_no_replica_runs(own_fate: Fate) -> None:
     fate = own_fate
     job = await fate.run("echo missed; exit 5")
     await fate.api.ended(job.name)
@@ -22,7 +22,7 @@ async def test_finishes_while_nobody_looks(own_fate: Fate) -> None:
 
 
 @pytest.mark.must_survive(9, 10)
-async def test_starts_before_and_is_gone_after_nobody_looked(own_fate: Fate) -> None:
+async def test_starts_before_and_is_gone_after_no_replica_ran(own_fate: Fate) -> None:
     fate = own_fate
     controller = await fate.stage.parts.controller()
     job = await fate.run(RUNS)
@@ -36,7 +36,7 @@ async def test_starts_before_and_is_gone_after_nobody_looked(own_fate: Fate) -> 
 
 
 @pytest.mark.must_survive(10)
-async def test_finishes_while_nobody_looks_is_told_and_then_goes(own_fate: Fate) -> None:
+async def test_finishes_while_no_replica_runs_is_published_and_then_goes(own_fate: Fate) -> None:
     fate = own_fate
     job = await fate.run("echo missed")
     await fate.api.ended(job.name)
@@ -60,7 +60,7 @@ async def test_is_complete_and_stuck_in_deletion_before_anybody_looks(own_fate: 
 
 
 @pytest.mark.must_survive(9)
-async def test_is_held_until_its_end_is_told(own_fate: Fate) -> None:
+async def test_is_held_until_its_end_is_published(own_fate: Fate) -> None:
     fate = own_fate
     controller = await fate.stage.parts.controller(FINALIZER="true")
     job = await fate.run(f"sleep {fate.stage.a_while}; echo done", ttlSecondsAfterFinished=0)
@@ -76,7 +76,7 @@ async def test_is_held_until_its_end_is_told(own_fate: Fate) -> None:
 
 
 @pytest.mark.must_survive(9)
-async def test_is_deleted_while_nobody_looks_and_held(own_fate: Fate) -> None:
+async def test_is_deleted_while_no_replica_runs_and_held(own_fate: Fate) -> None:
     fate = own_fate
     controller = await fate.stage.parts.controller(FINALIZER="true")
     job = await fate.run(RUNS)
@@ -91,7 +91,7 @@ async def test_is_deleted_while_nobody_looks_and_held(own_fate: Fate) -> None:
     await fate.api.gone(f"{fate.api.jobs}/{job.name}")
 
 
-async def test_holds_nothing_once_it_is_told(own_fate: Fate) -> None:
+async def test_holds_nothing_once_it_is_published(own_fate: Fate) -> None:
     fate = own_fate
     await fate.stage.parts.controller(FINALIZER="true")
     job = await fate.run("echo done")

@@ -162,7 +162,7 @@ async def test_a_log_is_noted_where_its_job_is_and_outlives_neither(world: World
     assert await world.client.ttl(world.keys.job(UID)) > 0
 
 
-async def test_a_log_that_redis_refuses_is_told_as_a_log_store_tells_it(world: World, index: LogIndex) -> None:
+async def test_a_log_that_redis_refuses_is_reported_as_a_log_store_reports_it(world: World, index: LogIndex) -> None:
     await world.client.lpush(world.keys.job(UID), "not a hash")
     await put(index, b"x")
     with pytest.raises(LogStoreError) as refused:
@@ -170,7 +170,7 @@ async def test_a_log_that_redis_refuses_is_told_as_a_log_store_tells_it(world: W
     assert refused.value.reason == REFUSED
 
 
-async def test_what_is_owed_to_the_store_is_remembered_until_it_is_settled(world: World, index: LogIndex) -> None:
+async def test_what_the_store_did_not_take_is_remembered_until_it_is_stored(world: World, index: LogIndex) -> None:
     await index.add_pending_upload(PLACE, "42", "pod uid")
     await index.add_pending_upload(PLACE, "42", "pod uid")
     await index.add_pending_upload(PLACE._replace(instance=1), "42", "pod uid")

@@ -151,7 +151,9 @@ async def test_keys_of_another_type_get_their_expiry_too(world: World) -> None:
 
 
 @pytest.mark.parametrize("group", ["worker", "worker:theirs"])
-async def test_a_lane_of_which_nothing_is_pending_goes_and_one_that_is_in_use_stays(world: World, group) -> None:
+async def test_an_ordering_key_of_which_nothing_is_pending_goes_and_one_that_is_in_use_stays(
+    world: World, group
+) -> None:
     keys, lanes = world.keys, world.keys.lanes(group)
     for stream in (keys.events, keys.replays):
         for number in (1, 2):

@@ -75,7 +75,7 @@ async def test_a_server_that_is_killed_during_an_upload_is_noticed_soon(own_s3: 
         await store.aclose()
 
 
-async def test_a_server_that_comes_back_is_used_again(own_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_works_again_is_used_again(own_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobcast.logstore.circuit.RETRY_SECONDS", 0.05)
     store = opened(STORE)
     assert isinstance(await store_log(store, place(), b"abc"), Stored)

@@ -14,7 +14,7 @@ def test_it_says_what_it_is_and_of_which_version() -> None:
     assert 'image.revision="$REVISION"' in DOCKERFILE
 
 
-def test_it_is_asked_to_stop_as_the_parts_expect_it_and_runs_as_nobody_whom_the_node_knows() -> None:
+def test_it_is_asked_to_stop_as_the_parts_expect_it_and_runs_as_a_user_that_the_node_does_not_know() -> None:
     assert re.search(r"^STOPSIGNAL SIGTERM$", DOCKERFILE, re.MULTILINE)
     assert re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE) == ["10001:10001"]
 

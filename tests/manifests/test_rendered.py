@@ -136,7 +136,7 @@ def acl() -> list[list[str]]:
     return [line.split() for line in (K8S / "components" / "redis" / "users.acl").read_text().splitlines()]
 
 
-def test_redis_knows_nobody_else() -> None:
+def test_redis_knows_no_other() -> None:
     names = {rules[1]: rules for rules in acl()}
     assert names.keys() == {"default", "controller", "worker", "subscriber", "operator", "probe"}
     assert names["default"][2] == "off"

@@ -125,7 +125,7 @@ warnings.warn("odd")
     assert (lines[0]["seconds"], lines[1]["count"]) == (3, 2)
 
 
-def test_what_the_sweep_tells_is_the_same_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_the_sweep_publishes_is_the_same_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     event = decode((ROOT / "tests" / "golden" / "failed.json").read_bytes())
     before = metrics.sweep_found._value.get(), metrics.events_by_status[event.status]._value.get()

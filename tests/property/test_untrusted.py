@@ -70,7 +70,7 @@ async def given_by(feed: Any, last: str) -> list[str]:
 @pytest.mark.parametrize("kind", ["stream", "follow"])
 @settings(max_examples=40, deadline=None)
 @given(strange=st.lists(FIELDS, max_size=6))
-def test_entries_of_strangers_are_skipped_and_counted_and_the_next_ones_flow(
+def test_entries_of_other_clients_are_skipped_and_counted_and_the_next_ones_flow(
     kind: str, strange: list[dict[bytes, bytes]]
 ) -> None:
     async def story(redis: Any) -> None:
@@ -97,7 +97,9 @@ def test_entries_of_strangers_are_skipped_and_counted_and_the_next_ones_flow(
 @pytest.mark.must_survive(8)
 @settings(max_examples=40, deadline=None)
 @given(strange=st.lists(st.tuples(st.sampled_from([*Status, "progress"]), BODY), max_size=8))
-def test_messages_of_strangers_are_skipped_and_counted_and_the_next_ones_flow(strange: list[tuple[str, bytes]]) -> None:
+def test_messages_of_other_clients_are_skipped_and_counted_and_the_next_ones_flow(
+    strange: list[tuple[str, bytes]],
+) -> None:
     async def story(redis: Any) -> None:
         async with AsyncClient(client=redis, prefix="test") as client, client.events(progress=True) as events:
             for number, (status, body) in enumerate(strange):
@@ -133,7 +135,7 @@ HASH = st.dictionaries(NAMES | st.binary(max_size=8), VALUES, min_size=1, max_si
 @pytest.mark.must_survive(8)
 @settings(max_examples=150, deadline=None)
 @given(fields=HASH, status=st.sampled_from([None, *Status]))
-def test_a_record_that_strangers_wrote_into_is_read_or_refused_and_waited_for_no_longer_than_asked(
+def test_a_record_that_other_clients_wrote_into_is_read_or_refused_and_waited_for_no_longer_than_asked(
     fields: dict[bytes, bytes], status: str | None
 ) -> None:
     async def story(redis: Any) -> None:
@@ -217,7 +219,7 @@ async def asked_all(ledger: Ledger) -> None:
 @example(row={b"\xff": b"\xff", b"status": b"\xff", b"name": b"\xff"}, record={b"uid": b"u"}, opened={b"\xff": 1.0})
 @example(row={b"status": b"running", b"version": b"inf", b"created": b"nan"}, record={b"uid": b"u"}, opened={})
 @example(row={b"status": b"running", b"running": b"x", b"version": b"nan"}, record={b"created": b"nan"}, opened={})
-def test_a_row_and_a_record_that_strangers_wrote_into_heal_with_the_end_of_their_job(
+def test_a_row_and_a_record_that_other_clients_wrote_into_heal_with_the_end_of_their_job(
     row: dict[bytes, bytes], record: dict[bytes, bytes], opened: dict[bytes, float]
 ) -> None:
     async def story(redis: Any) -> None:

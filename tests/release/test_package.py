@@ -96,7 +96,7 @@ def test_the_sdist_has_what_the_wheel_is_built_of_and_builds_the_same(wheel: Pat
     assert build(source, tmp_path / "dist", "wheel").read_bytes() == wheel.read_bytes()
 
 
-async def test_a_subscriber_with_the_wheel_alone_hears_an_end(
+async def test_a_subscriber_with_the_wheel_alone_receives_an_end(
     elsewhere: Path, valkey: ValkeyServer, tmp_path: Path
 ) -> None:
     async with telling_to(valkey.url, "evaluation") as teller:

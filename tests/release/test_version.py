@@ -21,7 +21,7 @@ importlib.metadata.version = version
 """As in the image, where our own packages are folders on the path."""
 
 
-def test_the_worker_tells_the_version_of_a_jobcast_that_is_not_installed() -> None:
+def test_the_worker_knows_the_version_of_a_jobcast_that_is_not_installed() -> None:
     code = f"{NOT_INSTALLED}\nimport worker.metrics, prometheus_client\nprint(prometheus_client.generate_latest().decode())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert f'jobcast_build_info{{version="{__version__}"}} 1.0' in said

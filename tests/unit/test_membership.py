@@ -41,7 +41,7 @@ def test_replicas_and_a_worker_of_one_installation_do_not_conflict() -> None:
         ({"cluster": "d"}, "controller a and controller b share this prefix and watch different clusters"),
     ],
 )
-def test_two_installations_under_one_prefix_are_told_amember(other: dict[str, Any], said: str) -> None:
+def test_two_installations_under_one_prefix_are_distinguished(other: dict[str, Any], said: str) -> None:
     (conflict,) = find_conflicts([member(), member(**{"name": "b", **other})])
     assert said in conflict
     assert "KEY_PREFIX" in conflict

@@ -255,7 +255,7 @@ async def test_where_pods_may_not_be_listed_an_end_is_published_without_them(wor
 
 
 @pytest.mark.must_survive(24)
-async def test_a_log_has_all_of_the_wait_once_redis_is_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_has_all_of_the_wait_once_redis_works_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ledger, "is_down", True)
     world.source.answers["eval-42-abcde"] = [asyncio.Event()]
     world.store.put_job(COMPLETE)

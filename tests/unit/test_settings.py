@@ -229,7 +229,7 @@ def test_a_long_selector_is_checked_at_once() -> None:
         CoreSettings(label_selector="a-" * 50_000)
 
 
-def test_lists_are_split_trimmed_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_are_split_trimmed_and_published_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMESPACES", " b, a ,b,, ")
     monkeypatch.setenv("METADATA_LABELS", "pipeline, team")
     settings = CoreSettings()

@@ -157,7 +157,7 @@ def test_what_was_never_there_is_removed_and_dropped_without_an_error(store: Sto
     assert store.uids_in(None) == {UID}
 
 
-def test_a_job_that_comes_back_is_not_gone(store: Store) -> None:
+def test_a_job_that_appears_again_is_not_gone(store: Store) -> None:
     store.remove_job(UID)
     store.put_job(replace(JOB, deleted=ENDED))
     assert not store.is_gone(UID)

@@ -133,7 +133,7 @@ def test_a_loop_that_stands_still_is_noticed_unless_a_task_runs_in_it(app, clock
     assert "event loop stuck for" in str(it.unhealthy_reason())
 
 
-def test_while_the_broker_is_away_nothing_is_wrong_with_the_consumer(app, clock) -> None:
+def test_while_the_broker_is_down_nothing_is_wrong_with_the_consumer(app, clock) -> None:
     consumer, it = Consumer(), Canary(app, "evaluation")
     it.attach(consumer)
     consumer.turn()

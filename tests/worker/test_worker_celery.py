@@ -89,7 +89,7 @@ def test_the_visibility_timeout_of_a_broker_runs_no_task_twice(valkey, tmp_path:
         assert redis.calls == ["begun a completed", "ended a completed"]
 
 
-def test_celerys_events_tell_of_every_task_as_they_always_do(valkey, tmp_path: Path) -> None:
+def test_celerys_events_show_every_task_as_they_always_do(valkey, tmp_path: Path) -> None:
     heard: list[dict[str, Any]] = []
     with (
         world(valkey.url, "evaluation") as redis,

@@ -77,7 +77,9 @@ def dispatcher(targets, in_flight, entries) -> Dispatcher:
     return made
 
 
-def test_who_has_it_is_not_given_it_again_when_the_broker_of_the_next_is_back(dispatcher, targets, in_flight) -> None:
+def test_who_has_it_is_not_given_it_again_when_the_broker_of_the_next_works_again(
+    dispatcher, targets, in_flight
+) -> None:
     first, second = targets
     second.is_away = True
     for _ in range(2):

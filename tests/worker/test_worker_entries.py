@@ -57,7 +57,7 @@ def test_the_last_handler_to_end_acknowledges(client, entries, entry) -> None:
     assert not client.exists(KEYS.todo(entry))
 
 
-def test_ending_twice_is_harmless(client, entries, entry) -> None:
+def test_ending_twice_is_safe(client, entries, entry) -> None:
     entries.open(entry, ["a", "b"])
     entries.finish(entry, "a")
     assert not entries.finish(entry, "a")
@@ -104,7 +104,7 @@ def test_an_entry_that_was_trimmed_before_its_task_began_is_run_all_the_same(cli
     assert not entries.finish(entry, "a")
 
 
-def test_a_handler_that_was_renamed_still_gets_the_event_and_its_old_name_is_told(client, entries, entry) -> None:
+def test_a_handler_that_was_renamed_still_gets_the_event_and_its_old_name_is_reported(client, entries, entry) -> None:
     entries.start(entry, "old", "me", "try 8")
     assert entries.open(entry, ["new"]) == (["new"], ["old"], 0)
     assert entries.dead_letter(entry, "old", event="{}", reason="not registered any more")
@@ -160,7 +160,7 @@ def test_holding_does_not_take_back_what_has_begun_elsewhere(client, entries, gr
     assert group.heartbeat() == []
 
 
-def test_a_flushed_redis_is_told_from_one_that_is_away(client, group) -> None:
+def test_a_flushed_redis_is_distinguished_from_one_that_is_down(client, group) -> None:
     client.flushall()
     for ask in (
         lambda: take(client, group),

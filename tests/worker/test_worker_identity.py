@@ -52,7 +52,7 @@ def test_a_name_is_kept_until_it_is_given_back(valkey, client, quick) -> None:
     assert not client.exists(KEY)
 
 
-def test_a_name_that_nobody_keeps_is_free_after_its_lifetime(valkey, client, quick) -> None:
+def test_a_name_that_no_process_keeps_is_free_after_its_lifetime(valkey, client, quick) -> None:
     client.set(KEY, STRANGER, px=400)
     mine = named(valkey)
     mine.take()
@@ -60,7 +60,7 @@ def test_a_name_that_nobody_keeps_is_free_after_its_lifetime(valkey, client, qui
     mine.give_back()
 
 
-def test_a_redis_that_is_away_at_the_start_is_asked_later(own_valkey, quick) -> None:
+def test_a_redis_that_is_down_at_the_start_is_asked_later(own_valkey, quick) -> None:
     own_valkey.stop()
     mine = named(own_valkey)
     mine.take()

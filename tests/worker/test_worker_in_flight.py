@@ -47,7 +47,7 @@ def test_a_lost_one_departs_again() -> None:
     assert lost.is_again
 
 
-def test_it_is_over_once_it_was_handed_out_and_nobody_is_left() -> None:
+def test_it_is_over_once_it_was_handed_out_and_no_process_is_left() -> None:
     in_flight = in_flight_of("1")
     assert not in_flight.is_over("1")
     depart(in_flight)
@@ -56,7 +56,7 @@ def test_it_is_over_once_it_was_handed_out_and_nobody_is_left() -> None:
     assert not in_flight.is_over("1")
 
 
-def test_the_end_of_one_that_waits_or_is_unknown_disturbs_nobody() -> None:
+def test_the_end_of_one_that_waits_or_is_unknown_disturbs_nothing() -> None:
     in_flight = in_flight_of("1", "2")
     in_flight.ended("2")
     in_flight.ended("unknown")

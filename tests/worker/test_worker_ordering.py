@@ -70,7 +70,7 @@ def replay(client, eval_id: str = "a", handler: str = "", status: str = "complet
     return f"replay:{client.xadd(KEYS.replays, fields)}"
 
 
-def test_only_the_first_of_an_evaluation_is_given_whoever_reads_the_others(client, workers) -> None:
+def test_only_the_first_of_an_evaluation_is_given_out_whichever_consumer_reads_the_others(client, workers) -> None:
     first, second, other = tell(client), tell(client), tell(client, "b")
     assert workers.reads("one", 1) == [first]
     assert workers.reads("two") == [other]
@@ -122,7 +122,7 @@ def test_a_dead_letter_lets_the_next_one_go(client, workers) -> None:
     assert workers.reads("one", 0, moved="a") == [second]
 
 
-def test_what_nobody_wants_is_acknowledged_unread_and_holds_up_nobody(client, workers) -> None:
+def test_what_no_handler_wants_is_acknowledged_unread_and_delays_nothing(client, workers) -> None:
     tell(client, status="running")
     wanted = tell(client)
     assert workers.reads("one", unwanted=["running"]) == [wanted]
@@ -149,7 +149,7 @@ def test_a_dead_workers_entries_keep_their_order_with_who_takes_them_over(client
     assert workers.reads("two", 0, moved="a") == [second]
 
 
-def test_one_that_is_not_pending_any_more_holds_up_nobody(client, workers) -> None:
+def test_one_that_is_not_pending_any_more_delays_nothing(client, workers) -> None:
     first, second, third = tell(client), tell(client), tell(client)
     workers.reads("one")
     client.xack(KEYS.events, GROUP, first)
@@ -158,7 +158,7 @@ def test_one_that_is_not_pending_any_more_holds_up_nobody(client, workers) -> No
     assert workers.next_ready("one") == [third]
 
 
-def test_lanes_that_are_gone_are_made_again_in_order(client, workers) -> None:
+def test_ordering_keys_that_are_gone_are_made_again_in_order(client, workers) -> None:
     entries = [tell(client) for _ in range(3)]
     workers.reads("one")
     client.delete(KEYS.lanes())
@@ -167,7 +167,7 @@ def test_lanes_that_are_gone_are_made_again_in_order(client, workers) -> None:
     assert workers.next_ready("one") == entries[:1]
 
 
-def test_entries_that_are_read_again_stand_once_in_their_lane(client, workers) -> None:
+def test_entries_that_are_read_again_stand_once_in_their_ordering_key(client, workers) -> None:
     first, second = tell(client), tell(client)
     workers.reads("one")
     client.xgroup_setid(KEYS.events, GROUP, "0")

@@ -95,7 +95,7 @@ def test_a_redis_that_is_killed_again_and_again_does_not_end_the_worker(
 
 
 @pytest.mark.must_survive(29)
-def test_a_task_that_ends_while_redis_is_down_is_acknowledged_when_it_is_back(
+def test_a_task_that_ends_while_redis_is_down_is_acknowledged_when_it_works_again(
     valkey, persistent_valkey, tmp_path: Path
 ) -> None:
     with in_the_middle(valkey, persistent_valkey, tmp_path) as (worker, calls, redis):
@@ -109,7 +109,7 @@ def test_a_task_that_ends_while_redis_is_down_is_acknowledged_when_it_is_back(
 
 @pytest.mark.must_survive(26)
 @pytest.mark.must_survive(29)
-def test_a_redis_that_comes_back_empty_in_the_middle_of_a_task_brings_what_it_is_told_again(
+def test_a_redis_that_restarts_empty_in_the_middle_of_a_task_gets_everything_published_again(
     valkey, own_valkey, tmp_path: Path
 ) -> None:
     with in_the_middle(valkey, own_valkey, tmp_path) as (worker, calls, redis):
@@ -170,7 +170,7 @@ def test_an_acknowledgement_whose_reply_was_lost_does_not_run_the_task_again(
 
 
 @pytest.mark.must_survive(26)
-def test_after_a_failover_to_a_replica_that_lacks_the_last_entries_everything_it_is_told_is_handled(
+def test_after_a_failover_to_a_replica_that_lacks_the_last_entries_everything_published_to_it_is_handled(
     valkey, own_valkey, tmp_path: Path
 ) -> None:
     with in_the_middle(valkey, own_valkey, tmp_path) as (_, calls, redis):

@@ -37,7 +37,7 @@ def test_livez_names_what_is_wrong(probe) -> None:
 
 
 @pytest.mark.must_survive(27)
-def test_readyz_says_what_a_system_that_is_away_says_and_livez_does_not_mind(probe, caplog) -> None:
+def test_readyz_says_what_a_system_that_is_down_says_and_livez_does_not_mind(probe, caplog) -> None:
     caplog.set_level(logging.INFO)
     broker = Availability("broker", metrics.broker_up)
     probe.need("broker", lambda: broker.error)
@@ -68,7 +68,7 @@ def test_a_failing_check_makes_a_worker_not_ready_either(probe) -> None:
 
 @pytest.mark.must_survive(27)
 @pytest.mark.parametrize(("logger", "is_calm"), [("celery.worker.request", True), ("worker.consumer", False)])
-def test_what_celery_says_of_a_broker_that_is_away_is_a_warning_in_one_line(logger, is_calm) -> None:
+def test_what_celery_says_of_a_broker_that_is_down_is_a_warning_in_one_line(logger, is_calm) -> None:
     error = redis.ConnectionError("Connection refused")
     record = logging.makeLogRecord({"name": logger, "levelname": "CRITICAL", "levelno": 50, "msg": "Couldn't ack"})
     record.exc_info = (redis.ConnectionError, error, None)

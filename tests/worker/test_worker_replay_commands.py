@@ -56,7 +56,7 @@ def test_what_a_handler_gave_up_on_is_handled_once_it_is_fixed_and_replayed(valk
         assert (it.dead, it.calls) == ([], ["clean a completed", "score a completed"])
 
 
-def test_a_replay_is_handled_again_with_its_ids_by_that_handler_alone_and_nobody_else_hears_of_it(
+def test_a_replay_is_handled_again_with_its_ids_by_that_handler_alone_and_no_other_reader_sees_it(
     valkey, tmp_path: Path, jobcast
 ) -> None:
     with Worker(valkey.url, tmp_path, HANDLERS, KEY_PREFIX=PREFIX), world(valkey.url, PREFIX) as it:

@@ -137,7 +137,7 @@ def test_a_message_is_json_and_says_whose_event_it_is(valkey, own_valkey, tmp_pa
     assert (message["headers"]["task"], message["properties"]["priority"]) == ("audit.note", 3)
 
 
-def test_a_broker_that_is_down_costs_only_its_own_routes_and_gets_all_in_order_once_it_is_back(
+def test_a_broker_that_is_down_costs_only_its_own_routes_and_gets_all_in_order_once_it_works_again(
     valkey, own_valkey, tmp_path: Path
 ) -> None:
     own_valkey.stop(kill=True)
@@ -185,7 +185,7 @@ def test_what_a_broker_refuses_for_good_is_a_dead_letter_and_those_behind_it_go_
         assert sorted(ours.calls) == ["score a completed", "score b completed"]
 
 
-def test_an_entry_that_nobody_can_read_is_one_dead_letter_however_many_groups_there_are(
+def test_an_entry_that_no_process_can_read_is_one_dead_letter_however_many_groups_there_are(
     valkey, own_valkey, tmp_path: Path
 ) -> None:
     with (
@@ -231,7 +231,7 @@ def test_a_traceparent_is_valid_and_the_same_each_time_whatever_the_ids_are(text
         (TimeoutError("timed out"), False),
     ],
 )
-def test_what_rabbitmq_refuses_for_good_is_told_from_what_passes(error, is_for_good) -> None:
+def test_what_rabbitmq_refuses_for_good_is_distinguished_from_what_passes(error, is_for_good) -> None:
     broker = RouteBroker("rabbit", of_route("amqp://nowhere.invalid"))
     broker._producer = Failing(error)  # type: ignore[assignment]
     with pytest.raises(Refused if is_for_good else Unreachable):

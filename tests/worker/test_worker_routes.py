@@ -72,7 +72,7 @@ def score(event): call("score", event)
         assert not redis.client.keys("*todo*")
 
 
-def test_an_event_that_nobody_wants_is_acknowledged_at_once(valkey, tmp_path: Path) -> None:
+def test_an_event_that_no_handler_wants_is_acknowledged_at_once(valkey, tmp_path: Path) -> None:
     with (
         world(valkey.url, "unwanted") as redis,
         Worker(valkey.url, tmp_path, KEY_PREFIX="unwanted") as worker,

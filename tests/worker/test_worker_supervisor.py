@@ -141,7 +141,7 @@ def test_livez_is_false_while_the_consumer_is_stuck_although_redis_answers_and_t
 
 
 @pytest.mark.must_survive(35)
-def test_livez_is_true_while_redis_is_away_for_longer_than_a_consumer_may_be_stuck(own_valkey, monkeypatch) -> None:
+def test_livez_is_true_while_redis_is_down_for_longer_than_a_consumer_may_be_stuck(own_valkey, monkeypatch) -> None:
     monkeypatch.setattr(consumer, "OVERDUE_SECONDS", 1.5)
     target = Gated()
     target.gate.set()
@@ -158,7 +158,7 @@ def test_livez_is_true_while_redis_is_away_for_longer_than_a_consumer_may_be_stu
 
 
 @pytest.mark.must_survive(4)
-def test_a_mistake_in_the_consumer_costs_it_a_restart_and_nobody_an_event(valkey, monkeypatch, caplog) -> None:
+def test_a_mistake_in_the_consumer_costs_it_a_restart_and_loses_no_event(valkey, monkeypatch, caplog) -> None:
     target = Gated()
     target.gate.set()
     mistakes = iter([True])

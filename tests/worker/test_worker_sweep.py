@@ -137,7 +137,7 @@ def test_a_round_is_given_up_when_another_worker_sweeps(valkey, short_life, capl
         assert client.get("{sweep}:sweep") == b"somebody else"
 
 
-def test_a_redis_that_forgets_the_claim_is_told_it_again(valkey, short_life) -> None:
+def test_a_redis_that_forgets_the_claim_gets_it_again(valkey, short_life) -> None:
     rounds = Rounds(gate=True)
     with redis.Redis.from_url(valkey.url) as client, sweeping(valkey.url, rounds, 0.1):
         until(lambda: rounds.begun)
@@ -146,7 +146,7 @@ def test_a_redis_that_forgets_the_claim_is_told_it_again(valkey, short_life) -> 
         assert (rounds.begun, rounds.cancelled) == (1, 0)
 
 
-def test_after_a_round_that_failed_whoever_comes_first_tries_again(valkey) -> None:
+def test_after_a_round_that_failed_the_first_that_comes_tries_again(valkey) -> None:
     broken, well = Rounds(), Rounds()
     broken.error = RuntimeError("this one cannot")
     with redis.Redis.from_url(valkey.url) as client:
@@ -183,7 +183,7 @@ def test_a_stop_cancels_the_round_and_does_not_wait_for_it(valkey) -> None:
 
 
 @pytest.mark.must_survive(29)
-def test_it_goes_on_when_redis_was_away(own_valkey) -> None:
+def test_it_goes_on_when_redis_was_down(own_valkey) -> None:
     rounds = Rounds()
     own_valkey.stop()
     with sweeping(own_valkey.url, rounds, 0.3) as sweep:

@@ -24,7 +24,7 @@ REFUSALS = {
 @pytest.mark.must_survive(5)
 @pytest.mark.must_survive(6)
 @pytest.mark.parametrize("refusal", REFUSALS)
-async def test_a_sweep_that_is_refused_says_so_tries_again_and_tells_what_was_missed(
+async def test_a_sweep_that_is_refused_says_so_tries_again_and_publishes_what_was_missed(
     valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusal
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))

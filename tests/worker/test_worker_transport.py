@@ -67,7 +67,7 @@ def test_messages_are_delivered_in_their_order_and_a_few_at_a_time() -> None:
     assert begun == [*wanted, "another"]
 
 
-def test_nothing_is_taken_while_the_consumer_is_away_and_what_waited_is_dropped() -> None:
+def test_nothing_is_taken_while_the_consumer_is_down_and_what_waited_is_dropped() -> None:
     hub, conveyor = Hub(), InProcessTransport()
     consumer, begun = a_consumer(hub)
     assert not conveyor.is_open
@@ -122,7 +122,7 @@ def test_a_broker_without_an_event_loop_does(valkey, tmp_path: Path) -> None:
         until(lambda: worker.get("/readyz")[0] == 200)
 
 
-def test_while_the_broker_is_away_entries_wait_and_redis_is_not_blamed(valkey, own_valkey, tmp_path: Path) -> None:
+def test_while_the_broker_is_down_entries_wait_and_redis_is_not_blamed(valkey, own_valkey, tmp_path: Path) -> None:
     own_valkey.stop()
     tell(valkey.url, "evaluation", completed("a"))
     with (
