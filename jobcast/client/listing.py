@@ -7,7 +7,7 @@ from jobcast.client.announced import clock
 from jobcast.client.effects import Call, Give, Operation, Pipeline, Ready
 from jobcast.client.entry import text
 from jobcast.client.position import When, when
-from jobcast.client.record import Record, batches, kept_replies, read_many, retry_once
+from jobcast.client.record import Record, batches, checked_replies, read_many, retry_once
 from jobcast.event import PENDING, Status
 from jobcast.filters import Filter, OneOrMore, filter_of
 from jobcast.keys import Keys
@@ -104,7 +104,7 @@ def _records(keys: Keys, wanted: Listing, eval_ids: list[str]) -> Operation[list
     if wanted.statuses or wanted.filter.namespaces:
         # An event may be large: only records that can match are read whole.
         eval_ids = yield from retry_once(lambda: _candidates(keys, wanted, eval_ids))
-    records = yield from retry_once(lambda: read_many(keys, eval_ids))
+    records = yield from retry_once(lambda: read_many(keys, eval_ids, skip_other_types=True))
     return [record for record in records if wanted.has(record)]
 
 
@@ -113,5 +113,5 @@ def _candidates(keys: Keys, wanted: Listing, eval_ids: Iterable[str]) -> Operati
     replies: list[Any] = yield Pipeline(
         tuple(Call(("HMGET", keys.evaluation(one), "status", "namespace")) for one in ids)
     )
-    fields = kept_replies(replies)
+    fields = checked_replies(replies, skip_other_types=True)
     return [one for one, of in zip(ids, fields, strict=True) if of and wanted.may_have(text(of[0]), text(of[1]))]

@@ -81,18 +81,20 @@ def read(keys: Keys, eval_id: str) -> Operation[Record | None]:
     return _record(eval_id, (yield from fields_of(keys.evaluation(eval_id))))
 
 
-def read_many(keys: Keys, eval_ids: Iterable[str]) -> Operation[list[Record]]:
-    """The records that exist, in the order of the ids. Raises what redis-py raises."""
+def read_many(keys: Keys, eval_ids: Iterable[str], *, skip_other_types: bool = False) -> Operation[list[Record]]:
+    """The records that exist, in the order of the ids. Raises what redis-py raises, also for a key of another type."""
     ids = list(eval_ids)
     replies = yield Pipeline(tuple(Call(("HGETALL", keys.evaluation(one))) for one in ids))
-    records = [_record(one, _texts(reply)) for one, reply in zip(ids, kept_replies(replies), strict=True)]
+    records = [
+        _record(one, _texts(reply)) for one, reply in zip(ids, checked_replies(replies, skip_other_types), strict=True)
+    ]
     return [record for record in records if record is not None]
 
 
-def kept_replies(replies: Sequence[Any]) -> list[Any]:
-    """The replies of a pipeline; None for a key of another type. Raises any other error among them."""
+def checked_replies(replies: Sequence[Any], skip_other_types: bool) -> list[Any]:
+    """The replies of a pipeline. Raises an error among them; with `skip_other_types`, a key of another type is None instead."""
     for reply in replies:
-        if isinstance(reply, Exception) and not _is_wrong_type(reply):
+        if isinstance(reply, Exception) and not (skip_other_types and _is_wrong_type(reply)):
             raise reply
     return [None if isinstance(reply, Exception) else reply for reply in replies]
 

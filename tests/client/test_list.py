@@ -80,9 +80,9 @@ async def test_it_stops_at_the_limit_and_reads_no_further(world: World, monkeypa
     read: list[Any] = []
     read_many = listing_room.read_many
 
-    def counted(keys: Any, eval_ids: Any) -> Any:
+    def counted(keys: Any, eval_ids: Any, **more: Any) -> Any:
         read.extend(eval_ids)
-        return read_many(keys, eval_ids)
+        return read_many(keys, eval_ids, **more)
 
     monkeypatch.setattr(listing_room, "read_many", counted)
     assert await ids(world.join(), limit=4) == ["9", "8", "7", "6"]
