@@ -101,7 +101,7 @@ async def scale(jobcast: Installed, replicas: int) -> None:
 
 
 async def is_gone(jobcast: Installed) -> bool:
-    return not (await jobcast.api.get(jobcast.api.pods, labelSelector=jobcast.reconcile.pods))["items"]
+    return not (await jobcast.api.get(jobcast.api.pods, labelSelector=jobcast.pods))["items"]
 
 
 async def is_ready(jobcast: Installed) -> bool:
