@@ -52,7 +52,7 @@ async def not_ready(part: Part, cluster: Api, published: Told) -> None:
 
 async def no_end_of_what_vanished(part: Part, cluster: Api, published: Told) -> None:
     """A Job that went while nobody looked is not published as cancelled, and tried again and again."""
-    await eventually(lambda: "is tried again" in part.log.read_text(), 30)
+    await eventually(lambda: "reconcile failed, retrying" in part.log.read_text(), 30)
     assert published.heard == []
 
 
@@ -103,7 +103,8 @@ async def test_without_one_permission_the_controller_says_which(
     if OF_THE_CONTROLLER[missing] is no_end_of_what_vanished:
         await one_vanishes(own_valkey, cluster)
     part = parts.start_controller(KUBECONFIG=str(kubeconfig), **finalizer)
-    said = f"this account may not {named(missing)} in {cluster.namespace}: add it to the Role"
+    role = "the Role and RoleBinding jobcast-controller (k8s/base/rbac.yaml)"
+    said = f"this account may not {named(missing)} in {cluster.namespace}: add it to {role}"
     await eventually(lambda: said in part.log.read_text(), 30)
     assert part.log.read_text().count(said) == 1
     if OF_THE_CONTROLLER[missing] is not not_ready:
@@ -171,7 +172,9 @@ async def test_with_all_of_them_both_do_their_work_and_nothing_is_missed(
     await eventually(lambda: readyz(worker) == "ok\n", 30)
     assert readyz(controller) == "ok\n"
     may = "get jobs, list jobs, watch jobs, list pods, watch pods, get pods/log, patch jobs"
-    assert await doctor(kubeconfig, own_valkey, FINALIZER="true") == [f"ok: this account may {may}"]
+    assert await doctor(kubeconfig, own_valkey, FINALIZER="true") == [
+        f"ok: this account may {may} in {cluster.namespace}"
+    ]
     assert "watch" not in (await doctor(of_the_worker, own_valkey, FINALIZER="true"))[0]
     for part in (controller, worker):
         assert "forbidden" not in part.log.read_text()
