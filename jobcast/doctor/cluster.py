@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jobcast.doctor.finding import Finding, broken, ok, unknown, warning
-from jobcast.kube import JOBS, Api, Forbidden, KubeError, NotFound, missing, needed, whoami
+from jobcast.kube import JOBS, Api, Forbidden, KubeError, NotFound, missing, whoami
+from jobcast.service.processes import PROCESSES
 
 MOST_COUNTED = 10_000
 """Jobs: twenty pages, a second or two."""
-
-ACCOUNTS = {"controller": "jobcast-controller", "worker": "jobcast-worker"}
-"""The names in k8s/base/rbac.yaml."""
 
 
 class Watched(NamedTuple):
@@ -61,7 +59,8 @@ async def _to_be_asked(api: Api, home: str, accounts: Mapping[str, str]) -> Mapp
         me = await whoami(api)
     except (Forbidden, NotFound):
         me = ""
-    for kind, account in {**ACCOUNTS, **accounts}.items():
+    shipped = {kind: process.service_account for kind, process in PROCESSES.items()}
+    for kind, account in {**shipped, **accounts}.items():
         if me == f"system:serviceaccount:{home}:{account}":
             return {kind: ""}
     return accounts or {"controller": ""}
@@ -71,7 +70,7 @@ async def permissions_of(kind: str, api: Api, watched: Watched, user: str = "") 
     """Whether `user` (empty: our own account) may do a controller's or a worker's work: in each namespace one finding for
     each missing permission, or one if none is missing. Raises KubeError."""
     who = f"the {kind}'s account" if user else "this account"
-    asked = needed(kind, finalizer=watched.finalizer)
+    asked = PROCESSES[kind].needs(finalizer=watched.finalizer)
     found = []
     for namespace in watched.each:
         where = f"in {namespace}" if namespace else "in all namespaces"

@@ -3,7 +3,7 @@
     access       where the cluster is and our credentials (kubernetes-asyncio reads kubeconfig and service account)
     api          the requests
     decode       bytes to objects; how a new kind is added
-    permissions  what controller and worker need
+    permissions  what may be done with a kind of resource
     reviews      what an account may do
     errors       the API server's errors
 
@@ -14,7 +14,7 @@ from jobcast.kube.access import Access, NoCluster, own_namespace
 from jobcast.kube.api import Api
 from jobcast.kube.decode import JOBS, PODS, Change, Page, Resource
 from jobcast.kube.errors import Expired, Forbidden, Invalid, KubeError, NotFound, Throttled, Unauthorized, Unreachable
-from jobcast.kube.permissions import Permission, needed
+from jobcast.kube.permissions import Permission
 from jobcast.kube.reviews import missing, whoami
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "Unauthorized",
     "Unreachable",
     "missing",
-    "needed",
     "own_namespace",
     "whoami",
 ]

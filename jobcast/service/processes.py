@@ -8,6 +8,9 @@ tests/manifests/test_processes.py. A new process is a row here, and whatever tho
 from typing import NamedTuple
 
 from jobcast.keys import DEFAULT_PREFIX, Keys
+from jobcast.kube.decode import JOBS, PODS
+from jobcast.kube.permissions import Permission
+from jobcast.service import membership
 
 
 class RedisRights(NamedTuple):
@@ -38,12 +41,24 @@ class Process(NamedTuple):
     port_setting: str
     port: int
     """Where it serves probes and metrics by default."""
+    permissions: tuple[Permission, ...]
+    """Of its Role."""
     redis: RedisRights
     talks_to: frozenset[str]
     """Of KUBERNETES and REDIS. Every process asks DNS."""
 
+    @property
+    def service_account(self) -> str:
+        """As k8s/base/rbac.yaml calls it, and its Role."""
+        return f"jobcast-{self.kind}"
+
+    def needs(self, *, finalizer: bool) -> tuple[Permission, ...]:
+        """With the finalizer, one permission more."""
+        return (*self.permissions, Permission("patch", JOBS)) if finalizer else self.permissions
+
 
 KUBERNETES, REDIS = "kubernetes", "redis"
+_READ_LOGS = Permission("get", PODS, "log")
 
 _KEYS = Keys()
 _EVERYTHING = f"{_KEYS.beginning}*"
@@ -57,9 +72,14 @@ _LEDGER = (
 _READER = "ping time get hmget hgetall zrange xread xrange xrevrange subscribe psubscribe"
 
 CONTROLLER = Process(
-    kind="controller",
+    kind=membership.CONTROLLER,
     port_setting="HTTP_PORT",
     port=8080,
+    permissions=(
+        *(Permission(verb, JOBS) for verb in ("get", "list", "watch")),
+        *(Permission(verb, PODS) for verb in ("list", "watch")),
+        _READ_LOGS,
+    ),
     redis=RedisRights(
         keys=(
             *(_KEYS.events, _KEYS.replays, _KEYS.dead, _KEYS.open, _KEYS.index, _KEYS.epoch, _KEYS.parts),
@@ -71,9 +91,11 @@ CONTROLLER = Process(
     talks_to=frozenset({KUBERNETES, REDIS}),
 )
 WORKER = Process(
-    kind="worker",
+    kind=membership.WORKER,
     port_setting="WORKER_HTTP_PORT",
     port=8081,
+    # The sweep lists where the controller watches.
+    permissions=(Permission("get", JOBS), Permission("list", JOBS), Permission("list", PODS), _READ_LOGS),
     redis=RedisRights(
         # Kombu's names for Celery's queues and remote control are its own.
         keys=(_EVERYTHING, "_kombu.binding*", "*.celery.pidbox*"),

@@ -5,7 +5,6 @@ import yaml
 from pydantic_settings import BaseSettings
 
 from controller.settings import ControllerSettings
-from jobcast.kube import needed
 from jobcast.service.processes import ACCOUNTS, KUBERNETES, PROCESSES, REDIS, Process
 from tests.rendered import K8S, Obj, pods, rendered
 from worker.settings import WorkerSettings
@@ -33,14 +32,14 @@ def test_it_serves_on_the_port_of_its_setting(process: Process) -> None:
 
 @each
 def test_its_role_grants_just_what_it_asks(process: Process) -> None:
-    role, binding = of_kind("Role")[f"jobcast-{process.kind}"], of_kind("RoleBinding")[f"jobcast-{process.kind}"]
+    role, binding = of_kind("Role")[process.service_account], of_kind("RoleBinding")[process.service_account]
     granted = {
         f"{verb} {resource}" for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]
     }
-    assert granted == {str(permission) for permission in needed(process.kind, finalizer=False)}
-    assert [subject["name"] for subject in binding["subjects"]] == [f"jobcast-{process.kind}"]
+    assert granted == {str(permission) for permission in process.permissions}
+    assert [subject["name"] for subject in binding["subjects"]] == [process.service_account]
     spec = pods(BASE)[f"jobcast-{process.kind}"]["spec"]
-    assert spec["serviceAccountName"] == f"jobcast-{process.kind}"
+    assert spec["serviceAccountName"] == process.service_account
     assert spec.get("automountServiceAccountToken", True) is (KUBERNETES in process.talks_to)
 
 
