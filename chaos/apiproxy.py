@@ -60,6 +60,8 @@ class Door:
         """What every list and watch is answered with; 200 is an answer without a byte."""
         self.expiring = 0
         """How many of the next watches get the error that their resourceVersion is too old."""
+        self.cuts_logs = False
+        """The way from the API server to the kubelets breaks in the middle of each log; the API server ends the answer as if whole."""
         self.is_shut = False
         """Every connection is reset."""
         self.streams: set[Stream] = set()
@@ -146,12 +148,14 @@ class ApiProxy:
         if is_watch and door.expiring:
             door.expiring -= 1
             return _spoiled(410)
-        log = self._kubelet.answer(request) if self._kubelet is not None else None
-        if door.code is not None and _is_meant(door.code, is_watch=is_watch, is_log=log is not None):
+        is_log = request.path.endswith("/log")
+        if door.code is not None and _is_meant(door.code, is_watch=is_watch, is_log=is_log):
             return _spoiled(door.code)
-        if log is not None:
-            return log
         try:
+            if self._kubelet is not None and is_log:
+                log = await self._kubelet.answer(request, lambda: door.cuts_logs)
+                if log is not None:
+                    return log
             return await self._pass_on(request, door, is_watch)
         except (aiohttp.ClientError, OSError, Severed):
             if request.transport is not None:

@@ -4,12 +4,11 @@ import asyncio
 import shlex
 import signal
 import time
-from typing import ClassVar
 
 import redis
 
-from chaos.parts import Part
-from chaos.plan import FaultPlan
+from chaos.fault import Fault
+from chaos.nodes import NODE_FAULTS
 from chaos.redisproxy import WRITES
 from chaos.valkey import Valkey
 from chaos.world import World
@@ -18,24 +17,6 @@ CLOCKS = ("+5h", "-7h", "+400d")
 """Seconds by which a process' clock is wrong."""
 WATCHES = 4
 """Of one controller: Jobs and Pods in two namespaces."""
-
-
-class Fault:
-    """`kinds` are its names in the plan."""
-
-    kinds: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, world: World, plan: FaultPlan) -> None:
-        self.world = world
-        self.plan = plan
-
-    async def begin(self) -> None: ...
-
-    async def end(self) -> None: ...
-
-    @property
-    def part(self) -> Part:
-        return self.world.parts[self.plan.targets[0]]
 
 
 class Killed(Fault):
@@ -330,14 +311,17 @@ class ReaderCrash(Fault):
         self.world.reader.start()
 
 
-FAULTS: dict[str, type[Fault]] = {kind: fault for fault in Fault.__subclasses__() for kind in fault.kinds}
+FAULTS: dict[str, type[Fault]] = {
+    kind: fault for fault in (*Fault.__subclasses__(), *NODE_FAULTS) for kind in fault.kinds
+}
 
 
 async def heal(world: World) -> None:
     """Ends every fault that is still active, also one that itself failed."""
     for door in world.api.doors.values():
-        door.code, door.is_shut = None, False
+        door.code, door.is_shut, door.cuts_logs = None, False, False
         door.flow()
+    world.kubelet.skew, world.kubelet.is_early = 0.0, False
     for link in world.doors.doors.values():
         link.is_shut = False
         link.lose_no_more()

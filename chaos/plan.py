@@ -21,6 +21,8 @@ REST_SECONDS = 1.0
 LONGEST_STOP_SECONDS = 30.0
 ALL_SHARE = 0.3
 """The share of faults between a process and the API server that hit all processes, as behind one load balancer."""
+NOT_YET = frozenset({"log-cut", "clocks-apart", "start-late"})
+"""Only where they are asked for: they find what is still wrong."""
 FORGETTING_SHARE = 40
 """One in so many faults, and one of each kind, loses Redis' data: Jobcast then publishes everything that the API server has again."""
 
@@ -32,7 +34,7 @@ class Kind:
     lane: str
     """`part`: one process; `controllers`: all of them; `api`: the way of one part, or of all, to the API server; `watch`: the same, of
     those that watch; `watches`: of all of these; `server`: the
-    API server itself; `redis`; `link`: one part's way to Redis; `reader`."""
+    API server itself; `redis`; `clocks` of the nodes; `starts` of Jobs; `link`: one part's way to Redis; `reader`."""
     shortest: float
     longest: float
     weight: int = 4
@@ -70,6 +72,9 @@ KINDS: dict[str, Kind] = {
     "connection-reset": Kind("link", 0.0, 0.0, 6),
     "link-away": Kind("link", 1.0, 10.0, 6),
     "reader-crash": Kind("reader", 0.0, 1.0, 3),
+    "log-cut": Kind("api", 3.0, 12.0, 3),
+    "clocks-apart": Kind("clocks", 8.0, 20.0, 3),
+    "start-late": Kind("starts", 8.0, 20.0, 3),
 }
 
 

@@ -1,9 +1,12 @@
 """Pods without a kubelet: the harness writes their status."""
 
+from datetime import datetime, timedelta
+
 from chaos.access import MERGE, Cluster, Obj
 from chaos.kubelet import Kubelet
 
 NODE = "chaos"
+MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 SCHEDULER = "chaos.jobcast.dev/nobody"
 """Where there is a scheduler it leaves such Pods alone, and no kubelet ever sees them."""
 
@@ -20,6 +23,7 @@ class Pods:
         self._on_node = on_node
         self._count = 0
         self._started = ""
+        self._skew = timedelta()
 
     @property
     def name(self) -> str:
@@ -30,8 +34,8 @@ class Pods:
         return f"{self._cluster.pods}/{self.name}"
 
     @property
-    def log_sha256(self) -> str:
-        return self._kubelet.sha256(self.name)
+    def log(self) -> bytes:
+        return self._kubelet.log(self.name)
 
     async def create(self, uid: str) -> None:
         self._count += 1
@@ -55,14 +59,21 @@ class Pods:
 
     async def run(self, at: str) -> str:
         """The resourceVersion from which on it ran."""
-        self._started = at
+        self._skew = timedelta(seconds=round(self._kubelet.skew))
+        self._started = self._by_node(at)
         self._kubelet.start(self.name)
-        return await self._write("Running", {"running": {"startedAt": at}}, ready=True)
+        return await self._write("Running", {"running": {"startedAt": self._started}}, ready=True)
 
     async def end(self, code: int, at: str) -> None:
         reason = "Error" if code else "Completed"
-        ended = {"exitCode": code, "reason": reason, "startedAt": self._started, "finishedAt": at}
+        finished = self._by_node(at)
+        ended = {"exitCode": code, "reason": reason, "startedAt": self._started, "finishedAt": finished}
+        self._kubelet.end(self.name)
         await self._write("Failed" if code else "Succeeded", {"terminated": ended}, ready=False)
+
+    def _by_node(self, at: str) -> str:
+        """That moment by the clock of the Pod's node."""
+        return (datetime.strptime(at, MOMENT) + self._skew).strftime(MOMENT)
 
     async def delete(self) -> None:
         await self._cluster.ask("DELETE", self.path, {"gracePeriodSeconds": 0}, passing=(404,))

@@ -32,6 +32,11 @@ class _Log(msgspec.Struct):
     state: str
     reason: str | None = None
     sha256: str | None = None
+    bytes: int = 0
+
+
+class _Attempt(msgspec.Struct):
+    exit_code: int | None = None
 
 
 class _Job(msgspec.Struct):
@@ -40,6 +45,8 @@ class _Job(msgspec.Struct):
     job: _Ref
     exit_code: int | None = None
     log: _Log | None = None
+    output: str | None = None
+    attempts: list[_Attempt] | None = None
 
 
 class Reader:
@@ -93,16 +100,27 @@ async def life(client: Any) -> list[PublishedEvent]:
     while True:
         page = await client.xrange(KEYS.events, after, "+", count=1000)
         for entry, fields in page:
-            event = msgspec.json.decode(fields[b"event"], type=_Job)
-            log = event.log or _Log("")
-            whole = log.sha256 if log.state == "complete" else None
-            code = event.exit_code
-            name = entry.decode()
-            at = int(name.partition("-")[0]) / 1000 - ahead
-            found.append(PublishedEvent(name, event.id, event.status, event.job.uid, code, whole, log.reason or "", at))
+            found.append(_published(entry.decode(), msgspec.json.decode(fields[b"event"], type=_Job), ahead))
         if not page:
             return found
         after = f"({page[-1][0].decode()}"
+
+
+def _published(name: str, event: _Job, ahead: float) -> PublishedEvent:
+    log = event.log or _Log("")
+    return PublishedEvent(
+        entry=name,
+        id=event.id,
+        status=event.status,
+        uid=event.job.uid,
+        exit_code=event.exit_code,
+        log_sha256=(log.sha256 or "none") if log.state == "complete" else None,
+        log_reason=log.reason or "",
+        log_bytes=log.bytes,
+        output=event.output or "",
+        attempt_codes=tuple(attempt.exit_code for attempt in event.attempts or ()),
+        at=int(name.partition("-")[0]) / 1000 - ahead,
+    )
 
 
 async def records(client: redis.asyncio.Redis, names: Iterable[str]) -> dict[str, Recorded]:

@@ -41,8 +41,8 @@ class Truth:
     """When it went; None while the API server shows it."""
     exit_code: int | None = None
     """Of the main container that ended last; None where none did, or the Job has no Pods."""
-    log_sha256: str | None = None
-    """Of the same container."""
+    log: bytes | None = None
+    """Of the same container, whole."""
     known_at: float | None = None
     """From then on at the latest the ledger had it; None if that was not checked, or it did not have it."""
 

@@ -5,6 +5,8 @@ one is what it holds at the end. In each of them, everything is published once a
 that the API server still shows must have been published in the last one; of a Job that is gone, any will do.
 """
 
+import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,8 @@ again. Before: the longest that several faults at once keep an end from being pu
 was looked at again."""
 LAG_SECONDS = 2.0
 """Seconds by which a replica may have been behind when it was cut off."""
+LEFT_OUT = re.compile(r"\n\[\.\.\. \d+ bytes left out \.\.\.\]\n")
+"""Between the halves of an output that is too long."""
 EXPLAINED_SHARE, EXPLAINED = 0.25, 10
 """Of the ends of Jobs with Pods, those whose exit code or log faults may have kept from us: the worst run had a tenth of the logs
 and a hundredth of the codes. And so few of them say nothing."""
@@ -35,6 +39,11 @@ class PublishedEvent:
     """Of a log that is said to be complete."""
     log_reason: str = ""
     """Why it is not."""
+    log_bytes: int = 0
+    """How much of it was read."""
+    output: str = ""
+    attempt_codes: tuple[int | None, ...] = ()
+    """The exit codes that it has for the single attempts."""
     at: float = 0.0
     """When it was appended, on this machine's monotonic clock."""
 
@@ -113,6 +122,8 @@ FIGURES = {
     "unhandled": "worker's unique events missing",
     "code": "exit codes that are wrong",
     "log": "logs that are wrong",
+    "output": "outputs that are not of the log",
+    "contradictory": "ends that say less than their attempts",
     "uncoded": "exit codes missing, more than faults explain",
     "unlogged": "logs missing, more than faults explain",
     "record": "records that do not say so",
@@ -192,11 +203,24 @@ def _judge_end(published: PublishedEvent, truth: Truth | None, verdict: Verdict)
         verdict.unknown_codes += truth.exit_code is not None
     elif published.exit_code != truth.exit_code:
         verdict.add("code", published.uid)
+    if published.exit_code is None and truth.exit_code is not None and truth.exit_code in published.attempt_codes:
+        verdict.add("contradictory", published.uid)
     if published.log_sha256 is None:
-        if truth.log_sha256 is not None:
+        if truth.log is not None:
             verdict.without_log[published.log_reason] += 1
-    elif published.log_sha256 != truth.log_sha256:
+    elif truth.log is None or published.log_sha256 != hashlib.sha256(truth.log).hexdigest():
         verdict.add("log", published.uid)
+    if truth.log is not None and not _is_of_log(published, truth.log):
+        verdict.add("output", published.uid)
+
+
+def _is_of_log(published: PublishedEvent, log: bytes) -> bool:
+    """What was read is at most all, and begins as the log does; what follows a gap stands somewhere behind it."""
+    text = log.decode(errors="replace")
+    head, *rest = LEFT_OUT.split(published.output, maxsplit=1)
+    if published.log_bytes > len(log) or not text.startswith(head):
+        return False
+    return all(tail in text[len(head) :] for tail in rest)
 
 
 def _judge_silence(verdict: Verdict) -> None:

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from chaos.apiproxy import ApiProxy
-from chaos.kubelet import FIRST, Kubelet
+from chaos.kubelet import Kubelet, stamp
 from chaos.redisproxy import WRITES, RedisProxy
 
 
@@ -193,10 +193,11 @@ async def test_the_log_of_a_pod_is_there_from_its_start_until_it_is_removed():
 
         assert (await ask())[0] == 404
         KUBELET.start("job-1")
+        KUBELET.end("job-1")
         status, log = await ask()
         assert status == 200
         assert hashlib.sha256(log).hexdigest() == KUBELET.sha256("job-1")
-        assert (await ask(timestamps="true", limitBytes="40"))[1] == (FIRST.encode() + log)[:40]
+        assert (await ask(timestamps="true", limitBytes="40"))[1] == (stamp(0).encode() + log)[:40]
         proxy.doors["a"].code = 200  # nobody could tell it from a log without a byte
         assert await ask() == (200, log)
         proxy.doors["a"].code = 500
@@ -204,6 +205,50 @@ async def test_the_log_of_a_pod_is_there_from_its_start_until_it_is_removed():
         proxy.doors["a"].code = None
         KUBELET.remove("job-1")
         assert (await ask())[0] == 404
+
+
+async def test_a_log_grows_until_its_container_ends_and_is_asked_for_in_parts():
+    async with proxied() as (_, _, session, url):
+        path = f"{url}/api/v1/namespaces/any/pods/job-7/log"
+
+        async def ask(**query: str) -> bytes:
+            async with session.get(path, params=query) as answer:
+                return await answer.read()
+
+        KUBELET.start("job-7")
+        whole = KUBELET.log("job-7")
+        lines = whole.splitlines(keepends=True)
+        half = await ask()
+        assert whole.startswith(half) and 0 < len(half) < len(whole)
+        async with session.get(path, params={"follow": "true"}) as answer:
+            assert await answer.content.readexactly(len(half)) == half
+            KUBELET.end("job-7")
+            assert half + await answer.content.read() == whole
+        assert await ask(tailLines="1") == lines[-1]
+        last = stamp(len(lines) - 1)
+        assert await ask(tailLines="1", timestamps="true") == last.encode() + lines[-1]
+        assert await ask(sinceTime=last.strip()) == lines[-1]
+        assert await ask(sinceTime="2027-01-01T00:00:00Z") == b""
+
+
+async def test_a_log_that_is_cut_ends_as_if_it_were_whole():
+    async with proxied() as (_, proxy, session, url):
+        path = f"{url}/api/v1/namespaces/any/pods/job-8/log"
+        KUBELET.start("job-8")
+        whole = KUBELET.log("job-8")
+        async with session.get(path, params={"follow": "true"}) as followed:
+            await followed.content.readany()
+            proxy.doors["a"].cuts_logs = True
+            assert len(await followed.content.read()) < len(whole)  # while its container prints
+        KUBELET.end("job-8")
+        for query in ({}, {"follow": "true"}):
+            async with session.get(path, params=query) as answer:
+                assert answer.status == 200
+                half = await answer.read()
+                assert whole.startswith(half) and 0 < len(half) < len(whole)
+        proxy.doors["a"].cuts_logs = False
+        async with session.get(path) as answer:
+            assert await answer.read() == whole
 
 
 async def test_nothing_gets_through_a_door_that_is_shut():

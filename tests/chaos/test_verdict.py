@@ -1,5 +1,6 @@
 """What counts as lost, published twice, out of order and after the end; each figure is made to say so once."""
 
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -155,18 +156,49 @@ def test_a_job_that_went_before_anybody_knew_it_is_promised_nothing():
 
 def test_an_exit_code_and_a_log_that_are_wrong_are_counted_and_those_that_are_missing_said():
     truth = a_truth("running", "completed")
-    truth.exit_code, truth.log_sha256 = 3, "right"
+    truth.exit_code, truth.log = 3, b"right"
 
     def published(code: int | None, log: str | None) -> Verdict:
         *before, end = stream(truth, 0, 1)
         return verdict(truth, [*before, replace(end, exit_code=code, log_sha256=log, log_reason="timeout")])
 
-    assert published(3, "right").is_green
-    assert published(4, "right").counts == {"code": 1}
+    right = hashlib.sha256(b"right").hexdigest()
+    assert published(3, right).is_green
+    assert published(4, right).counts == {"code": 1}
     assert published(3, "wrong").counts == {"log": 1}
     unknown = published(None, None)
     assert unknown.is_green
     assert (unknown.unknown_codes, unknown.without_log) == (1, {"timeout": 1})
+
+
+@pytest.mark.parametrize(
+    ("output", "size", "is_right"),
+    [
+        ("", 0, True),
+        ("one\ntwo\n", 8, True),
+        ("on", 14, True),
+        ("one\n[... 4 bytes left out ...]\nthree\n", 14, True),
+        ("one\n[... 4 bytes left out ...]\none\n", 14, False),
+        ("two\n", 4, False),
+        ("one\ntwo\nthree\nand more", 14, False),
+        ("one\n", 15, False),
+    ],
+)
+def test_an_output_that_is_not_of_the_log_is_counted(output: str, size: int, is_right: bool):
+    truth = a_truth("running", "completed")
+    truth.exit_code, truth.log = 0, b"one\ntwo\nthree\n"
+    *before, end = stream(truth, 0, 1)
+    end = replace(end, exit_code=0, log_reason="timeout", output=output, log_bytes=size)
+    assert verdict(truth, [*before, end]).counts == ({} if is_right else {"output": 1})
+
+
+def test_an_end_without_the_code_that_its_attempt_has_is_counted():
+    truth = a_truth("running", "completed")
+    truth.exit_code = 3
+    *before, end = stream(truth, 0, 1)
+    assert verdict(truth, [*before, replace(end, attempt_codes=(None, 1))]).is_green
+    assert verdict(truth, [*before, replace(end, attempt_codes=(1, 3))]).counts == {"contradictory": 1}
+    assert verdict(truth, [*before, replace(end, exit_code=3, attempt_codes=(1, 3))]).is_green
 
 
 def test_a_job_that_no_process_ever_saw_is_lost_even_if_it_never_ended():
@@ -198,7 +230,7 @@ def test_many_ends_without_their_exit_code_or_log_are_counted_and_a_few_said():
     def of(silent: int) -> Verdict:
         truths = []
         for number in range(100):
-            truth = Truth(f"job-{number}", "any", uid=str(number), exit_code=0, log_sha256="right")
+            truth = Truth(f"job-{number}", "any", uid=str(number), exit_code=0, log=b"right")
             truth.ends = {truth.note("completed", 10.0, "1").id}
             truths.append(truth)
         life = [
@@ -208,7 +240,7 @@ def test_many_ends_without_their_exit_code_or_log_are_counted_and_a_few_said():
                 "completed",
                 truth.uid,
                 None if number < silent else 0,
-                None if number < silent else "right",
+                None if number < silent else hashlib.sha256(b"right").hexdigest(),
             )
             for number, truth in enumerate(truths)
             for fact in truth.facts
