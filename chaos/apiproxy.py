@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
+from chaos.certificates import Authority
 from chaos.kubelet import Kubelet
 from jobcast.kube.access import Access
 
@@ -50,12 +52,34 @@ class Stream:
             self.request.transport.abort()
 
 
+@dataclass
+class Gate:
+    """Which credentials a door takes; None: any."""
+
+    token: str | None = None
+    serial: int | None = None
+    """Of the client's certificate, over TLS."""
+    port: int = 0
+    """For TLS."""
+    passed: int = 0
+    """Requests with the right credentials."""
+
+    def takes(self, request: web.Request) -> bool:
+        assert request.transport is not None
+        shown = request.transport.get_extra_info("peercert") or {}
+        serial, token = int(shown.get("serialNumber", "0"), 16), request.headers.get("Authorization", "")
+        is_right = self.serial in (None, serial) and (self.token is None or token == f"Bearer {self.token}")
+        self.passed += is_right
+        return is_right
+
+
 class Door:
     """One process' connection to the API server."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.port = 0
+        self.gate = Gate()
         self.code: int | None = None
         """What every list and watch is answered with; 200 is an answer without a byte."""
         self.expiring = 0
@@ -92,8 +116,12 @@ class Door:
 
 
 class ApiProxy:
-    def __init__(self, access: Access, names: tuple[str, ...], kubelet: Kubelet | None = None) -> None:
-        """`kubelet` answers for the logs of its Pods in the API server's place."""
+    def __init__(
+        self, access: Access, names: tuple[str, ...], kubelet: Kubelet | None = None, authority: Authority | None = None
+    ) -> None:
+        """`kubelet` answers for the logs of its Pods in the API server's place. With an `authority` each door has a second port, for
+        TLS and clients' certificates."""
+        self._authority = authority
         self._access = access
         self._kubelet = kubelet
         self.doors = {name: Door(name) for name in names}
@@ -110,12 +138,18 @@ class ApiProxy:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
+        secure = None if self._authority is None else self._authority.server()
         for door in self.doors.values():
-            site = web.TCPSite(self._runner, "127.0.0.1", 0)
-            await site.start()
-            door.port = self._runner.addresses[-1][1]
-            self._by_port[door.port] = door
+            door.port = await self._listen(door)
+            if secure is not None:
+                door.gate.port = await self._listen(door, secure)
         return self
+
+    async def _listen(self, door: Door, secure: ssl.SSLContext | None = None) -> int:
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=secure).start()
+        port: int = self._runner.addresses[-1][1]
+        self._by_port[port] = door
+        return port
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -123,17 +157,28 @@ class ApiProxy:
         await self._runner.cleanup()
         await self._session.close()
 
-    def write_kubeconfig(self, name: str, namespace: str, path: Path) -> None:
-        """For that part, by its door."""
+    def write_kubeconfig(self, name: str, namespace: str, path: Path, *, token: str = "chaos", files: str = "") -> None:
+        """For that part, by its door: with a token, or with the certificate in `files`.crt and .key beside the authority's."""
+        door = self.doors[name]
+        cluster, user = {"server": f"http://127.0.0.1:{door.port}"}, {"token": token}
+        if files:
+            assert self._authority is not None
+            cluster = {
+                "server": f"https://127.0.0.1:{door.gate.port}",
+                "certificate-authority": str(self._authority.file),
+            }
+            user = {"client-certificate": f"{files}.crt", "client-key": f"{files}.key"}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "current-context": "chaos",
-            "clusters": [{"name": "chaos", "cluster": {"server": f"http://127.0.0.1:{self.doors[name].port}"}}],
-            "users": [{"name": "chaos", "user": {"token": "chaos"}}],
-            "contexts": [{"name": "chaos", "context": {"cluster": "chaos", "user": "chaos", "namespace": namespace}}],
+            "current-context": name,
+            "clusters": [{"name": name, "cluster": cluster}],
+            "users": [{"name": name, "user": user}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
         }
-        path.write_text(json.dumps(config))
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(config))
+        new.rename(path)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         transport = request.transport
@@ -144,6 +189,8 @@ class ApiProxy:
         if door.is_shut:
             transport.abort()
             return web.Response()
+        if not door.gate.takes(request):
+            return _spoiled(401)
         is_watch = "watch" in request.query
         if is_watch and door.expiring:
             door.expiring -= 1

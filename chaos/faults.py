@@ -7,6 +7,7 @@ import time
 
 import redis
 
+from chaos.credentials import CREDENTIAL_FAULTS
 from chaos.fault import Fault
 from chaos.nodes import NODE_FAULTS
 from chaos.redisproxy import WRITES
@@ -312,7 +313,7 @@ class ReaderCrash(Fault):
 
 
 FAULTS: dict[str, type[Fault]] = {
-    kind: fault for fault in (*Fault.__subclasses__(), *NODE_FAULTS) for kind in fault.kinds
+    kind: fault for fault in (*Fault.__subclasses__(), *NODE_FAULTS, *CREDENTIAL_FAULTS) for kind in fault.kinds
 }
 
 
@@ -320,6 +321,7 @@ async def heal(world: World) -> None:
     """Ends every fault that is still active, also one that itself failed."""
     for door in world.api.doors.values():
         door.code, door.is_shut, door.cuts_logs = None, False, False
+        door.gate.token = door.gate.serial = None
         door.flow()
     world.kubelet.skew, world.kubelet.is_early = 0.0, False
     for link in world.doors.doors.values():

@@ -21,7 +21,9 @@ REST_SECONDS = 1.0
 LONGEST_STOP_SECONDS = 30.0
 ALL_SHARE = 0.3
 """The share of faults between a process and the API server that hit all processes, as behind one load balancer."""
-NOT_YET = frozenset({"log-cut", "clocks-apart", "start-late"})
+NOT_YET = frozenset(
+    {"log-cut", "clocks-apart", "start-late", "token-renewed", "certificate-renewed", "kubeconfig-list"}
+)
 """Only where they are asked for: they find what is still wrong."""
 FORGETTING_SHARE = 40
 """One in so many faults, and one of each kind, loses Redis' data: Jobcast then publishes everything that the API server has again."""
@@ -32,7 +34,7 @@ class Kind:
     """A kind of fault: its target, and for how long."""
 
     lane: str
-    """`part`: one process; `controllers`: all of them; `api`: the way of one part, or of all, to the API server; `watch`: the same, of
+    """`part`: one process; `identity`: one process and its way to the API server; `controllers`: all of them; `api`: the way of one part, or of all, to the API server; `watch`: the same, of
     those that watch; `watches`: of all of these; `server`: the
     API server itself; `redis`; `clocks` of the nodes; `starts` of Jobs; `link`: one part's way to Redis; `reader`."""
     shortest: float
@@ -75,6 +77,9 @@ KINDS: dict[str, Kind] = {
     "log-cut": Kind("api", 3.0, 12.0, 3),
     "clocks-apart": Kind("clocks", 8.0, 20.0, 3),
     "start-late": Kind("starts", 8.0, 20.0, 3),
+    "token-renewed": Kind("api", 1.0, 3.0),
+    "certificate-renewed": Kind("identity", 1.0, 3.0),
+    "kubeconfig-list": Kind("identity", 1.0, 3.0),
 }
 
 
@@ -169,7 +174,9 @@ def _deal(rng: Random, count: int, kinds: Collection[str]) -> list[str]:
 def _targets(rng: Random, lane: str) -> tuple[str, ...]:
     if lane in ("controllers", "watches"):
         return CONTROLLERS
-    some: Sequence[str] = {"part": PARTS, "link": PARTS, "api": PARTS, "watch": CONTROLLERS}.get(lane, ())
+    some: Sequence[str] = {"part": PARTS, "identity": PARTS, "link": PARTS, "api": PARTS, "watch": CONTROLLERS}.get(
+        lane, ()
+    )
     if not some:
         return ()
     if lane in ("api", "watch") and rng.random() < ALL_SHARE:
@@ -180,6 +187,8 @@ def _targets(rng: Random, lane: str) -> tuple[str, ...]:
 def lanes_of(kind: str, targets: tuple[str, ...]) -> list[str]:
     """The targets that it needs and occupies, in a fixed order."""
     lane = KINDS[kind].lane
+    if lane == "identity":
+        return [*targets, *(f"api {target}" for target in targets)]
     if lane in ("api", "watch", "watches", "link"):
         return [f"{'link' if lane == 'link' else 'api'} {target}" for target in targets]
     return list(targets) or [lane]

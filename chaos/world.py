@@ -17,6 +17,7 @@ from typing import Self
 from chaos import reader as looks
 from chaos.access import Cluster
 from chaos.apiproxy import ApiProxy
+from chaos.certificates import Authority
 from chaos.kubelet import Kubelet
 from chaos.parts import ROOT, Part
 from chaos.plan import PARTS
@@ -27,6 +28,8 @@ from chaos.verdict import Forgetting, PublishedEvent
 from jobcast.kube.access import Access
 
 READER = "reader"
+ELSEWHERE = "elsewhere"
+"""The door of a cluster that no process is to use. It leads to the right one, so that nothing else fails if one does."""
 SETTINGS = {
     "SWEEP_SECONDS": "10",
     "TAKEOVER_SECONDS": "10",
@@ -88,7 +91,9 @@ class World:
         await self.redis.up()
         self.doors = await stack.enter_async_context(RedisProxy((*PARTS, READER)))
         await self.doors.lead_to(self.redis.port)
-        self.api = await stack.enter_async_context(ApiProxy(access, PARTS, self.kubelet))
+        self.authority = Authority(self.folder)
+        proxy = ApiProxy(access, (*PARTS, ELSEWHERE), self.kubelet, self.authority)
+        self.api = await stack.enter_async_context(proxy)
         self.handled = self.folder / "handled"
         self.handled.mkdir()
         self.parts: dict[str, Part] = {}

@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from chaos.apiproxy import ApiProxy
+from chaos.certificates import Authority
 from chaos.kubelet import Kubelet, stamp
 from chaos.redisproxy import WRITES, RedisProxy
 
@@ -103,7 +106,9 @@ class Server:
 
 
 @asynccontextmanager
-async def proxied() -> AsyncIterator[tuple[Server, ApiProxy, aiohttp.ClientSession, str]]:
+async def proxied(
+    authority: Authority | None = None,
+) -> AsyncIterator[tuple[Server, ApiProxy, aiohttp.ClientSession, str]]:
     server = Server()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
@@ -115,7 +120,7 @@ async def proxied() -> AsyncIterator[tuple[Server, ApiProxy, aiohttp.ClientSessi
         return {"Authorization": "Bearer theirs"}
 
     access: Any = SimpleNamespace(host=f"http://127.0.0.1:{runner.addresses[0][1]}", ssl=lambda: False, headers=headers)
-    async with ApiProxy(access, ("a", "b"), KUBELET) as proxy, aiohttp.ClientSession() as session:
+    async with ApiProxy(access, ("a", "b"), KUBELET, authority) as proxy, aiohttp.ClientSession() as session:
         yield server, proxy, session, f"http://127.0.0.1:{proxy.doors['a'].port}"
     await runner.cleanup()
 
@@ -249,6 +254,43 @@ async def test_a_log_that_is_cut_ends_as_if_it_were_whole():
         proxy.doors["a"].cuts_logs = False
         async with session.get(path) as answer:
             assert await answer.read() == whole
+
+
+async def test_a_token_that_was_renewed_is_refused_from_then_on():
+    async with proxied() as (_, proxy, session, url):
+        gate = proxy.doors["a"].gate
+
+        async def ask(token: str) -> int:
+            async with session.get(f"{url}/jobs", headers={"Authorization": f"Bearer {token}"}) as answer:
+                return answer.status
+
+        assert (await ask("old"), gate.passed) == (200, 1)
+        gate.token = "new"
+        assert (await ask("old"), gate.passed) == (401, 1)
+        assert (await ask("new"), gate.passed) == (200, 2)
+
+
+async def test_a_certificate_that_was_renewed_is_refused_also_on_its_old_connection(tmp_path: Path):
+    authority = Authority(tmp_path)
+    async with proxied(authority) as (_, proxy, _, _):
+        gate = proxy.doors["a"].gate
+
+        def connector() -> aiohttp.TCPConnector:
+            context = ssl.create_default_context(cafile=authority.file)
+            context.load_cert_chain(tmp_path / "client.crt", tmp_path / "client.key")
+            return aiohttp.TCPConnector(ssl=context)
+
+        async def ask(session: aiohttp.ClientSession) -> int:
+            async with session.get(f"https://127.0.0.1:{gate.port}/jobs") as answer:
+                return answer.status
+
+        gate.serial = authority.issue("client")
+        async with aiohttp.ClientSession(connector=connector()) as old:
+            assert await ask(old) == 200
+            gate.serial = authority.issue("client")
+            assert await ask(old) == 401
+            async with aiohttp.ClientSession(connector=connector()) as new:
+                assert await ask(new) == 200
 
 
 async def test_nothing_gets_through_a_door_that_is_shut():
