@@ -41,7 +41,9 @@ async def _run(planned: Plan, means: Means, asked: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
     settings = dict(setting.split("=", 1) for setting in asked.env)
-    async with World(means, devcluster=asked.devcluster, settings=settings) as world:
+    doomed = sum(fault.kind == "namespace-deleted" for fault in planned.faults)
+    world = World(means, devcluster=asked.devcluster, settings=settings, doomed_namespaces=doomed)
+    async with world:
         result = await Run(planned, world, asked.patience).carry_out()
         world.keep_logs = asked.keep or not result.is_green
         print("\n".join(lines(result, str(world.folder))), flush=True)

@@ -125,6 +125,8 @@ class ApiProxy:
         self._access = access
         self._kubelet = kubelet
         self.doors = {name: Door(name) for name in names}
+        self.unbound: set[str] = set()
+        """Namespaces whose RoleBinding is deleted: requests are refused, and open watches go on."""
         self._by_port: dict[int, Door] = {}
 
     async def __aenter__(self) -> Self:
@@ -191,6 +193,8 @@ class ApiProxy:
             return web.Response()
         if not door.gate.takes(request):
             return _spoiled(401)
+        if any(f"/namespaces/{namespace}/" in f"{request.path}/" for namespace in self.unbound):
+            return _spoiled(403)
         is_watch = "watch" in request.query
         if is_watch and door.expiring:
             door.expiring -= 1

@@ -41,12 +41,19 @@ class Driver:
     """Drives all Jobs of a plan. `truths` is what has happened so far."""
 
     def __init__(
-        self, bare: Cluster, with_pods: Cluster, kubelet: Kubelet, *, on_node: bool, known: Waits, published: Waits
+        self,
+        bare: Cluster,
+        with_pods: Cluster,
+        kubelet: Kubelet,
+        truths: dict[str, Truth],
+        *,
+        on_node: bool,
+        known: Waits,
+        published: Waits,
     ) -> None:
-        """Jobs with and without Pods live in two namespaces: in one, they are known to be taken for each other
+        """`truths` by the Job's name. Jobs with and without Pods live in two namespaces: in one, they are known to be taken for each other
         (docs/known-flaws.md)."""
-        self.truths: dict[str, Truth] = {}
-        """By the Job's name."""
+        self.truths = truths
         self._bare = bare
         self._with_pods = with_pods
         self._kubelet = kubelet
@@ -226,6 +233,10 @@ class Life:
         if not self._may_go:
             return
         await self._cluster.ask("DELETE", self._path, {"propagationPolicy": "Background"}, passing=(404,))
+        self.go()
+
+    def go(self) -> None:
+        """It was deleted, by whomever."""
         truth = self._truth
         truth.gone = time.monotonic()
         if not truth.ends:

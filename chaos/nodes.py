@@ -1,9 +1,17 @@
-"""The faults of nodes: their logs, their clocks, and a Job controller that is behind them."""
+"""The faults of nodes and the control plane: logs, clocks, a Job controller that is behind, and namespaces that are deleted."""
+
+import asyncio
 
 from chaos.fault import Fault
+from chaos.jobs import Life
+from chaos.pods import Pods
+from chaos.truth import Truth
 
 SKEWS = (-10.0, 2.0, -2.0, 10.0)
 """Seconds by which the nodes' clocks are ahead. Two are what time synchronisation lets pass; ten, a node without any."""
+
+DOOMED_JOBS = 5
+"""In a namespace that is deleted."""
 
 
 class LogCut(Fault):
@@ -44,4 +52,29 @@ class StartLate(Fault):
         self.world.kubelet.is_early = False
 
 
-NODE_FAULTS: tuple[type[Fault], ...] = (LogCut, ClocksApart, StartLate)
+class NamespaceDeleted(Fault):
+    """Deleted with its Jobs, which run, and the RoleBinding that lets Jobcast look at them."""
+
+    kinds = ("namespace-deleted",)
+
+    async def begin(self) -> None:
+        world = self.world
+        cluster = world.doomed.pop()
+        lives = []
+        for number in range(DOOMED_JOBS):
+            name = f"doomed-{self.plan.number:02}-{number}"
+            truth = world.truths[name] = Truth(name, "deleted-with-its-namespace")
+            pods = Pods(cluster, name, world.kubelet, on_node=world.devcluster)
+            lives.append(Life(cluster, truth, pods, world.known, world.published, world.kubelet))
+        await asyncio.gather(*(self._run(life) for life in lives))
+        world.api.unbound.add(cluster.namespace)
+        await cluster.ask("DELETE", f"/api/v1/namespaces/{cluster.namespace}", passing=(404, 409))
+        for life in lives:
+            life.go()
+
+    async def _run(self, life: Life) -> None:
+        for action in ("create", "start", "ready", "known"):
+            await life.act(action)
+
+
+NODE_FAULTS: tuple[type[Fault], ...] = (LogCut, ClocksApart, StartLate, NamespaceDeleted)

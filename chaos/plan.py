@@ -22,7 +22,15 @@ LONGEST_STOP_SECONDS = 30.0
 ALL_SHARE = 0.3
 """The share of faults between a process and the API server that hit all processes, as behind one load balancer."""
 NOT_YET = frozenset(
-    {"log-cut", "clocks-apart", "start-late", "token-renewed", "certificate-renewed", "kubeconfig-list"}
+    {
+        "namespace-deleted",
+        "log-cut",
+        "clocks-apart",
+        "start-late",
+        "token-renewed",
+        "certificate-renewed",
+        "kubeconfig-list",
+    }
 )
 """Only where they are asked for: they find what is still wrong."""
 FORGETTING_SHARE = 40
@@ -36,7 +44,7 @@ class Kind:
     lane: str
     """`part`: one process; `identity`: one process and its way to the API server; `controllers`: all of them; `api`: the way of one part, or of all, to the API server; `watch`: the same, of
     those that watch; `watches`: of all of these; `server`: the
-    API server itself; `redis`; `clocks` of the nodes; `starts` of Jobs; `link`: one part's way to Redis; `reader`."""
+    API server itself; `redis`; `clocks` of the nodes; `starts` of Jobs; `namespaces`; `link`: one part's way to Redis; `reader`."""
     shortest: float
     longest: float
     weight: int = 4
@@ -77,6 +85,7 @@ KINDS: dict[str, Kind] = {
     "log-cut": Kind("api", 3.0, 12.0, 3),
     "clocks-apart": Kind("clocks", 8.0, 20.0, 3),
     "start-late": Kind("starts", 8.0, 20.0, 3),
+    "namespace-deleted": Kind("namespaces", 0.0, 0.0, 1),
     "token-renewed": Kind("api", 1.0, 3.0),
     "certificate-renewed": Kind("identity", 1.0, 3.0),
     "kubeconfig-list": Kind("identity", 1.0, 3.0),

@@ -60,6 +60,7 @@ class Run:
             world.bare,
             world.with_pods,
             world.kubelet,
+            world.truths,
             on_node=world.devcluster,
             known=world.known,
             published=world.published,

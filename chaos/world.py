@@ -23,6 +23,7 @@ from chaos.parts import ROOT, Part
 from chaos.plan import PARTS
 from chaos.reader import Reader, until
 from chaos.redisproxy import RedisProxy
+from chaos.truth import Truth
 from chaos.valkey import Valkey
 from chaos.verdict import Forgetting, PublishedEvent
 from jobcast.kube.access import Access
@@ -57,12 +58,16 @@ class World:
     devcluster: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     """More settings of the processes."""
+    doomed_namespaces: int = 0
+    """How many namespaces are there to be deleted."""
 
     async def __aenter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="jobcast-chaos-"))
         self.lives: list[list[PublishedEvent]] = []
         """The stream's content before each data loss in Redis."""
         self.forgettings: list[Forgetting] = []
+        self.truths: dict[str, Truth] = {}
+        """What has happened so far, by the Job's name."""
         self.notes: list[str] = []
         """Errors that no figure counts."""
         self.keep_logs = False
@@ -85,6 +90,11 @@ class World:
         namespace = f"chaos-{os.urandom(4).hex()}"
         self.bare = await stack.enter_async_context(Cluster(access, namespace))
         self.with_pods = await stack.enter_async_context(Cluster(access, f"{namespace}-pods"))
+        self.doomed = [
+            await stack.enter_async_context(Cluster(access, f"{namespace}-doomed-{number}"))
+            for number in range(self.doomed_namespaces)
+        ]
+        self._namespaces = [cluster.namespace for cluster in (self.bare, self.with_pods, *self.doomed)]
         self.kubelet = Kubelet()
         self.redis = Valkey(self.folder)
         stack.push_async_callback(lambda: self.redis.close())
@@ -146,7 +156,7 @@ class World:
             **self.settings,
             "KUBECONFIG": str(kubeconfig),
             "REDIS_URL": self._redis_url(name),
-            "NAMESPACES": f"{self.bare.namespace},{self.with_pods.namespace}",
+            "NAMESPACES": ",".join(self._namespaces),
             "CHAOS_HANDLED": str(self.handled),
         }
         return Part(name, environment, self.folder)

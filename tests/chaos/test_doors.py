@@ -293,6 +293,20 @@ async def test_a_certificate_that_was_renewed_is_refused_also_on_its_old_connect
                 assert await ask(new) == 200
 
 
+async def test_whose_rolebinding_is_deleted_is_refused_and_its_watches_go_on():
+    async with proxied() as (server, proxy, session, url):
+        path = f"{url}/apis/batch/v1/namespaces/gone/jobs"
+        async with session.get(f"{path}?watch=true") as watch:
+            proxy.unbound.add("gone")
+            for refused in (path, f"{path}/job-1", f"{url}/api/v1/namespaces/gone"):
+                async with session.get(refused) as answer:
+                    assert answer.status == 403
+            async with session.get(f"{url}/apis/batch/v1/namespaces/gone-not/jobs") as answer:
+                assert answer.status == 200
+            server.go.release()
+            assert await watch.content.readline() == LINES[0]
+
+
 async def test_nothing_gets_through_a_door_that_is_shut():
     async with proxied() as (_, proxy, session, url):
         proxy.doors["a"].is_shut = True

@@ -57,6 +57,7 @@ async def result_of(
         bare=cluster,
         with_pods=cluster,
         kubelet=None,
+        truths={},
         devcluster=True,
         known=None,
         published=None,
