@@ -176,6 +176,8 @@ class Life:
 
     async def _run_pod(self) -> None:
         assert self._pods is not None
+        # The API server's clock says when a Pod was made, and what was written before it must not lie ahead of that.
+        await asyncio.sleep((self._last - datetime.now(UTC)).total_seconds())
         await self._pods.create(self._truth.uid)
         self._version = await self._pods.run(self._moment())
         self._has_run, self._is_pod_up = True, True

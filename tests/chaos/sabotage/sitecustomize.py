@@ -91,12 +91,41 @@ def ignores_the_epoch() -> None:
     Ledger.__init__ = deaf  # type: ignore[method-assign]
 
 
+def completes_without_proof() -> None:
+    """The end of a log's stream is taken for the end of the log."""
+    from jobcast.logs.read import LogBody
+
+    assert callable(LogBody.prove), "nothing was sabotaged"
+
+    async def prove(self: Any, **options: Any) -> bool:
+        self.has_ended = self.is_proved = True
+        return True
+
+    LogBody.prove = prove
+
+
+def compares_two_clocks() -> None:
+    """A Pod that began before the Job did is of a former start: the kubelet's clock against the Job controller's."""
+    from jobcast.jobs import observation
+
+    assert callable(observation.is_from_former_start), "nothing was sabotaged"
+
+    def is_from_former_start(job: Any, pod: Any, *more: Any) -> bool:
+        if job.started is None or not (job.was_suspended or job.suspended):
+            return False
+        return any((one.started_at or job.started) < job.started for one in pod.containers)
+
+    observation.is_from_former_start = is_from_former_start
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     "records-before-publishing": records_before_publishing,
     "acks-before-task": acks_before_task,
     "ignores-versions": ignores_versions,
     "forgets-who-vanished": forgets_who_vanished,
     "ignores-the-epoch": ignores_the_epoch,
+    "completes-without-proof": completes_without_proof,
+    "compares-two-clocks": compares_two_clocks,
 }
 
 if name := os.environ.get("CHAOS_SABOTAGE"):
