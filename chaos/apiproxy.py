@@ -63,6 +63,8 @@ class Gate:
     """For TLS."""
     passed: int = 0
     """Requests with the right credentials."""
+    refused: int = 0
+    """With others."""
 
     def takes(self, request: web.Request) -> bool:
         assert request.transport is not None
@@ -70,6 +72,7 @@ class Gate:
         serial, token = int(shown.get("serialNumber", "0"), 16), request.headers.get("Authorization", "")
         is_right = self.serial in (None, serial) and (self.token is None or token == f"Bearer {self.token}")
         self.passed += is_right
+        self.refused += not is_right
         return is_right
 
 

@@ -1,14 +1,15 @@
 """The faults of credentials and kubeconfigs, which change while a process runs or lead elsewhere."""
 
 import asyncio
-from functools import partial
 from pathlib import Path
 
-from chaos.apiproxy import Door
+from chaos.apiproxy import Door, Gate
 from chaos.fault import Fault
 from chaos.reader import until
 from chaos.world import ELSEWHERE
 
+ASKED_SECONDS = 25.0
+"""For a request at all: two sweeps. Of two workers one may sweep each time."""
 USED_SECONDS = 60.0
 """For new credentials to be used: the longest that another fault keeps a process from asking, and a sweep on a busy machine."""
 
@@ -33,7 +34,7 @@ class _Identity(Fault):
         self.part.start()
 
     async def passes(self, since: int) -> bool:
-        return await until(lambda: self.door.gate.passed > since, USED_SECONDS)
+        return await _passes(self.door.gate, since)
 
 
 class TokenRenewed(Fault):
@@ -46,12 +47,12 @@ class TokenRenewed(Fault):
             door, token = self.world.api.doors[name], f"chaos-{self.plan.number}"
             path = self.world.folder / f"{name}.kubeconfig"
             self.world.api.write_kubeconfig(name, self.world.bare.namespace, path, token=token)
-            door.gate.token, door.gate.passed = token, 0
+            door.gate.token, door.gate.passed, door.gate.refused = token, 0, 0
             door.cut()
 
     async def end(self) -> None:
         doors = [self.world.api.doors[name] for name in self.plan.targets]
-        used = await asyncio.gather(*(until(partial(_has_passed, door), USED_SECONDS) for door in doors))
+        used = await asyncio.gather(*(_passes(door.gate, 0) for door in doors))
         for door, is_used in zip(doors, used, strict=True):
             door.gate.token = None
             if not is_used:
@@ -74,7 +75,7 @@ class CertificateRenewed(_Identity):
         if not await self.passes(before):
             self.world.notes.append(f"certificate-renewed: {self.part.name} did not use its certificate")
         self.door.gate.serial = self._authority.issue(files.name)
-        self._since = self.door.gate.passed
+        self._since, self.door.gate.refused = self.door.gate.passed, 0
         self.door.cut()
 
     async def end(self) -> None:
@@ -107,8 +108,15 @@ class KubeconfigList(_Identity):
         return self._elsewhere.requests > self._before or self.door.gate.passed > self._since
 
 
-def _has_passed(door: Door) -> bool:
-    return door.gate.passed > 0
+async def _passes(gate: Gate, since: int) -> bool:
+    """Whether a request with the right credentials comes; and no other one does, where none comes at all."""
+
+    def has_passed() -> bool:
+        return gate.passed > since
+
+    if await until(has_passed, ASKED_SECONDS) or not gate.refused:
+        return True
+    return await until(has_passed, USED_SECONDS - ASKED_SECONDS)
 
 
 CREDENTIAL_FAULTS: tuple[type[Fault], ...] = (TokenRenewed, CertificateRenewed, KubeconfigList)
