@@ -21,7 +21,7 @@ from jobcast.cli.render.list import print_table
 from jobcast.cli.render.output import complain, console, print_id, write_json
 from jobcast.cli.render.record import record_json
 from jobcast.cli.run import carry_out, wrong
-from jobcast.cli.selection import NONE_FOUND
+from jobcast.cli.selection import NONE_FOUND, check_namespaces
 from jobcast.client import Record
 from jobcast.client.listing import STATUSES, Listing, listing
 from jobcast.client.operator import Operator
@@ -79,17 +79,15 @@ def listing_of(
     limit: int = LIMIT,
 ) -> Listing:
     """Ends the command with code 2, naming the option that is wrong."""
-    option = "--namespace"
     try:
-        listing(namespace=namespaces or None)
-        option = "--status"
-        listing(status=statuses)
-        option = "--since"
-        wanted = when(since) if since is not None else None
+        begin = when(since) if since is not None else None
     except ValueError as error:
-        raise wrong(option, error) from None
-    found = listing(statuses, namespaces or None, labels)
-    return found._replace(since=wanted, limit=limit or None)
+        raise wrong("--since", error) from None
+    check_namespaces(namespaces or ())
+    try:
+        return listing(statuses, namespaces or None, labels)._replace(since=begin, limit=limit or None)
+    except ValueError as error:
+        raise wrong("--status", error) from None
 
 
 async def show_list(redis: Redis, wanted: Listing, output: Format | None) -> int:
