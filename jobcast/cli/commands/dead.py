@@ -12,14 +12,9 @@ import typer
 from jobcast.cli.options import (
     DryRun,
     Handler,
-    Json,
-    Output,
-    Prefix,
     Rate,
-    RedisUrl,
     Since,
     check_rate,
-    wants_json,
     when_of,
 )
 from jobcast.cli.redis import Redis
@@ -56,28 +51,24 @@ class Filter(NamedTuple):
 def list_(
     handler: Handler = None,
     since: Since = None,
-    output: Output = None,
-    json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    as_json: bool,
+    redis: Redis,
 ) -> None:
     """List the dead letters, oldest first: id, time, handler, event, tries, error."""
     which = Filter(handler, when_of("--since", since))
-    redis = Redis.of(redis_url, prefix)
-    carry_out(_list(redis, which, wants_json(output, json)), redis)
+    carry_out(_list(redis, which, as_json), redis)
 
 
 def show(
     entry_id: Id,
-    output: Output = None,
-    json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    as_json: bool,
+    redis: Redis,
 ) -> None:
     """Show a dead letter with its traceback. Exit code 1 if it does not exist."""
     _check_ids([entry_id])
-    redis = Redis.of(redis_url, prefix)
-    carry_out(_show(redis, entry_id, wants_json(output, json)), redis)
+    carry_out(_show(redis, entry_id, as_json), redis)
 
 
 def replay(
@@ -87,8 +78,8 @@ def replay(
     since: Since = None,
     dry_run: DryRun = False,
     rate: Rate = 100.0,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    redis: Redis,
 ) -> None:
     """Send events to their handlers again, and delete the dead letters.
 
@@ -98,7 +89,6 @@ def replay(
     """
     which = _filter(ids, everything, handler, since)
     check_rate(rate)
-    redis = Redis.of(redis_url, prefix)
     carry_out(_replay(redis, ids or [], which, rate, dry_run), redis)
 
 
@@ -108,8 +98,8 @@ def drop(
     handler: Handler = None,
     since: Since = None,
     yes: Yes = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    redis: Redis,
 ) -> None:
     """Delete dead letters for good.
 
@@ -118,7 +108,6 @@ def drop(
     which = _filter(ids, everything, handler, since)
     if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise wrong("--yes", "it is needed where there is no terminal to ask at")
-    redis = Redis.of(redis_url, prefix)
     carry_out(_drop(redis, ids or [], which, yes), redis)
 
 

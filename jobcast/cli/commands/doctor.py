@@ -11,7 +11,6 @@ import msgspec
 import typer
 from rich.text import Text
 
-from jobcast.cli.options import Json, Output, Prefix, RedisUrl, wants_json
 from jobcast.cli.redis import Redis
 from jobcast.cli.render.output import console, escape, print_line, write_json
 from jobcast.cli.render.progress import waiting_for
@@ -50,10 +49,9 @@ Repair = Annotated[bool, typer.Option("--repair", help="Repair leftover keys in 
 def doctor(
     namespace: Namespace = None,
     repair: Repair = False,
-    output: Output = None,
-    json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    as_json: bool,
+    redis: Redis,
 ) -> None:
     """Check whether Jobcast works, and say how to repair what does not.
 
@@ -70,12 +68,11 @@ def doctor(
     STREAM_MAX_SECONDS from now, and lists forgotten Jobs as open again. It is
     safe while Jobcast runs.
     """
-    redis = Redis.of(redis_url, prefix)
     settings = _settings(redis)
     if repair and settings is None:
         raise wrong("--repair", "it needs the settings of Jobcast: pip install 'jobcast[controller]'")
     lifetimes = Lifetimes(settings.retention_seconds, settings.stream_max_seconds) if repair and settings else None
-    end(_doctor(redis, settings, namespace, lifetimes, wants_json(output, json)))
+    end(_doctor(redis, settings, namespace, lifetimes, as_json))
 
 
 def _settings(redis: Redis) -> "CoreSettings | None":

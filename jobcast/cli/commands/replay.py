@@ -10,9 +10,7 @@ from jobcast.cli.completion import evaluations as completed
 from jobcast.cli.options import (
     DryRun,
     Handler,
-    Prefix,
     Rate,
-    RedisUrl,
     Since,
     Statuses,
     check_rate,
@@ -58,8 +56,8 @@ def replay(
     evaluation: OfEvaluation = None,
     dry_run: DryRun = False,
     rate: Rate = 100.0,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    redis: Redis,
 ) -> None:
     """Send events to the worker's handlers again, with their ids.
 
@@ -77,7 +75,6 @@ def replay(
     statuses = frozenset(statuses_of(status))
     check_rate(rate)
     selector = Selector(first, last, statuses, tuple(evaluations or split(evaluation)), handler, dry_run, rate)
-    redis = Redis.of(redis_url, prefix)
     carry_out(_replay(redis, selector), redis)
 
 
