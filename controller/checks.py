@@ -1,9 +1,8 @@
 """Repeats checks of jobcast.doctor while the controller runs: some faults concern few Jobs, and only later."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Sequence
-
-import structlog
 
 from controller.mirror import Mirror
 from controller.settings import ControllerSettings
@@ -13,7 +12,7 @@ from jobcast.kube import Access, Api, KubeError
 from jobcast.service.membership import CONTROLLER
 from jobcast.service.settings import watched_namespaces
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)
 
 FIRST_SECONDS = 5.0
 """Before the first check of permissions. A permission that the reflectors need is reported by them, and at once."""
@@ -69,6 +68,6 @@ class Checks:
         problems = self._problems[check] = [one for one in found if one.verdict in (Verdict.WARNING, Verdict.BROKEN)]
         for problem in problems:
             if problem.text not in before:
-                log.warning("check failed", check=check, why=problem.line)
+                log.warning("check failed", extra={"check": check, "why": problem.line})
         if before and not problems:
-            log.info("check passed again", check=check)
+            log.info("check passed again", extra={"check": check})

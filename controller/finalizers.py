@@ -7,12 +7,11 @@ up again.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable
 from typing import Literal
-
-import structlog
 
 from controller import metrics
 from controller.mirror import Mirror
@@ -20,7 +19,7 @@ from jobcast.jobs.model import Job, Pod
 from jobcast.kube import JOBS, Forbidden, KubeError, Throttled, Unauthorized, Unreachable
 from jobcast.reconcile.view import Cluster
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
 LIST_SECONDS = 15.0
@@ -143,10 +142,12 @@ class Finalizers:
         metrics.finalizers_released_unpublished.inc()
         log.warning(
             "finalizer removed before the job was published",
-            job="/".join(place),
-            uid=uid,
-            seconds=round(self._clock() - self._deleting_since[uid]),
-            why=self._redis_error() or "its end is not known yet",
+            extra={
+                "job": "/".join(place),
+                "uid": uid,
+                "seconds": round(self._clock() - self._deleting_since[uid]),
+                "why": self._redis_error() or "its end is not known yet",
+            },
         )
         self._deleting_since[uid] = math.inf
 
@@ -192,4 +193,4 @@ class _Warnings:
         # The server's message names the verb, the resource and the namespace. What to do about it is ours to say.
         is_forbidden = isinstance(error, Forbidden)
         needed = f"{JOBS.rule('patch')}, see k8s/components/finalizer" if is_forbidden else None
-        log.warning(text, job="/".join(place), why=str(error), needed=needed, suppressed=suppressed)
+        log.warning(text, extra={"job": "/".join(place), "why": str(error), "needed": needed, "suppressed": suppressed})

@@ -12,13 +12,13 @@ upkeep        what is done now and then
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import socket
 from collections.abc import AsyncIterator
 from functools import partial
 
-import structlog
 from prometheus_client import generate_latest
 
 from controller import metrics
@@ -47,7 +47,7 @@ from jobcast.service.registration import AsyncRegistration, describe
 from jobcast.service.settings import reading_of, watched_namespaces
 from jobcast.service.supervisor import Supervisor
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)
 
 SPARE_SECONDS = 1.0
 """Of the grace period, for what stops after the workers: claims are released, connections closed."""
@@ -104,11 +104,13 @@ class Controller:
         async with running(self.components, self._grace):
             log.info(
                 "controller started",
-                namespaces=list(watched_namespaces(self._settings, self._access.namespace) or "*"),
-                selector=self._settings.label_selector,
-                cluster=self._access.host,
-                redis=masked(self._settings.redis_url),
-                http=self.http_port,
+                extra={
+                    "namespaces": list(watched_namespaces(self._settings, self._access.namespace) or "*"),
+                    "selector": self._settings.label_selector,
+                    "cluster": self._access.host,
+                    "redis": masked(self._settings.redis_url),
+                    "http": self.http_port,
+                },
             )
             await self._stopping.wait()
             log.info("controller stopping")
@@ -233,7 +235,7 @@ class Controller:
         """Reconcile everything that the API server has. Where the rows have survived, nothing is published again."""
         if not self._mirror.watches:
             return  # nothing was listed yet
-        log.warning("redis may have lost data, listing again", reason=reason)
+        log.warning("redis may have lost data, listing again", extra={"reason": reason})
         self._made.reconciler.forget_all_published()
         self._mirror.store.forget_ended()
         self._mirror.relist()

@@ -14,18 +14,17 @@ One loop, one switch over failures. Only the reflector retries a list or a watch
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Generic, Protocol
 
-import structlog
-
 from jobcast import backoff
 from jobcast.kube import Api, Change, Expired, Forbidden, KubeError, Page, Resource, Throttled
 from jobcast.kube.decode import T
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = (0.05, 0.5)
 """First and longest pause after a failure, so that it watches again within half a second after the API server is up. A
@@ -233,7 +232,7 @@ class Reflector(Generic[T]):
         if self.status.error is not None:
             self.status.error = None
             self._on_recovery()
-            log.info("watching", resource=self.status.resource, namespace=self.status.namespace)
+            log.info("watching", extra={"resource": self.status.resource, "namespace": self.status.namespace})
 
     async def _pause(self, error: KubeError) -> None:
         status = self.status
@@ -249,6 +248,8 @@ class Reflector(Generic[T]):
             pause = max(pause, error.retry_after)
         text = self.source.explain(error)
         if text != status.error:  # once for each error, not for each try
-            log.warning("watch interrupted", resource=status.resource, namespace=status.namespace, why=text)
+            log.warning(
+                "watch interrupted", extra={"resource": status.resource, "namespace": status.namespace, "why": text}
+            )
         status.error = text
         await asyncio.sleep(pause)

@@ -1,8 +1,7 @@
 """Endless tasks that keep Redis in order: claims, what happened while we were not watching, expiry, and trimming."""
 
 import asyncio
-
-import structlog
+import logging
 
 from controller import metrics
 from controller.mirror import Mirror
@@ -14,7 +13,7 @@ from jobcast.reconcile.reconciler import Reconciler
 from jobcast.redis.batcher import LedgerError
 from jobcast.redis.connection import masked
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)
 
 KEEP_SECONDS = 3600.0
 """How often the expiry of the rows of ended Jobs that still exist is renewed. Retention is a minute at least, and usually a
@@ -59,8 +58,10 @@ class Upkeep:
         trimming = Trimming(
             max_age=self._settings.stream_max_seconds,
             max_length=self._settings.stream_max_length,
-            died=lambda group: log.warning("consumer group is dead, the stream is trimmed without it", group=group),
-            revived=lambda group: log.info("consumer group is not dead any more", group=group),
+            died=lambda group: log.warning(
+                "consumer group is dead, the stream is trimmed without it", extra={"group": group}
+            ),
+            revived=lambda group: log.info("consumer group is not dead any more", extra={"group": group}),
         )
         logged = ""
         while True:
@@ -69,7 +70,7 @@ class Upkeep:
             except LedgerError as error:
                 # A key of another type: a restart would not help, and nothing else depends on it.
                 if logged != (logged := str(error)):
-                    log.warning("cannot trim stream", why=logged)
+                    log.warning("cannot trim stream", extra={"why": logged})
             metrics.dead_groups.set(len(trimming.dead))
             await asyncio.sleep(TRIM_SECONDS)
 
@@ -87,7 +88,7 @@ class RedisLog:
         metrics.redis_up.set(error is None)
         if error is None:
             self._logged.clear()
-            log.info("redis available", redis=self._url)
+            log.info("redis available", extra={"redis": self._url})
         elif error not in self._logged:
             self._logged.add(error)
-            log.warning("redis unavailable, retrying", redis=self._url, why=error)
+            log.warning("redis unavailable, retrying", extra={"redis": self._url, "why": error})

@@ -1,8 +1,7 @@
 """Runs reconciles, so many at a time, and turns the outcome of each into when its key is due again."""
 
 import asyncio
-
-import structlog
+import logging
 
 from controller import metrics
 from controller.mirror import Mirror
@@ -11,7 +10,7 @@ from jobcast.kube import KubeError
 from jobcast.reconcile.reconciler import Reconciler
 from jobcast.redis.batcher import LedgerError
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)
 
 WORKERS = 128
 """Reconciles at the same time: their steps share round trips. More of them cost memory and made the start no faster."""
@@ -46,7 +45,7 @@ class Workers:
             except Exception as error:
                 # A mistake of ours, or a Job like no other: the workers of the others must go on.
                 queue.retry(uid)
-                log.exception("reconcile failed", uid=uid)
+                log.exception("reconcile failed", extra={"uid": uid})
                 self._failed(uid, error, "unexpected")
             else:
                 queue.forget(uid)
@@ -62,7 +61,7 @@ class Workers:
         metrics.errors.labels(kind.lower()).inc()
         job = self._store.job(uid)
         name = f"{job.namespace}/{job.name}" if job else None
-        log.warning("reconcile failed, retrying", uid=uid, job=name, why=str(error))
+        log.warning("reconcile failed, retrying", extra={"uid": uid, "job": name, "why": str(error)})
 
 
 def count_and_log(event: Event) -> None:
@@ -71,5 +70,5 @@ def count_and_log(event: Event) -> None:
     if event.warnings and event.status.is_terminal:  # once a Job
         metrics.warnings.inc()
         name = f"{event.job.namespace}/{event.job.name}"
-        log.warning("job has invalid annotations", job=name, warnings=list(event.warnings))
-    log.info("published", **log_fields(event))
+        log.warning("job has invalid annotations", extra={"job": name, "warnings": list(event.warnings)})
+    log.info("published", extra=log_fields(event))

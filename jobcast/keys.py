@@ -16,7 +16,7 @@ All keys share the hash tag `{prefix}`, so that one script may use them all, als
 | `{prefix}:claim:<uid>` | string: the replica that reads this Job's logs | seconds |
 | `{prefix}:dead` | stream: dead letters | trimmed by age |
 | `{prefix}:sweep` | string: the process that sweeps now, or has just swept | seconds |
-| `{prefix}:pruned` | string: the process that last searched for keys that lost their expiry | an hour |
+| `{prefix}:pruned` | string: the process that last repaired the index | an hour |
 | `{prefix}:replays` | stream: events to be handled once more, see `replays` | until every group has handled them |
 | `{prefix}:worker:<name>` | string: the process with this name, and whether it is stopping | seconds |
 | `{prefix}:parts` | hash: per controller and worker its version, what it watches, its handlers and routes, and when it was last seen, see `parts` | a day |

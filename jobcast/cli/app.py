@@ -17,7 +17,7 @@ from jobcast.cli.commands.replay import replay
 from jobcast.cli.commands.submit import submit
 from jobcast.cli.commands.wait import wait
 from jobcast.cli.commands.watch import watch
-from jobcast.cli.run import command
+from jobcast.cli.options import command
 
 app = typer.Typer(
     name="jobcast",

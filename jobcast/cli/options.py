@@ -1,14 +1,19 @@
 """Options and arguments that several commands share, each declared once, and what their values mean."""
 
+import functools
+import inspect
 import math
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from jobcast.cli.completion import evaluations
+from jobcast.cli.redis import Redis
 from jobcast.cli.run import wrong
 from jobcast.client.live import check_statuses
 from jobcast.client.position import When, duration, when
@@ -92,8 +97,56 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print what would b
 Rate = Annotated[float, typer.Option("--rate", metavar="N", help="At most this many events per second")]
 
 
-def wants_json(output: JsonFormat | None, json: bool) -> bool:
-    return json or output is not None
+NoColor = Annotated[bool, typer.Option("--no-color", help="Do not use colors, as with NO_COLOR=1")]
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Add to a command the options that it shares with others, and hand it what they mean.
+
+    All have --no-color. One that takes `redis` has --redis-url and --prefix, one that takes `as_json` has --output and --json.
+    """
+    signature = inspect.signature(function)
+    takes_redis, takes_json = "redis" in signature.parameters, "as_json" in signature.parameters
+    shared: dict[str, tuple[Any, Any]] = {}
+    if takes_json:
+        shared |= {"output": (Output, None), "json": (Json, False)}
+    if takes_redis:
+        shared |= {"redis_url": (RedisUrl, None), "prefix": (Prefix, None)}
+    shared["no_color"] = (NoColor, False)
+
+    @functools.wraps(function)
+    def with_options(no_color: bool = False, **options: Any) -> None:
+        if takes_json:
+            output, json = options.pop("output"), options.pop("json")
+            options["as_json"] = json or output is not None
+        if takes_redis:
+            options["redis"] = Redis.of(options.pop("redis_url"), options.pop("prefix"))
+        with _no_color() if no_color else nullcontext():
+            function(**options)
+
+    own = [one for name, one in signature.parameters.items() if name not in ("redis", "as_json")]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in shared.items()
+    ]
+    # Typer reads both.
+    with_options.__signature__ = signature.replace(parameters=own + added)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in own + added} | {"return": None}
+    return with_options
+
+
+@contextmanager
+def _no_color() -> Iterator[None]:
+    """Everything that writes reads NO_COLOR; put back, because tests run commands in their own process."""
+    before = os.environ.get("NO_COLOR")
+    os.environ["NO_COLOR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["NO_COLOR"]
+        else:
+            os.environ["NO_COLOR"] = before
 
 
 def table_format(output: Format | None, json: bool) -> Format | None:

@@ -1,14 +1,10 @@
 """Runs a command: its exit code, its errors as one line each, and options that every command has."""
 
 import asyncio
-import functools
-import inspect
-import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Annotated, Any
+from collections.abc import Coroutine
+from typing import Any
 
 import typer
 
@@ -23,41 +19,6 @@ EXIT_TIMEOUT = 124
 """As timeout(1) has it."""
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
-
-
-NoColor = Annotated[bool, typer.Option("--no-color", help="Do not use colors, as with NO_COLOR=1")]
-
-
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Add to a command the options that all commands have."""
-
-    @functools.wraps(function)
-    def with_options(no_color: bool = False, **options: Any) -> None:
-        with _no_color() if no_color else nullcontext():
-            function(**options)
-
-    option = inspect.Parameter("no_color", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=NoColor)
-    signature = inspect.signature(function)
-    # Typer reads both.
-    with_options.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*signature.parameters.values(), option]
-    )
-    with_options.__annotations__ = function.__annotations__ | {"no_color": NoColor}
-    return with_options
-
-
-@contextmanager
-def _no_color() -> Iterator[None]:
-    """Everything that writes reads NO_COLOR; put back, because tests run commands in their own process."""
-    before = os.environ.get("NO_COLOR")
-    os.environ["NO_COLOR"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["NO_COLOR"]
-        else:
-            os.environ["NO_COLOR"] = before
 
 
 def carry_out(

@@ -6,11 +6,12 @@
     server     Redis: version, persistence, memory, clock
     account    what our account in Redis may do
     streams    how far behind the consumer groups are, dead letters
+    leftovers  keys in Redis that nothing will remove
     installed  the controllers and workers that are running
     storage    whether Redis and the log store take writes
 
 Each check is a function that returns findings. It may raise what Redis and the API server raise: `examined` makes a finding of
-that. No check changes anything, except those of `storage`, which `jobcast doctor` leaves out.
+that. No check changes anything, except those of `storage`, which `jobcast doctor` leaves out, and `leftovers` with `--repair`.
 """
 
 from jobcast.doctor.finding import Finding, Verdict, examined

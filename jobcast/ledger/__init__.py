@@ -4,5 +4,5 @@ ledger     the step: decide, record, append, publish, in one Lua script   (ledge
 index      the evaluations by their last change   (index.lua)
 groups     the streams' consumer groups: how far each lags, and which are dead
 trimming   keeps streams and index short, but never without what a living group needs   (trim.lua)
-pruning    repairs what was lost   (prune.lua)
+repair     what `jobcast doctor --repair` finds and repairs   (repair.lua)
 """

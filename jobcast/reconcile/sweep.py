@@ -1,7 +1,7 @@
 """The slow driver: list all Jobs once, and reconcile those with something unpublished.
 
 One paged list of Jobs per namespace, and the Pods of the unpublished Jobs. With the controller running it finds nothing: what it
-finds measures how well the controller works. It also does the upkeep of Redis: it trims and prunes.
+finds measures how well the controller works. It also does the upkeep of Redis: it trims the streams and repairs the index.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from jobcast.event import PENDING, Event
 from jobcast.jobs.model import JOB_NAME_LABEL, JOB_UID_LABEL, Job, Pod
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, Access, Api
-from jobcast.ledger import pruning
+from jobcast.ledger.index import is_repair_due, repair_index
 from jobcast.ledger.ledger import CLAIM_SECONDS, Ledger, Row
 from jobcast.ledger.trimming import Trimming
 from jobcast.logs.index import LogIndex, PendingUpload
@@ -114,12 +114,12 @@ async def sweep_once(
 
 
 async def _upkeep(ledger: Ledger, settings: CoreSettings, trimming: Trimming | None) -> LedgerError | None:
-    """Trims and prunes. Returns the error if Redis rejects a command (a key of another type): it must not prevent publishing."""
+    """Trims the streams and repairs the index. Returns the error if Redis rejects a command (a key of another type): it must not prevent publishing."""
     try:
         if trimming is not None:
             await trimming.trim(ledger)
-        if await pruning.is_due(ledger, settings.retention_seconds):
-            await pruning.prune(ledger, retention=settings.retention_seconds, todo_life=settings.stream_max_seconds)
+        if await is_repair_due(ledger):
+            await repair_index(ledger)
             if settings.log_store.startswith("file://"):
                 start_removing_expired(Path(settings.log_store.removeprefix("file://")), settings.retention_seconds)
     except LedgerError as error:

@@ -8,9 +8,6 @@ import logging
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
-
-import msgspec
 
 from jobcast.redis.connection import secrets_of
 from jobcast.service.settings import CoreSettings
@@ -63,8 +60,8 @@ def formatter_of(settings: CoreSettings, *, as_json: bool | None = None) -> Form
     return Formatter(as_json=is_json(settings) if as_json is None else as_json, secrets=secrets)
 
 
-def configure(settings: CoreSettings, own: Iterable[str] = ("jobcast",)) -> None:
-    """Log to stderr: from LOG_LEVEL on what structlog and the loggers named `own` say, from warning on what libraries say."""
+def configure(settings: CoreSettings, own: Iterable[str] = ("controller", "jobcast")) -> None:
+    """Log to stderr: from LOG_LEVEL on what our own loggers say, from warning on what libraries say."""
     level = getattr(logging, settings.log_level.upper())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter_of(settings))
@@ -72,42 +69,6 @@ def configure(settings: CoreSettings, own: Iterable[str] = ("jobcast",)) -> None
     for name in own:
         logging.getLogger(name).setLevel(level)
     logging.captureWarnings(True)
-    _configure_structlog(level, as_json=is_json(settings))
-
-
-def _configure_structlog(level: int, *, as_json: bool) -> None:
-    import structlog  # here, because the worker does without it
-
-    def render(logger: Any, method: str, event: structlog.typing.EventDict) -> bytes:
-        """Time, level, event, then the fields. One step: a chain of processors costs twice as much."""
-        if event.get("exc_info"):
-            event = structlog.processors.format_exc_info(logger, method, event)
-            event["traceback"] = event.pop("exception")
-        head = {
-            "time": _stamp(datetime.now(UTC)),
-            "level": "error" if method == "exception" else method,
-            "event": event.pop("event", None),
-        }
-        return msgspec.json.encode({**head, **event}, enc_hook=str)
-
-    processors: list[structlog.typing.Processor] = [render]
-    if not as_json:
-        processors = [
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Its default, where rich is installed, shows the variables of each frame: tokens and passwords among them.
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ]
-    structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer)
-        if as_json
-        else structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 def _stamp(time: datetime) -> str:

@@ -100,7 +100,7 @@ WORKER = Process(
         # Kombu's names for Celery's queues and remote control are its own.
         keys=(_EVERYTHING, "_kombu.binding*", "*.celery.pidbox*"),
         channels=(_CHANNELS, "/0.celery.pidbox", "/0.celeryev/*", "/0.celeryev/worker.*"),
-        commands=f"{_LEDGER} ttl scan hscan xrange script|exists hsetnx hkeys xread xreadgroup xack xclaim xdel xinfo|stream"
+        commands=f"{_LEDGER} scan xrange script|exists hsetnx hkeys xread xreadgroup xack xclaim xdel xinfo|stream"
         " xgroup|create xgroup|setid xgroup|delconsumer brpop lpush rpush llen sadd srem smembers zrangebyscore multi exec"
         " watch psubscribe punsubscribe ping",
     ),
@@ -118,8 +118,9 @@ ACCOUNTS = {
     "operator": RedisRights(
         keys=(_EVERYTHING,),
         channels=(_CHANNELS,),
-        commands=f"{_READER} eval xlen xpending xinfo|groups xinfo|consumers info acl|whoami",
-        selector=f"(~{_KEYS.replays} ~{_KEYS.dead} +xadd +xdel)",
+        commands=f"{_READER} eval xlen xpending xinfo|groups xinfo|consumers info acl|whoami"
+        " scan hscan type ttl hget zscore expire",  # these, and the second selector, are for `jobcast doctor --repair`
+        selector=f"(~{_KEYS.replays} ~{_KEYS.dead} +xadd +xdel) (~{_KEYS.open} ~{_KEYS.lanes()}* +zadd +hdel)",
     ),
 }
 """Of Redis: those of the processes, one for who reads events, records and logs, and one for the `jobcast` command."""

@@ -9,8 +9,8 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from jobcast.keys import Keys
+from jobcast.ledger.index import repair_index
 from jobcast.ledger.ledger import Ledger
-from jobcast.ledger.pruning import prune
 from jobcast.ledger.trimming import Trimming
 from jobcast.logs.index import LogIndex
 from jobcast.logs.reader import LogPlace
@@ -108,7 +108,7 @@ async def rarely(url: str, made: Recording) -> None:
         book, place = LogIndex(ledger, 60), LogPlace("evals", "name", "uid", "pod", "main", 0)
         await book.add_pending_upload(place, "42", "pod-uid")
         await book.mark_uploaded(place)
-        await prune(ledger, retention=60, todo_life=60)
+        await repair_index(ledger)
         await Trimming(max_age=60, max_length=1, died=lambda group: None, revived=lambda group: None).trim(ledger)
         made.catch_up()
     await client.aclose()

@@ -73,12 +73,32 @@ def test_a_good_installation_is_all_ok(call: Run, stage: Stage) -> None:
     ]
     assert of(found, "dead letters") == ["ok: none"]
     assert of(found, "stream") == ["ok: it has no consumer groups yet"]
+    assert of(found, "leftovers") == ["ok: none"]
     assert of(found, "account") == [
         "ok: account default may read (subscriber), publish (controller), handle (worker), replay (operator)"
     ]
     assert of(found, "redis")[0].startswith("ok: it answers, valkey ")
     assert of(found, "kubeconfig")[0].startswith("broken: no kubeconfig at /dev/null/none")
     assert stage.client.keys(f"{{{stage.keys.prefix}}}:*") == [stage.keys.parts], "it has only looked"
+
+
+def test_leftovers_are_reported_and_repaired_only_when_asked_to(call: Run, stage: Stage) -> None:
+    announce(stage)
+    keys = stage.keys
+    stage.client.hset(keys.job("gone"), "status", "completed")
+    stage.client.hset(keys.job("open"), mapping={"status": "running", "created": "7"})
+    stage.client.hset(keys.lanes(), "42", "1-1")
+    left = "keys without an expiry: 1, Jobs missing among the open ones: 1, unused ordering keys: 1"
+    for _ in range(2):
+        assert of(examined(call, code=2), "leftovers") == [f"warning: {left}"]
+        assert stage.client.ttl(keys.job("gone")) == -1
+    found = examined(call, "--repair", code=2, RETENTION_SECONDS="1000")
+    assert of(found, "leftovers") == [f"ok: repaired {left}"]
+    assert 900 < stage.client.ttl(keys.job("gone")) <= 1000  # type: ignore[operator]
+    assert stage.client.ttl(keys.job("open")) == -1
+    assert stage.client.zrange(keys.open, 0, -1) == ["open"]
+    assert not stage.client.exists(keys.lanes())
+    assert of(examined(call, "--repair", code=2), "leftovers") == ["ok: none"]
 
 
 def test_a_missing_controller_is_reported_with_when_one_was_last_seen(call: Run, stage: Stage) -> None:

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from structlog.testing import capture_logs
 
 from jobcast.cli.commands.doctor import of_cluster, of_redis
 from jobcast.cli.redis import Redis
 from jobcast.service.settings import CoreSettings
 from tests.conftest import eventually
 from tests.controller.world import World
+from tests.lines import capture_logs
 
 
 async def test_a_wrong_password(own_world: World) -> None:

@@ -5,13 +5,13 @@ import json
 import logging
 
 import pytest
-from structlog.testing import capture_logs
 
 from jobcast import __version__
 from jobcast.keys import Keys
 from jobcast.service.membership import SCRIPT, Member, joining, leaving
 from tests.conftest import eventually
 from tests.controller.world import Replica, World
+from tests.lines import capture_logs
 
 
 @pytest.fixture(autouse=True)

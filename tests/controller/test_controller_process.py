@@ -296,7 +296,7 @@ async def test_every_line_of_its_log_is_json_with_a_constant_event(world: World,
 def test_a_traceback_on_a_terminal_shows_no_variables() -> None:
     """They hold tokens and passwords."""
     code = f"""
-import structlog
+import logging
 from jobcast.service.logging import configure
 from controller.settings import ControllerSettings
 configure(ControllerSettings(log_format="console"))
@@ -305,7 +305,7 @@ def fail(token):
 try:
     fail("".join(reversed({SECRET[::-1]!r})))
 except RuntimeError:
-    structlog.get_logger().exception("it failed")
+    logging.getLogger("controller").exception("it failed")
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, cwd=os.getcwd())
     assert "what went wrong" in ended.stderr

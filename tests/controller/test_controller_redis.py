@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from controller import workers
 from controller.upkeep import RedisLog
@@ -17,6 +16,7 @@ from testbed.faultproxy import FaultProxy
 from testbed.valkey import ValkeyServer
 from tests.conftest import eventually
 from tests.controller.world import Replica, World, container, make_job
+from tests.lines import capture_logs
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import time
 
 import pytest
-from structlog.testing import capture_logs
 
 from controller import upkeep
 from tests.conftest import eventually
 from tests.controller.world import World
+from tests.lines import capture_logs
 
 
 async def test_the_stream_is_trimmed_and_a_dead_group_is_logged_once_and_counted(
@@ -32,7 +32,7 @@ async def test_the_stream_is_trimmed_and_a_dead_group_is_logged_once_and_counted
             await world.redis.xgroup_destroy(events, "left")
             await eventually(lambda: are_dead(0))
     await world.redis.xtrim(events, maxlen=0)
-    assert [line["log_level"] for line in logs if line.get("group") == "left"] == ["warning", "info"]
+    assert [line["level"] for line in logs if line.get("group") == "left"] == ["warning", "info"]
 
 
 async def test_a_stream_of_another_type_is_logged_once_and_costs_no_restart(

@@ -261,7 +261,7 @@ async def test_a_stream_that_cannot_be_trimmed_is_reported_and_keeps_nothing_fro
         await world.redis.delete(key)
 
 
-async def test_once_in_a_while_it_prunes_redis_and_the_folder_of_logs_though_the_cluster_says_no(
+async def test_once_in_a_while_it_repairs_the_index_and_empties_the_folder_of_logs_though_the_cluster_says_no(
     world: World, tmp_path: Path
 ) -> None:
     log = tmp_path / "evals" / "job" / str(uuid.uuid4()) / "pod" / "main.0.log"
@@ -269,15 +269,16 @@ async def test_once_in_a_while_it_prunes_redis_and_the_folder_of_logs_though_the
     for number in range(2):
         log.write_bytes(b"log")
         os.utime(log, (1, 1))
-        await world.redis.set(Keys(world.prefix).claim("x"), "somebody's for ever")
+        await world.redis.hset(Keys(world.prefix).evaluation("lost"), "created", "1795168790")
+        await world.redis.delete(Keys(world.prefix).index)
         world.fault("status", code=403)
         with pytest.raises(Forbidden):
             await sweep(world, log_store=f"file://{tmp_path}")
         if number == 0:
             await eventually(lambda: not log.parent.exists())
-            assert 0 < await world.redis.ttl(Keys(world.prefix).claim("x")) <= 5
+            assert await world.redis.zcard(Keys(world.prefix).index) == 1
             log.parent.mkdir(parents=True)
-    assert await world.redis.ttl(Keys(world.prefix).claim("x")) == -1, "not again at once"
+    assert await world.redis.zcard(Keys(world.prefix).index) == 0, "not again at once"
     assert log.exists()
 
 

@@ -1,13 +1,13 @@
 """The index of evaluations: newest change first, as long as their records, and whole again when it was lost."""
 
 import time
-from typing import Any
 
 import pytest
 
-from jobcast.ledger import index, pruning
-from jobcast.ledger.index import trim_index
-from tests.ledger.conftest import RETENTION, UID, World
+from jobcast.ledger import index
+from jobcast.ledger.index import is_repair_due, repair_index, trim_index
+from jobcast.redis.batcher import LedgerError
+from tests.ledger.conftest import RETENTION, World
 
 
 async def listed(world: World) -> list[str]:
@@ -17,10 +17,6 @@ async def listed(world: World) -> list[str]:
 
 async def entry_millis(world: World) -> list[float]:
     return [float(entry.split(b"-")[0]) for entry, _ in await world.client.xrange(world.keys.events)]
-
-
-async def prune(world: World) -> int:
-    return await pruning.prune(world.ledger, retention=RETENTION, todo_life=100)
 
 
 async def age(world: World, eval_id: str, seconds: float) -> None:
@@ -86,10 +82,10 @@ async def test_old_evaluations_leave_with_their_records(world: World, monkeypatc
     assert await trim_index(world.ledger) == 0
 
 
-async def test_pruning_removes_what_has_no_record(world: World) -> None:
+async def test_a_repair_removes_what_has_no_record(world: World) -> None:
     await world.publish("running", key="a")
     await world.client.zadd(world.keys.index, {"gone": 1, "gone too": time.time() * 1000})
-    assert await prune(world) == 2
+    assert await repair_index(world.ledger) == 2
     assert await listed(world) == ["42"]
 
 
@@ -101,27 +97,29 @@ async def test_evaluations_that_are_missing_are_put_back_by_their_events_time(wo
     await world.client.hset(world.keys.evaluation("b"), "event", "nonsense")
     await world.publish(uid="c", eval_id="c", created=2000.0)
     await world.client.delete(world.keys.index)
-    assert await prune(world) == 3
+    assert await repair_index(world.ledger) == 3
     found = await world.client.zrange(world.keys.index, 0, -1, withscores=True)
     assert found == [(b"b", 1000000), (b"c", 2000000), (b"a", 1795168830250)]
-    assert await prune(world) == 0
+    assert await repair_index(world.ledger) == 0
 
 
-async def test_an_index_without_expiry_gets_one_when_no_job_is_open(world: World) -> None:
+async def test_an_index_that_somebody_wrote_over_is_an_error(world: World) -> None:
+    await world.publish("running", key="a")
+    await world.client.delete(world.keys.index)
+    await world.client.set(world.keys.index, "text")
+    with pytest.raises(LedgerError, match="WRONGTYPE"):
+        await repair_index(world.ledger)
+
+
+async def test_an_index_without_expiry_goes_with_the_last_record(world: World) -> None:
     await world.publish("completed")
     await world.client.persist(world.keys.index)
-    assert await prune(world) == 1
-    assert await world.client.ttl(world.keys.index) > RETENTION - 5
+    await world.client.delete(world.keys.evaluation("42"))
+    await trim_index(world.ledger)
+    assert not await world.client.exists(world.keys.index)
 
 
-@pytest.mark.parametrize("value", ["text", ["a", "list"]])
-async def test_an_index_that_somebody_wrote_over_costs_the_other_repairs_nothing(world: World, value: Any) -> None:
-    await world.publish("running", key="a")
-    await world.client.delete(world.keys.open, world.keys.index)
-    if isinstance(value, str):
-        await world.client.set(world.keys.index, value)
-    else:
-        await world.client.rpush(world.keys.index, *value)
-    with pytest.raises(Exception, match="WRONGTYPE"):
-        await prune(world)
-    assert await world.ledger.open_uids() == [UID]
+async def test_of_many_workers_one_repairs_in_a_while(world: World) -> None:
+    assert await is_repair_due(world.ledger)
+    assert not await is_repair_due(world.ledger)
+    assert 0 < await world.client.ttl(world.keys.pruned) <= RETENTION / 3

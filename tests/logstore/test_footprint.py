@@ -15,7 +15,7 @@ def run(code: str, *arguments: str) -> str:
 
 
 def test_importing_it_imports_nothing_that_a_subscriber_may_lack() -> None:
-    heavy = '{"obstore", "zstandard", "pydantic", "aiohttp", "structlog"}'
+    heavy = '{"obstore", "zstandard", "pydantic", "aiohttp"}'
     modules = "base, circuit, fetch, objects, probe, redis, uploader, urls"
     assert run(f"import sys; from jobcast.logstore import {modules}; print({heavy} & set(sys.modules))") == "set()\n"
 

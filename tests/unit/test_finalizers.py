@@ -5,13 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from controller import metrics
 from controller.finalizers import HOLD_AGAIN_SECONDS, LIST_SECONDS, PAUSE_SECONDS, WARNING_SECONDS, Finalizers
 from controller.store import Store
 from jobcast.jobs.model import FINALIZER, Job
 from jobcast.kube import Forbidden, Invalid, KubeError, Page, Throttled, Unreachable
+from tests.lines import capture_logs
 from tests.unit.objects import job
 
 LONGEST = 300.0
@@ -132,7 +132,7 @@ async def test_why_it_went_unpublished_is_logged(world: World) -> None:
     with capture_logs() as lines:
         await world.after(LONGEST + 5)
     (line,) = lines
-    assert (line["job"], line["why"], line["seconds"], line["log_level"]) == ("evals/a", "OOM", 305, "warning")
+    assert (line["job"], line["why"], line["seconds"], line["level"]) == ("evals/a", "OOM", 305, "warning")
 
 
 async def test_a_release_that_failed_is_retried_and_does_not_count_as_unpublished(world: World) -> None:

@@ -12,14 +12,9 @@ import typer
 from jobcast.cli.options import (
     DryRun,
     Handler,
-    Json,
-    Output,
-    Prefix,
     Rate,
-    RedisUrl,
     Since,
     check_rate,
-    wants_json,
     when_of,
 )
 from jobcast.cli.redis import Redis
@@ -28,7 +23,7 @@ from jobcast.cli.render.event import count_of
 from jobcast.cli.render.output import complain, console, print_line, write_json
 from jobcast.cli.render.progress import Task
 from jobcast.cli.render.times import time_format
-from jobcast.cli.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_USAGE, carry_out, has_agreed, wrong
+from jobcast.cli.run import EXIT_FAILED, EXIT_INTERRUPTED, carry_out, has_agreed, wrong
 from jobcast.client import ClientError
 from jobcast.client.announced import named
 from jobcast.client.dead_letter import DeadLetter, dead_letter_of
@@ -56,28 +51,24 @@ class Filter(NamedTuple):
 def list_(
     handler: Handler = None,
     since: Since = None,
-    output: Output = None,
-    json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    as_json: bool,
+    redis: Redis,
 ) -> None:
     """List the dead letters, oldest first: id, time, handler, event, tries, error."""
     which = Filter(handler, when_of("--since", since))
-    redis = Redis.of(redis_url, prefix)
-    carry_out(_list(redis, which, wants_json(output, json)), redis)
+    carry_out(_list(redis, which, as_json), redis)
 
 
 def show(
     entry_id: Id,
-    output: Output = None,
-    json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    as_json: bool,
+    redis: Redis,
 ) -> None:
     """Show a dead letter with its traceback. Exit code 1 if it does not exist."""
     _check_ids([entry_id])
-    redis = Redis.of(redis_url, prefix)
-    carry_out(_show(redis, entry_id, wants_json(output, json)), redis)
+    carry_out(_show(redis, entry_id, as_json), redis)
 
 
 def replay(
@@ -87,8 +78,8 @@ def replay(
     since: Since = None,
     dry_run: DryRun = False,
     rate: Rate = 100.0,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    redis: Redis,
 ) -> None:
     """Send events to their handlers again, and delete the dead letters.
 
@@ -98,7 +89,6 @@ def replay(
     """
     which = _filter(ids, everything, handler, since)
     check_rate(rate)
-    redis = Redis.of(redis_url, prefix)
     carry_out(_replay(redis, ids or [], which, rate, dry_run), redis)
 
 
@@ -108,8 +98,8 @@ def drop(
     handler: Handler = None,
     since: Since = None,
     yes: Yes = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    redis: Redis,
 ) -> None:
     """Delete dead letters for good.
 
@@ -118,7 +108,6 @@ def drop(
     which = _filter(ids, everything, handler, since)
     if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise wrong("--yes", "it is needed where there is no terminal to ask at")
-    redis = Redis.of(redis_url, prefix)
     carry_out(_drop(redis, ids or [], which, yes), redis)
 
 
@@ -142,10 +131,7 @@ async def _list(redis: Redis, which: Filter, json: bool) -> int:
     """Raises ClientError, BrokenPipeError."""
     out, count = console(), 0
     async with redis.operator() as operator:
-        try:
-            span = await _span(operator, which)
-        except ValueError as error:
-            return _unknown(error)
+        span = await _span(operator, which)
         async with Task("reading", is_writing=True) as task:
             async for letter in _dead_letters(operator, span, task):
                 count += 1
@@ -174,10 +160,7 @@ async def _show(redis: Redis, entry_id: str, json: bool) -> int:
 async def _replay(redis: Redis, ids: Sequence[str], which: Filter, rate: float, is_dry: bool) -> int:
     """Those of the ids; without ids all that match. Raises ClientError, BrokenPipeError."""
     async with redis.operator() as operator:
-        try:
-            span = await _span(operator, which) if not ids else None
-        except ValueError as error:
-            return _unknown(error)
+        span = await _span(operator, which) if not ids else None
         live_handlers = {one.name for one in await operator.announced() if one.is_there}
         replaying = _Replaying(operator, live_handlers, is_dry)
         async with Task("replaying", rate, is_writing=is_dry) as task:
@@ -194,10 +177,7 @@ async def _replay(redis: Redis, ids: Sequence[str], which: Filter, rate: float, 
 async def _drop(redis: Redis, ids: Sequence[str], which: Filter, is_agreed: bool) -> int:
     """Those of the ids; without ids all that match. Raises ClientError."""
     async with redis.operator() as operator:
-        try:
-            span = await _span(operator, which) if not ids else None
-        except ValueError as error:
-            return _unknown(error)
+        span = await _span(operator, which) if not ids else None
         matching = len(ids) if ids else (await _counted(operator, span)).total()
         if not is_agreed and matching and not has_agreed(f"drop {count_of(matching, 'dead letter')} for good?"):
             complain("nothing was dropped")
@@ -273,13 +253,16 @@ class _Replaying:
 
 
 async def _span(operator: Operator, which: Filter) -> Span | None:
-    """The range of the dead letters that match; None if there are none. Raises ValueError for an unknown handler."""
+    """The range of the dead letters that match; None if there are none. Ends the command with code 2 for an unknown handler."""
     span = await operator.span(operator.keys.dead, which.since or FIRST)
     if which.handler is None:
         return span
     names = {one.name for one in await operator.announced()}
     names |= (await operator.dead_letters_by_handler(span)).keys()
-    name = named(which.handler, names - {""})
+    try:
+        name = named(which.handler, names - {""})
+    except ValueError as error:
+        raise wrong("--handler", error) from None
     return span._replace(field="handler", values=(name,)) if span is not None else None
 
 
@@ -316,8 +299,3 @@ async def _drop_all(operator: Operator, span: Span | None, task: Task) -> int:
                 if not task.go_on:
                     break
     return dropped
-
-
-def _unknown(error: ValueError) -> int:
-    complain(f"--handler: {error}")
-    return EXIT_WRONG_USAGE

@@ -11,14 +11,14 @@ import msgspec
 import typer
 from rich.text import Text
 
-from jobcast.cli.options import Json, Output, Prefix, RedisUrl, wants_json
 from jobcast.cli.redis import Redis
 from jobcast.cli.render.output import console, escape, print_line, write_json
 from jobcast.cli.render.progress import waiting_for
-from jobcast.cli.run import EXIT_FAILED, EXIT_WRONG_USAGE, end
-from jobcast.doctor import Finding, Verdict, account, examined, installed, server, streams
+from jobcast.cli.run import EXIT_FAILED, EXIT_WRONG_USAGE, end, wrong
+from jobcast.doctor import Finding, Verdict, account, examined, installed, leftovers, server, streams
 from jobcast.doctor.finding import LIMIT_SECONDS, Check, Explain, broken, unknown, warning
 from jobcast.keys import Keys
+from jobcast.ledger.repair import Lifetimes
 from jobcast.redis.connection import connect, explain
 
 if TYPE_CHECKING:
@@ -43,28 +43,36 @@ Namespace = Annotated[
         "--namespace", "-n", metavar="NAME", help="Where Jobcast is installed. Default: the context's namespace"
     ),
 ]
+Repair = Annotated[bool, typer.Option("--repair", help="Repair leftover keys in Redis; takes minutes for millions")]
 
 
 def doctor(
     namespace: Namespace = None,
-    output: Output = None,
-    json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    repair: Repair = False,
+    *,
+    as_json: bool,
+    redis: Redis,
 ) -> None:
     """Check whether Jobcast works, and say how to repair what does not.
 
     Runs on a laptop or in a Pod of Jobcast. Checks the cluster, permissions,
     watched Jobs, Jobcast's Pods, Redis, consumer groups, controllers and
     workers. Each line is ok, warning, broken, or unknown if this account has
-    no access. It changes nothing, and ends within ten seconds. Reads
-    NAMESPACES and LABEL_SELECTOR as the controller does. The cluster needs the
-    extra jobcast\\[controller]. Exit code 1 if something is broken, 2 if a
-    setting is wrong.
+    no access. Without --repair it changes nothing, and ends within ten
+    seconds. Reads NAMESPACES and LABEL_SELECTOR as the controller does. The
+    cluster needs the extra jobcast\\[controller]. Exit code 1 if something is
+    broken, 2 if a setting is wrong.
+
+    Leftovers are keys in Redis that were restored or changed by hand, so that
+    nothing will remove them. --repair lets them expire RETENTION_SECONDS and
+    STREAM_MAX_SECONDS from now, and lists forgotten Jobs as open again. It is
+    safe while Jobcast runs.
     """
-    redis = Redis.of(redis_url, prefix)
     settings = _settings(redis)
-    end(_doctor(redis, settings, namespace, wants_json(output, json)))
+    if repair and settings is None:
+        raise wrong("--repair", "it needs the settings of Jobcast: pip install 'jobcast[controller]'")
+    lifetimes = Lifetimes(settings.retention_seconds, settings.stream_max_seconds) if repair and settings else None
+    end(_doctor(redis, settings, namespace, lifetimes, as_json))
 
 
 def _settings(redis: Redis) -> "CoreSettings | None":
@@ -79,9 +87,12 @@ def _settings(redis: Redis) -> "CoreSettings | None":
     return read(CoreSettings, redis_url=redis.url, key_prefix=redis.prefix)
 
 
-async def _doctor(redis: Redis, settings: "CoreSettings | None", namespace: str | None, json: bool) -> int:
+async def _doctor(
+    redis: Redis, settings: "CoreSettings | None", namespace: str | None, repair: Lifetimes | None, json: bool
+) -> int:
     async with waiting_for("asking the cluster and Redis"):
-        found = [one for some in await asyncio.gather(of_cluster(settings, namespace), of_redis(redis)) for one in some]
+        both = await asyncio.gather(of_cluster(settings, namespace), of_redis(redis, repair))
+        found = [one for some in both for one in some]
     if json:
         write_json(msgspec.json.encode([finding._asdict() for finding in found]))
     else:
@@ -136,7 +147,8 @@ async def of_cluster(settings: "CoreSettings | None", namespace: str | None) -> 
         return await examined(checks, cluster.explained)
 
 
-async def of_redis(redis: Redis) -> Sequence[Finding]:
+async def of_redis(redis: Redis, repair: Lifetimes | None = None) -> Sequence[Finding]:
+    """Its leftovers are repaired if `repair` says what lifetimes they get."""
     keys = Keys(redis.prefix)
     client = connect(redis.url, prefix=redis.prefix, answer_seconds=ANSWER_SECONDS)
     try:
@@ -150,7 +162,13 @@ async def of_redis(redis: Redis) -> Sequence[Finding]:
             "stream": partial(streams.lag, client, keys),
             "dead letters": partial(streams.dead_letters, client, keys),
         }
-        return [*first, *await examined(checks, _explained(redis), REDIS_SECONDS[1])]
+        search: Check = partial(leftovers.leftovers, client, keys, repair)
+        seconds = REDIS_SECONDS[1] if repair is None else leftovers.REPAIR_SECONDS + REDIS_SECONDS[1]
+        found = await asyncio.gather(
+            examined(checks, _explained(redis), REDIS_SECONDS[1]),
+            examined({"leftovers": search}, _explained(redis), seconds),
+        )
+        return [*first, *found[0], *found[1]]
     finally:
         await client.aclose()
 

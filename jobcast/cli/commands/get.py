@@ -7,8 +7,6 @@ from jobcast.cli.options import (
     Json,
     Labels,
     Namespaces,
-    Prefix,
-    RedisUrl,
     TableOutput,
     labels_of,
     table_format,
@@ -29,8 +27,8 @@ def get(
     label: Labels = None,
     output: TableOutput = None,
     json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    redis: Redis,
 ) -> None:
     """Show an evaluation: its status, attempts and output.
 
@@ -40,10 +38,8 @@ def get(
     shown = table_format(output, json)
     if not evaluations:
         wanted = listing_of([], namespace, labels_of(label))
-        redis = Redis.of(redis_url, prefix)
         carry_out(show_list(redis, wanted, shown), redis)
     chosen = selection(evaluations, label, namespace)
-    redis = Redis.of(redis_url, prefix)
     carry_out(_get(redis, chosen, shown), redis)
 
 

@@ -11,7 +11,6 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from jobcast.cli.options import Json, Output, Prefix, RedisUrl, wants_json
 from jobcast.cli.redis import Redis
 from jobcast.cli.render.columns import columns
 from jobcast.cli.render.event import duration
@@ -64,10 +63,9 @@ Most = Annotated[int | None, typer.Option("--max", metavar="N", min=0, help="Exi
 def lag(
     watch: Watch = False,
     most: Most = None,
-    output: Output = None,
-    json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    as_json: bool,
+    redis: Redis,
 ) -> None:
     """Show the lag of the consumer groups, and the handlers' dead letters.
 
@@ -77,11 +75,10 @@ def lag(
     """
     if watch and most is not None:
         raise wrong("--max", "it excludes --watch")
-    redis = Redis.of(redis_url, prefix)
     if watch:
-        carry_out(_watch(redis, wants_json(output, json)), redis, interrupted=0)  # Ctrl-C is how it ends
+        carry_out(_watch(redis, as_json), redis, interrupted=0)  # Ctrl-C is how it ends
     else:
-        carry_out(_lag(redis, wants_json(output, json), most), redis)
+        carry_out(_lag(redis, as_json, most), redis)
 
 
 async def _lag(redis: Redis, json: bool, most: int | None) -> int:

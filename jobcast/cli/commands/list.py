@@ -9,23 +9,21 @@ from jobcast.cli.options import (
     Json,
     Labels,
     Namespaces,
-    Prefix,
-    RedisUrl,
     TableOutput,
     labels_of,
     split,
     table_format,
+    when_of,
 )
 from jobcast.cli.redis import Redis
 from jobcast.cli.render.list import print_table
 from jobcast.cli.render.output import complain, console, print_id, write_json
 from jobcast.cli.render.record import record_json
 from jobcast.cli.run import carry_out, wrong
-from jobcast.cli.selection import NONE_FOUND
+from jobcast.cli.selection import NONE_FOUND, check_namespaces
 from jobcast.client import Record
 from jobcast.client.listing import STATUSES, Listing, listing
 from jobcast.client.operator import Operator
-from jobcast.client.position import when
 
 LIMIT = 50
 PAGE = 200
@@ -55,8 +53,8 @@ def list_(
     limit: Limit = LIMIT,
     output: TableOutput = None,
     json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    redis: Redis,
 ) -> None:
     """List evaluations, the latest change first. `jobcast ls` is short for it.
 
@@ -67,7 +65,6 @@ def list_(
     if pipeline:
         labels.setdefault("pipeline", []).extend(split(pipeline))
     wanted = listing_of(split(status), namespace, labels, since, limit)
-    redis = Redis.of(redis_url, prefix)
     carry_out(show_list(redis, wanted, table_format(output, json)), redis)
 
 
@@ -79,17 +76,12 @@ def listing_of(
     limit: int = LIMIT,
 ) -> Listing:
     """Ends the command with code 2, naming the option that is wrong."""
-    option = "--namespace"
+    begin = when_of("--since", since)
+    check_namespaces(namespaces or ())
     try:
-        listing(namespace=namespaces or None)
-        option = "--status"
-        listing(status=statuses)
-        option = "--since"
-        wanted = when(since) if since is not None else None
+        return listing(statuses, namespaces or None, labels)._replace(since=begin, limit=limit or None)
     except ValueError as error:
-        raise wrong(option, error) from None
-    found = listing(statuses, namespaces or None, labels)
-    return found._replace(since=wanted, limit=limit or None)
+        raise wrong("--status", error) from None
 
 
 async def show_list(redis: Redis, wanted: Listing, output: Format | None) -> int:

@@ -9,7 +9,7 @@ import typer
 from jobcast.cli.follow.labels import open_evaluations
 from jobcast.cli.follow.live import follow_evaluation
 from jobcast.cli.follow.stored import write_stored
-from jobcast.cli.options import EvalIds, Labels, Namespaces, Prefix, RedisUrl, Timeout, seconds_of
+from jobcast.cli.options import EvalIds, Labels, Namespaces, Timeout, seconds_of
 from jobcast.cli.redis import Redis
 from jobcast.cli.render.log_screen import LiveScreen, PrefixedScreen, output
 from jobcast.cli.render.output import complain
@@ -68,8 +68,8 @@ def logs(
     pod_prefix: PodPrefix = None,
     raw: Raw = False,
     timeout: Timeout = None,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    redis: Redis,
 ) -> None:
     """Write the log of an evaluation, byte for byte.
 
@@ -89,7 +89,7 @@ def logs(
     if job is not None and not chosen.is_one:
         raise wrong("--job", "it needs exactly one evaluation id")
     seconds = seconds_of(timeout)
-    redis, view = Redis.of(redis_url, prefix), View(raw, pod_prefix)
+    view = View(raw, pod_prefix)
     command = _follow(redis, chosen, view) if follow else _stored(redis, chosen, which, view)
     carry_out(command, redis, timeout=seconds)
 

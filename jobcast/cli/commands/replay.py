@@ -10,9 +10,7 @@ from jobcast.cli.completion import evaluations as completed
 from jobcast.cli.options import (
     DryRun,
     Handler,
-    Prefix,
     Rate,
-    RedisUrl,
     Since,
     Statuses,
     check_rate,
@@ -25,7 +23,7 @@ from jobcast.cli.render.event import count_of, line
 from jobcast.cli.render.output import complain, console, print_line
 from jobcast.cli.render.progress import Task
 from jobcast.cli.render.times import age, time_format
-from jobcast.cli.run import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_USAGE, carry_out, wrong
+from jobcast.cli.run import EXIT_FAILED, EXIT_INTERRUPTED, carry_out, wrong
 from jobcast.client import ClientError
 from jobcast.client.announced import named
 from jobcast.client.operator import FIRST, Operator
@@ -58,8 +56,8 @@ def replay(
     evaluation: OfEvaluation = None,
     dry_run: DryRun = False,
     rate: Rate = 100.0,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    redis: Redis,
 ) -> None:
     """Send events to the worker's handlers again, with their ids.
 
@@ -77,7 +75,6 @@ def replay(
     statuses = frozenset(statuses_of(status))
     check_rate(rate)
     selector = Selector(first, last, statuses, tuple(evaluations or split(evaluation)), handler, dry_run, rate)
-    redis = Redis.of(redis_url, prefix)
     carry_out(_replay(redis, selector), redis)
 
 
@@ -104,12 +101,10 @@ async def _replay(redis: Redis, selector: Selector) -> int:
         try:
             selector = await _with_handler(operator, selector)
         except ValueError as error:
-            complain(f"--handler: {error}")
-            return EXIT_WRONG_USAGE
+            raise wrong("--handler", error) from None
         span = await operator.span(operator.keys.events, selector.since or FIRST, selector.until)
         if span is not None and selector.until is not None and is_backwards(span.first, span.last):
-            complain("--until: it is before --since")
-            return EXIT_WRONG_USAGE
+            raise wrong("--until", "it is before --since")
         return await _Replaying(operator, selector, span).run()
 
 

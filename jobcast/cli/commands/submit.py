@@ -16,13 +16,8 @@ from jobcast.cli.follow.live import following
 from jobcast.cli.follow.stored import write_stored
 from jobcast.cli.options import (
     ClusterNamespace,
-    Json,
-    Output,
-    Prefix,
-    RedisUrl,
     Timeout,
     seconds_of,
-    wants_json,
 )
 from jobcast.cli.redis import Redis
 from jobcast.cli.render.event import line
@@ -119,10 +114,9 @@ def submit(
     user: User = None,
     detach: Detach = False,
     timeout: Timeout = None,
-    output: Output = None,
-    json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    as_json: bool,
+    redis: Redis,
 ) -> None:
     """Create a Job that Jobcast watches, and follow it to its end.
 
@@ -136,14 +130,13 @@ def submit(
     permission to create and get Jobs, list Pods and read their logs, and the
     extra jobcast\\[controller].
     """
-    redis = Redis.of(redis_url, prefix)
     of_image: dict[str, Any] = {"command": command, "environment": env, "deadline": deadline, "retries": retries}
     of_image |= {"ttl": ttl, "cpu": cpu, "memory": memory, "user": user}
     given = {option: value for option, value in of_image.items() if value not in (None, [])}
     seconds = seconds_of(timeout)
     options = Options(image, given, file, eval_id, name, namespace, label or ())
     try:
-        wanted = _submission(redis, options, detach, wants_json(output, json))
+        wanted = _submission(redis, options, detach, as_json)
     except ValueError as error:
         complain(str(error))
         raise typer.Exit(EXIT_WRONG_USAGE) from None

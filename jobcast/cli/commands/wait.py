@@ -2,15 +2,10 @@
 
 from jobcast.cli.options import (
     EvalIds,
-    Json,
     Labels,
     Namespaces,
-    Output,
-    Prefix,
-    RedisUrl,
     Timeout,
     seconds_of,
-    wants_json,
 )
 from jobcast.cli.redis import Redis
 from jobcast.cli.render.event import line
@@ -29,10 +24,9 @@ def wait(
     namespace: Namespaces = None,
     label: Labels = None,
     timeout: Timeout = None,
-    output: Output = None,
-    json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    as_json: bool,
+    redis: Redis,
 ) -> None:
     """Wait until evaluations have ended; those that ended before count too.
 
@@ -42,8 +36,7 @@ def wait(
     """
     chosen = selection(evaluations, label, namespace)
     seconds = seconds_of(timeout)
-    redis = Redis.of(redis_url, prefix)
-    carry_out(_wait(redis, chosen, seconds, wants_json(output, json)), redis)
+    carry_out(_wait(redis, chosen, seconds, as_json), redis)
 
 
 async def _wait(redis: Redis, chosen: Selection, timeout: float | None, json: bool) -> int:

@@ -11,18 +11,13 @@ from rich.live import Live
 
 from jobcast.cli.options import (
     EvalIds,
-    Json,
     Labels,
     Namespaces,
-    Output,
-    Prefix,
-    RedisUrl,
     Statuses,
     Timeout,
     labels_of,
     seconds_of,
     statuses_of,
-    wants_json,
     when_of,
 )
 from jobcast.cli.redis import Redis
@@ -30,7 +25,8 @@ from jobcast.cli.render.event import line, progress_line
 from jobcast.cli.render.output import complain, console, print_line, while_read, write_json
 from jobcast.cli.render.table import WatchTable
 from jobcast.cli.render.times import rfc3339
-from jobcast.cli.run import carry_out, wrong
+from jobcast.cli.run import carry_out
+from jobcast.cli.selection import check_namespaces
 from jobcast.client import AsyncFeed
 from jobcast.client.group import END_OF_STREAM
 from jobcast.client.operator import Operator
@@ -63,10 +59,9 @@ def watch(
     label: Labels = None,
     since: Since = None,
     timeout: Timeout = None,
-    output: Output = None,
-    json: Json = False,
-    redis_url: RedisUrl = None,
-    prefix: Prefix = None,
+    *,
+    as_json: bool,
+    redis: Redis,
 ) -> None:
     """Show events when they are published, until Ctrl-C.
 
@@ -80,16 +75,13 @@ def watch(
     unreachable at the start; later it reconnects.
     """
     statuses, labels = statuses_of(status), labels_of(label)
-    try:
-        chosen = filter_of(statuses, labels, namespace or None)
-    except ValueError as error:
-        raise wrong("--namespace", error) from None
+    check_namespaces(namespace or ())
+    chosen = filter_of(statuses, labels, namespace or None)
     begin = when_of("--since", since) if since != END_OF_STREAM else since
     seconds = seconds_of(timeout)
-    redis = Redis.of(redis_url, prefix)
     wanted = Wanted(chosen, frozenset(evaluations or ()), begin, progress=not status)
     # Ctrl-C is how it ends.
-    carry_out(_watch(redis, wanted, wants_json(output, json)), redis, interrupted=0, timeout=seconds)
+    carry_out(_watch(redis, wanted, as_json), redis, interrupted=0, timeout=seconds)
 
 
 class Wanted(NamedTuple):

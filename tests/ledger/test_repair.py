@@ -1,4 +1,4 @@
-"""Nothing of ours lives for ever: what has lost its expiry gets one, and an open Job its place among the open ones."""
+"""Nothing of ours lives for ever. What was left over by others is found, and gets its expiry or its place when asked to."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from jobcast.event import Log
-from jobcast.ledger import pruning
+from jobcast.ledger import repair
+from jobcast.ledger.repair import Leftovers, Lifetimes, find_leftovers
 from jobcast.logs.index import LogIndex
 from jobcast.logstore.base import LogPlace
 from jobcast.redis.connection import connect, connect_plain
@@ -17,7 +18,7 @@ from worker.entries import Entries
 from .conftest import UID, World, world_on
 
 RETENTION, TODO_LIFE = 1000, 500
-FOR_EVER = ("events", "epoch", "open", "replays", "dead", "handlers", "unstored", "lanes")
+FOR_EVER = ("events", "epoch", "open", "replays", "dead", "handlers", "unstored", "lanes", "index")
 """What is one key each, however many Jobs come and go, and is kept small from within."""
 
 
@@ -32,8 +33,21 @@ async def world(make_client: Callable[[], Any]) -> AsyncIterator[World]:
         yield one
 
 
-async def prune(world: World) -> int:
-    return await pruning.prune(world.ledger, retention=RETENTION, todo_life=TODO_LIFE)
+async def repaired(world: World) -> int:
+    """How many there were. Looking finds as many before, and changes nothing; afterwards there are none."""
+    before = await everything(world)
+    found = await find_leftovers(world.client, world.keys, 60)
+    assert await everything(world) == before
+    lifetimes = Lifetimes(RETENTION, TODO_LIFE)
+    assert await find_leftovers(world.client, world.keys, 60, lifetimes) == found
+    assert await find_leftovers(world.client, world.keys, 60, lifetimes) == Leftovers()
+    return found.total
+
+
+async def everything(world: World) -> dict[bytes, tuple[bool, bytes]]:
+    """Of each key whether it expires, and its value."""
+    keys = await world.client.keys("*")
+    return {key: (await world.client.ttl(key) >= 0, await world.client.dump(key)) for key in keys}
 
 
 async def immortal(world: World) -> set[str]:
@@ -73,11 +87,10 @@ async def test_when_everything_is_over_nothing_is_left_without_an_expiry(world: 
     for number in range(10):
         await live(world, f"{UID[:-2]}{number:02}")
     await asyncio.to_thread(handle, valkey.url, world)
-    assert await pruning.is_due(world.ledger, RETENTION)
     assert await immortal(world) == set()
     assert await world.client.zcard(world.keys.open) == 0
     assert await world.client.hlen(world.keys.unstored) == 0
-    assert await prune(world) == 0, "what has its expiry keeps it"
+    assert await repaired(world) == 0, "what has its expiry keeps it"
 
 
 async def test_keys_that_lost_their_expiry_get_one(world: World, valkey: ValkeyServer) -> None:
@@ -91,7 +104,6 @@ async def test_keys_that_lost_their_expiry_get_one(world: World, valkey: ValkeyS
     lives = {
         world.keys.job(UID): RETENTION,
         world.keys.evaluation("42"): RETENTION,
-        world.keys.index: RETENTION,
         world.keys.log(UID, "pod", "main"): RETENTION,
         world.keys.todo("1-1"): TODO_LIFE,
         world.keys.todo("1-1", "worker:theirs"): TODO_LIFE,
@@ -99,7 +111,7 @@ async def test_keys_that_lost_their_expiry_get_one(world: World, valkey: ValkeyS
         world.keys.worker("one@host"): 60,
     }
     assert await immortal(world) == set(lives)
-    assert await prune(world) == len(lives)
+    assert await repaired(world) == len(lives)
     assert await immortal(world) == set()
     for key, life in lives.items():
         assert life - 5 <= await world.client.ttl(key) <= life, key
@@ -107,14 +119,14 @@ async def test_keys_that_lost_their_expiry_get_one(world: World, valkey: ValkeyS
 
 async def test_what_belongs_to_an_open_job_is_kept(world: World) -> None:
     await world.publish("running", key="a")
-    assert await prune(world) == 0
-    assert await immortal(world) == {world.keys.job(UID), world.keys.evaluation("42"), world.keys.index}
+    assert await repaired(world) == 0
+    assert await immortal(world) == {world.keys.job(UID), world.keys.evaluation("42")}
 
 
 async def test_an_open_job_that_is_missing_among_the_open_ones_is_put_back(world: World) -> None:
     await world.publish("running", key="a", created=1234.0)
     await world.client.delete(world.keys.open)
-    assert await prune(world) == 1
+    assert await repaired(world) == 1
     assert await world.client.zrange(world.keys.open, 0, -1, withscores=True) == [(UID.encode(), 1234.0)]
 
 
@@ -122,22 +134,22 @@ async def test_the_record_of_a_job_whose_row_is_gone_goes_too(world: World) -> N
     await world.publish("running", key="a")
     await world.client.delete(world.keys.job(UID))
     await world.ledger.forget_open(UID)
-    assert await prune(world) == 2
+    assert await repaired(world) == 1
     assert await immortal(world) == set()
 
 
 async def test_however_many_keys_there_are_all_are_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning, "PAGE", 10)
+    monkeypatch.setattr(repair, "PAGE", 10)
     for number in range(300):
         await world.client.set(world.keys.log(str(number), "pod", "main"), b"log")
-    assert await prune(world) == 300
+    assert await repaired(world) == 300
 
 
 async def test_keys_of_others_are_left_alone(world: World) -> None:
     theirs = ("{test2}:job:x", "test:job:x", "{test}job:x", "job:x", "{test}:mine:x")
     for key in theirs:
         await world.client.set(key, "x")
-    assert await prune(world) == 0
+    assert await repaired(world) == 0
     assert await immortal(world) == set(theirs)
 
 
@@ -146,7 +158,7 @@ async def test_keys_of_another_type_get_their_expiry_too(world: World) -> None:
     for key in keys:
         await world.client.rpush(key, "a stranger's")
     await world.client.hset(world.keys.job("odd"), mapping={"status": "running", "created": "nan"})
-    assert await prune(world) == len(keys) + 1
+    assert await repaired(world) == len(keys) + 1
     assert await world.ledger.open_uids() == ["odd"]
 
 
@@ -165,17 +177,21 @@ async def test_an_ordering_key_of_which_nothing_is_pending_goes_and_one_that_is_
     await world.client.hset(
         lanes, mapping=used | {"published": "1-1", "published again": "replay:1-1", "odd": "x", "empty": ""}
     )
-    assert await prune(world) == 4
+    assert await repaired(world) == 4
     assert {key.decode(): value.decode() for key, value in (await world.client.hgetall(lanes)).items()} == used
     await world.client.delete(keys.events, keys.replays)
-    assert await prune(world) == len(used)
+    assert await repaired(world) == len(used)
     assert not await world.client.exists(lanes)
 
 
-async def test_of_many_workers_one_prunes_in_a_while(world: World) -> None:
-    assert await pruning.is_due(world.ledger, RETENTION)
-    assert not await pruning.is_due(world.ledger, RETENTION)
-    assert 0 < await world.client.ttl(world.keys.pruned) <= RETENTION / 3
+async def test_a_search_that_has_no_time_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repair, "PAGE", 10)
+    for number in range(300):
+        await world.client.set(world.keys.log(str(number), "pod", "main"), b"log")
+    found = await find_leftovers(world.client, world.keys, 0, Lifetimes(RETENTION, TODO_LIFE))
+    assert 0 < found.total < 300
+    assert not found.is_all
+    assert await repaired(world) == 300 - found.total
 
 
 async def test_of_the_open_ones_only_those_without_a_row_or_with_an_end_are_forgotten(world: World) -> None:
