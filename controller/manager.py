@@ -75,7 +75,7 @@ class Controller:
         self._supervisor = Supervisor(restarted=lambda task: metrics.task_restarts.labels(task).inc())
         self._mirror = Mirror()
         self._readiness = Readiness(
-            self._stopping, self._supervisor, self._mirror, redis_url=settings.redis_url, cluster=access.host
+            self._stopping, self._supervisor, self._mirror, redis_url=settings.redis_url, access=access
         )
         self._made = _Made()
         self._probes = Probes(partial(generate_latest, metrics.registry))
@@ -209,7 +209,7 @@ class Controller:
     @contextlib.asynccontextmanager
     async def _upkeep(self) -> AsyncIterator[None]:
         made, mirror, readiness = self._made, self._mirror, self._readiness
-        liveness = readiness.liveness = Liveness(lambda: mirror.statuses, made.api.version)
+        liveness = readiness.liveness = Liveness(lambda: mirror.statuses, made.api.version, self._access)
         checks = readiness.checks = Checks(made.api, mirror, watched_by(self._settings, self._access))
         own = own_namespace()
         name = made.ledger.identity if own is None else f"{own}/{socket.gethostname()}"
