@@ -9,10 +9,9 @@ COPY requirements-image.lock /src/
 RUN python -m venv --without-pip /app/.venv \
     && python -m pip --python /app/.venv/bin/python install --no-cache-dir --no-compile --disable-pip-version-check --require-hashes \
        -r /src/requirements-image.lock
-# What nobody here asks for, and half of the image otherwise: the generated clients of kubernetes-asyncio (docs/adr/0002),
-# zstandard's second backend, colours for source code in languages but Python, what Python has for developers, debugging symbols.
+# What nobody here asks for: zstandard's second backend, colours for source code in languages but Python, what Python has for developers, debugging symbols.
 RUN cd /app/.venv/lib/python3.11/site-packages \
-    && rm -rf kubernetes_asyncio/client/models kubernetes_asyncio/client/api zstandard/_cffi* \
+    && rm -rf zstandard/_cffi* \
     && find pygments/lexers -name '[a-z]*.py' ! -name python.py -delete \
     && cd /usr/local/lib/python3.11 \
     && rm -rf config-* distutils ensurepip idlelib lib2to3 lib-dynload/_test* pydoc_data site-packages/* test tkinter turtledemo \

@@ -85,7 +85,7 @@ class Cluster:
             pause = min(pause * 2, 1.0)
 
     async def _once(self, method: str, path: str, body: Obj | None, kind: str) -> tuple[int, bytes]:
-        headers = await self.access.headers() | {"Content-Type": kind}
+        headers = dict(await self.access.headers()) | {"Content-Type": kind}
         data = None if body is None else msgspec.json.encode(body)
         async with self._session.request(method, self.access.host + path, data=data, headers=headers) as response:
             return response.status, await response.read()

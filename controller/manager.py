@@ -32,7 +32,7 @@ from controller.settings import ControllerSettings
 from controller.upkeep import RedisLog, Upkeep
 from controller.workers import Workers, count_and_log
 from jobcast.keys import Keys
-from jobcast.kube import Access, Api, own_namespace
+from jobcast.kube import JOBS, Access, Api, Permission, missing, own_namespace
 from jobcast.ledger.ledger import Ledger
 from jobcast.logs.plan import LogPlan, open_reads
 from jobcast.logs.reader import LogReads
@@ -75,7 +75,7 @@ class Controller:
         self._supervisor = Supervisor(restarted=lambda task: metrics.task_restarts.labels(task).inc())
         self._mirror = Mirror()
         self._readiness = Readiness(
-            self._stopping, self._supervisor, self._mirror, redis_url=settings.redis_url, cluster=access.host
+            self._stopping, self._supervisor, self._mirror, redis_url=settings.redis_url, access=access
         )
         self._made = _Made()
         self._probes = Probes(partial(generate_latest, metrics.registry))
@@ -211,7 +211,9 @@ class Controller:
     @contextlib.asynccontextmanager
     async def _upkeep(self) -> AsyncIterator[None]:
         made, mirror, readiness = self._made, self._mirror, self._readiness
-        liveness = readiness.liveness = Liveness(lambda: mirror.statuses, made.api.version)
+        # Any account may ask this. Unlike the version, no proxy and no server answers it to strangers.
+        ask = partial(missing, made.api, (Permission("list", JOBS),), None)
+        liveness = readiness.liveness = Liveness(lambda: mirror.statuses, ask, self._access)
         checks = readiness.checks = Checks(made.api, mirror, watched_by(self._settings, self._access))
         own = own_namespace()
         name = made.ledger.identity if own is None else f"{own}/{socket.gethostname()}"

@@ -1,21 +1,26 @@
 """What the probes and `/statusz` answer."""
 
 import asyncio
+import time
 
 from controller.checks import Checks
 from controller.liveness import Liveness
 from controller.mirror import Mirror
+from jobcast.kube import Access
 from jobcast.ledger.ledger import Ledger
 from jobcast.redis.connection import masked
 from jobcast.service.probes import Probes
 from jobcast.service.supervisor import Supervisor
+
+REFUSED_SECONDS = 10.0
+"""How long credentials may be refused before it is said: one 401 is normal where a token has expired, and its renewal helps."""
 
 
 class Readiness:
     """Can be asked from the first moment; what has not started yet is the reason for not being ready."""
 
     def __init__(
-        self, stopping: asyncio.Event, supervisor: Supervisor, mirror: Mirror, *, redis_url: str, cluster: str
+        self, stopping: asyncio.Event, supervisor: Supervisor, mirror: Mirror, *, redis_url: str, access: Access
     ) -> None:
         self.ledger: Ledger | None = None
         self.liveness: Liveness | None = None
@@ -24,7 +29,7 @@ class Readiness:
         self._supervisor = supervisor
         self._mirror = mirror
         self._redis = masked(redis_url)
-        self._cluster = cluster
+        self._access = access
 
     def alive(self) -> str | None:
         """What a restart may fix; None while all is well.
@@ -39,6 +44,9 @@ class Readiness:
             return "stopping"
         if self.ledger is None or self.ledger.error is not None:
             return f"redis: {self.ledger.error if self.ledger else 'not connected yet'}"
+        since = self._access.refused_since
+        if since is not None and time.monotonic() - since > REFUSED_SECONDS:
+            return f"cluster: {self._access.refusal}"
         reasons = (status.unhealthy_reason for status in self._mirror.statuses)
         return next(filter(None, reasons), None if self._mirror.watches else "not started yet")
 
@@ -49,7 +57,7 @@ class Readiness:
         probes.need("", self.ready)
         probes.warn(lambda: self.checks.warnings() if self.checks else [])
         probes.show("redis", self._show_redis)
-        probes.show("cluster", lambda: self._cluster)
+        probes.show("cluster", lambda: self._access.host)
         probes.show("watches", self._show_watches)
         probes.show("jobs", lambda: {"open": len(store), "ended": store.ended_count})
         probes.show("queue", lambda: len(queue))

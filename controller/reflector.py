@@ -21,7 +21,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Generic, Protocol
 
 from jobcast import backoff
-from jobcast.kube import Api, Change, Expired, Forbidden, KubeError, Page, Resource, Throttled
+from jobcast.kube import Api, Change, Expired, Forbidden, KubeError, Page, Resource, Throttled, Unauthorized
 from jobcast.kube.decode import T
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ PAUSE_SECONDS = (0.05, 0.5)
 """First and longest pause after a failure, so that it watches again within half a second after the API server is up. A
 refused connection costs neither side anything."""
 REFUSED_PAUSE_SECONDS = (0.2, 5.0)
-"""The same when the server answered 410, 429, 5xx or 403: it has work enough."""
+"""The same when the server answered 401, 403, 410, 429 or 5xx: it has work enough."""
 PROVEN_SECONDS = 1.0
 """A watch that lasted so long, or brought something, has recovered, and earlier failures no longer count. An open watch alone
 proves nothing: some servers and proxies open a watch and end it at once, again and again."""
@@ -242,7 +242,7 @@ class Reflector(Generic[T]):
         elif status.unanswered_since is None:
             status.unanswered_since = time.monotonic()
         self._on_restart(type(error).__name__.lower())
-        is_refused = isinstance(error, Throttled | Forbidden)
+        is_refused = isinstance(error, Throttled | Forbidden | Unauthorized)
         pause = backoff.pause(self._failures, REFUSED_PAUSE_SECONDS if is_refused else PAUSE_SECONDS)
         if error.retry_after is not None:
             pause = max(pause, error.retry_after)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml  # a dependency of kubernetes-asyncio, which reads the kubeconfig
+import yaml
 
 from jobcast.jobs.model import DEFAULT_CONTAINER
 

@@ -1,6 +1,10 @@
 """The only door to the API server: list, watch, get, log, review, create, patch of a finalizer, over raw bytes.
 
-    access       where the cluster is and our credentials (kubernetes-asyncio reads kubeconfig and service account)
+    kubeconfig   where the cluster is and who we are: kubeconfig or service account
+    plugin       runs a kubeconfig's exec plugin
+    proxies      the proxy to a server, by the environment
+    credentials  what authenticates a request
+    access       all of these, kept up to date
     api          the requests
     decode       bytes to objects; how a new kind is added
     permissions  what may be done with a kind of resource
@@ -10,10 +14,11 @@
 Nothing here retries: the reflector retries a watch, the workqueue a Job, the reader a log.
 """
 
-from jobcast.kube.access import Access, NoCluster, own_namespace
+from jobcast.kube.access import Access
 from jobcast.kube.api import Api
 from jobcast.kube.decode import JOBS, PODS, Change, Page, Resource
 from jobcast.kube.errors import Expired, Forbidden, Invalid, KubeError, NotFound, Throttled, Unauthorized, Unreachable
+from jobcast.kube.kubeconfig import NoCluster, own_namespace
 from jobcast.kube.permissions import Permission
 from jobcast.kube.reviews import missing, whoami
 

@@ -16,9 +16,11 @@ import msgspec
 
 from jobcast.jobs.decode import Reading
 from jobcast.jobs.model import FINALIZER, Job, Pod
-from jobcast.kube.access import Access, NoCluster
+from jobcast.kube.access import Access
+from jobcast.kube.credentials import Credentials
 from jobcast.kube.decode import JOBS, PODS, Change, Lines, Page, Resource, Skip, T
 from jobcast.kube.errors import Invalid, KubeError, NotFound, Unauthorized, Unreachable, from_response
+from jobcast.kube.kubeconfig import NoCluster
 from jobcast.wire import UNREADABLE
 
 WATCH_SILENCE_SECONDS = 90.0
@@ -62,7 +64,7 @@ class Api:
         self._skew = 0.0
 
     async def __aenter__(self) -> "Api":
-        connector = aiohttp.TCPConnector(ssl=self.access.ssl(), limit=0, keepalive_timeout=75)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=75)
         # 256 KiB: a page of a list or a burst of a watch in few reads. No cookies: nothing here sets one.
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=256 * 1024
@@ -261,7 +263,14 @@ class Api:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send the request and yield the response, which is a success. After a 401 the credentials are read again before
         Unauthorized is raised."""
-        headers = await self._headers() | {"Accept": "application/json", "Accept-Encoding": encoding}
+        cluster = self.access.config.cluster
+        try:
+            credentials = await self.access.credentials()
+        except NoCluster as error:
+            raise Unauthorized(f"no credentials: {error}", code=401) from error
+        headers = credentials.headers.copy()
+        headers["Accept"] = "application/json"
+        headers["Accept-Encoding"] = "identity" if cluster.disable_compression else encoding
         if body is not None:
             headers["Content-Type"] = kind
         with _as_unreachable():
@@ -271,6 +280,9 @@ class Api:
                 params=params,
                 data=None if body is None else msgspec.json.encode(body),
                 headers=headers,
+                # Of each request, so that the next one opens a connection with renewed certificates.
+                ssl=credentials.tls,
+                server_hostname=cluster.tls_server_name or None,
                 proxy=self.access.proxy,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence),
                 # A redirect would carry the token to an address that an untrusted answer names.
@@ -278,29 +290,23 @@ class Api:
             )
         try:
             self._set_skew(response)
+            if response.status < 500 and response.status != 401:
+                self.access.accepted()
             if not 200 <= response.status < 300:
                 with _as_unreachable():
                     text = await _beginning(response.content)
-                error = from_response(response.status, text, response.headers.get("Retry-After"))
-                if isinstance(error, Unauthorized):
-                    await self._refresh()
-                raise error
+                if response.status == 401:
+                    await self._renew(credentials)
+                raise from_response(response.status, text, response.headers.get("Retry-After"))
             yield response
         finally:
             # Not read to its end: a watch or a log that is abandoned may be endless.
             response.close() if not response.content.at_eof() else response.release()
 
-    async def _headers(self) -> dict[str, str]:
-        try:
-            return await self.access.headers()
-        except Exception as error:  # of a hook of the library: an unreadable token file, an OIDC provider that is down
-            raise Unauthorized(f"no credentials: {error}") from error
-
-    async def _refresh(self) -> None:
-        try:
-            await self.access.refresh()
-        except NoCluster as error:
-            raise Unauthorized(f"no credentials: {error}") from error
+    async def _renew(self, refused: Credentials) -> None:
+        await self.access.refused(refused)
+        if self.access.error is not None:
+            raise Unauthorized(f"no credentials: {self.access.error}", code=401)
 
     def _set_skew(self, response: aiohttp.ClientResponse) -> None:
         with suppress(KeyError, ValueError):

@@ -156,7 +156,7 @@ async def test_a_namespace_and_all_of_them_exclude_each_other(run_: Run) -> None
     assert (code, out, err) == (2, "", "jobcast: --namespace: it excludes --all-namespaces\n")
 
 
-@pytest.mark.parametrize("package", ["aiohttp", "kubernetes_asyncio"])
+@pytest.mark.parametrize("package", ["aiohttp", "yaml"])
 def test_without_the_extra_it_says_what_to_install(package: str) -> None:
     code = f"""
 import sys

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from jobcast import kube
 from jobcast.kube import Access
+from jobcast.kube.credentials import Credentials
+from jobcast.kube.kubeconfig import Cluster, Kubeconfig, User
 from tests.api import Api, Obj, make_job
 
 OURS = "jobcast.dev/outcome"
@@ -17,25 +21,11 @@ THEIRS = "example.com/theirs"
 STRATEGIC = "application/strategic-merge-patch+json"
 
 
-class _Configuration:
-    """Credentials that are at hand already."""
-
-    def __init__(self, api: Api) -> None:
-        self.host = api.url
-        self.proxy = None
-        self._headers = dict(api.session.headers)
-
-    async def auth_settings(self) -> Obj:
-        return {key: {"in": "header", "key": key, "value": value} for key, value in self._headers.items()}
-
-
-class _Access(Access):
-    def __init__(self, api: Api) -> None:
-        super().__init__(_Configuration(api), api.namespace, None)
-        self._tls: Any = api.session.connector._ssl  # type: ignore[union-attr]
-
-    def ssl(self) -> Any:
-        return self._tls if self.host.startswith("https") else False
+def _access(api: Api) -> Access:
+    """With credentials that are at hand already."""
+    config = Kubeconfig("test", (), "", Cluster(server=api.url), User(), api.namespace)
+    tls: Any = api.session.connector._ssl if api.url.startswith("https") else False  # type: ignore[union-attr]
+    return Access(config, Credentials(CIMultiDict(api.session.headers), tls, b"", math.inf, math.inf, {}))
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +38,7 @@ async def nothing_is_held(api: Api) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def ours(api: Api) -> AsyncIterator[kube.Api]:
-    async with kube.Api(_Access(api)) as client:
+    async with kube.Api(_access(api)) as client:
         yield client
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from controller import liveness, readiness
 from controller.finalizers import Finalizers
 from jobcast.service import supervisor
 from testbed.faultproxy import FaultProxy
@@ -181,3 +182,34 @@ async def test_readiness_is_false_and_liveness_true_while_it_stops(world: World,
             await _says(replica, "/readyz", "stopping")
             assert await _is_true(replica, "/livez")
             proxy.flow()
+
+
+@pytest.mark.must_survive(46)
+async def test_credentials_that_stay_refused_are_said_by_readiness_and_then_by_liveness(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "REFUSED_SECONDS", 0.2)
+    monkeypatch.setattr(liveness, "REFUSED_SECONDS", 1.0)
+    monkeypatch.setattr(liveness, "CHECK_SECONDS", 0.1)
+    async with world.controller() as replica:
+        world.fault("status", code=401, token="devcluster", times=None)
+        # The watches stay open: the first to be refused is the log.
+        await world.run("refused", "echo unseen")
+        await _says(replica, "/readyz", "the API server refuses our credentials (401 Unauthorized)")
+        await _says(replica, "/livez", "the API server refuses our credentials (401 Unauthorized)")
+        world.cluster.faults.clear()
+        await eventually(lambda: _is_true(replica, "/livez"))
+        await eventually(lambda: _is_true(replica, "/readyz"))
+
+
+@pytest.mark.must_survive(46)
+async def test_a_401_of_logs_alone_is_no_reason_for_a_restart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "REFUSED_SECONDS", 0.0)
+    monkeypatch.setattr(liveness, "CHECK_SECONDS", 0.05)
+    async with world.controller() as replica:
+        world.fault("status", code=401, verb="log", times=None)
+        await world.run("refused", "echo unseen")
+        event = await world.until("refused", "completed")
+        assert event["log"]["reason"] == "refused"
+        await eventually(lambda: _is_true(replica, "/livez"))
+        await eventually(lambda: _is_true(replica, "/readyz"))

@@ -28,7 +28,7 @@ users: [{{name: u, user: {{{given["user"]}}}}}]
 EXEC = "exec: {{apiVersion: client.authentication.k8s.io/v1, command: {}, args: [{}]}}"
 CERTIFICATE = 'client-certificate-data: "{0}", client-key-data: "{0}"'
 NONSENSE: dict[str, tuple[str | bytes, str]] = {
-    "empty": ("", "not a valid kubeconfig"),
+    "empty": ("", "current-context is not set"),
     "no YAML": (f"users: [{{token: {SECRET}}}\nx: ]", "expected ',' or ']'"),
     "never closed": (f'"a: {SECRET}', "unexpected end of stream"),
     "no text": (b"\xff\xfe\x00", "invalid start byte"),
@@ -37,9 +37,11 @@ NONSENSE: dict[str, tuple[str | bytes, str]] = {
     "a number": ("5", "not a valid kubeconfig"),
     "control characters": ("a: \x1b[2J", "special characters are not allowed"),
     "no contexts": ("apiVersion: v1\ncontexts: []\nclusters: []\nusers: []", "current-context"),
+    "another kind": ("apiVersion: v1\nkind: Pod", "kind Config"),
+    "two of a name": (config().replace("users: [", "users: [{name: u, user: {}}, "), "two entries of the name u"),
     "a context that is not there": (config(current="nope"), "name nope"),
     "a cluster that is not there": (config(context="cluster: zz, user: u"), "name zz"),
-    "a user that is not there": (config(context="cluster: k, user: zz"), "not a valid kubeconfig"),
+    "a user that is not there": (config(context="cluster: k, user: zz"), "name zz"),
     "a context without a cluster": (config(context="user: u"), "cluster"),
     "a namespace that is none": (config(context='cluster: k, user: u, namespace: "Not One!"'), "namespace"),
     "a namespace that is a list": (config(context="cluster: k, user: u, namespace: [a]"), "namespace"),
