@@ -94,8 +94,10 @@ class LogBody:
         self._is_repeated = False
         """The last request returned what was read before, and nothing new."""
         self.excerpt = Excerpt(excerpt_bytes)
-        self.is_proved = False
-        """The last request for the end of the log returned the end of what was read."""
+        self._last: Stamped | None = None
+        """The last lines of the log, as they were requested last."""
+        self._is_final = False
+        """The container had ended when they were requested."""
         self.has_gap = False
         """The kubelet rotated the log between two requests."""
         self.has_ended = False
@@ -125,6 +127,7 @@ class LogBody:
             known.end()
         if self._stamped.complaint or (known is not None and known.is_complaint):
             raise NoLog
+        self.has_ended = True
         self._is_repeated = known is not None and known.is_past and self._stamped.size == size
 
     async def _take(self, chunk: bytes, known: Continuation | None) -> None:
@@ -135,15 +138,14 @@ class LogBody:
                 self.has_gap = True
                 self._stamped.begin(is_new_line=True)
         if found := self._stamped.feed(chunk):
-            self.is_proved = self.has_ended = False
+            self.has_ended = False
             self.excerpt.feed(found)
             if self._uploader is not None:
                 await self._uploader.feed(found)
 
-    async def prove(self, *, previous: bool) -> bool:
-        """Whether the log ends where it was read to: its last lines are requested once more. Raises KubeError and NoLog."""
+    async def ask_end(self, *, previous: bool, is_final: bool) -> None:
+        """Request the last lines of the log once more. `is_final`: the container has ended. Raises KubeError and NoLog."""
         last, place = Stamped(), self._place
-        self.has_ended = True
         more = {"timestamps": "true", "tailLines": str(PROOF_LINES)}
         async with self._source.log(
             place.namespace, place.pod, place.container, previous=previous, more=more
@@ -153,9 +155,17 @@ class LogBody:
         last.end()
         if last.complaint:
             raise NoLog
-        ending = self._stamped.compare(last)
-        self.is_proved = ending is Ending.SAME or (ending is Ending.SIMILAR and self._is_repeated)
-        return self.is_proved
+        self._last, self._is_final = last, is_final
+
+    @property
+    def is_proved(self) -> bool:
+        """The log ended where it was read to, when its last lines were requested."""
+        ending = Ending.OTHER if self._last is None else self._stamped.compare(self._last)
+        return ending is Ending.SAME or (ending is Ending.SIMILAR and self._is_repeated)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._is_final and self.is_proved
 
     async def abort(self) -> None:
         if self._uploader is not None:

@@ -11,8 +11,8 @@ ended, is the last line that was read. Otherwise the read continues, until the l
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -318,16 +318,14 @@ class LogReads:
             has_ended = state.has_ended.is_set()
             if body.excerpt.size > size:
                 size, pause, missing = body.excerpt.size, RETRY_SECONDS[0], 0
+            # Only the log of a running container is rotated. Otherwise lines are missing because it is the next instance's log.
+            bridges = wanted.follow and missing == MISSING_TRIES - 1
             try:
-                await body.read_on(
-                    slot,
-                    previous=state.is_previous,
-                    follow=not has_ended,
-                    # Only the log of a running container is rotated. Otherwise it is the log of the next instance.
-                    bridges=wanted.follow and missing == MISSING_TRIES - 1,
-                )
-                # At once, also while the container may still run: the kubelet drops the log of a deleted Pod within a second.
-                if await body.prove(previous=state.is_previous) and has_ended:
+                async with _asking_once_ended(state, body):
+                    await body.read_on(slot, previous=state.is_previous, follow=not has_ended, bridges=bridges)
+                if not body.is_complete:
+                    await body.ask_end(previous=state.is_previous, is_final=state.has_ended.is_set())
+                if body.is_complete:
                     return None
                 missing = 0
             except NotFound:
@@ -353,6 +351,28 @@ class LogReads:
                     return "container-gone" if wanted.has_started else "never-started"
             await asyncio.sleep(max(wait, pause * random.uniform(0.5, 1)))  # noqa: S311
             pause = min(pause * 2, longest)
+
+
+@asynccontextmanager
+async def _asking_once_ended(state: _LogState, body: LogBody) -> AsyncIterator[None]:
+    """While a log is followed: request its last lines as soon as the container ends. The kubelet drops the log of a deleted Pod
+    about as soon as it ends the answer to a follower."""
+    if state.has_ended.is_set():
+        yield
+        return
+
+    async def ask() -> None:
+        await state.has_ended.wait()
+        with suppress(KubeError, NoLog):
+            await body.ask_end(previous=state.is_previous, is_final=True)
+
+    asking = asyncio.create_task(ask(), name="log end")
+    try:
+        yield
+        if state.has_ended.is_set():
+            await asyncio.wait([asking])
+    finally:
+        asking.cancel()
 
 
 def _with_stored(log: Log, stored: Stored) -> Log:
