@@ -29,7 +29,7 @@ def log_block(size: int) -> bytes:
     lines = b"".join(
         LINE % (n % 60, n * 7919 % 1_000_000, n, n * 31 % 10_000, n * 104_729 % 65_536) for n in range(size // 80)
     )
-    return lines.ljust(size, b".")[:size]
+    return lines.ljust(size, b".")[: size - 1] + b"\n"
 
 
 class Scene(NamedTuple):
@@ -88,7 +88,8 @@ class _Cluster:
             pod["metadata"]["name"]: job["metadata"]["uid"] for job, pod in zip(self._jobs, self._pods, strict=True)
         }
         self._watches: dict[str, list[asyncio.Queue[bytes]]] = {"jobs": [], "pods": []}
-        self._block = log_block(scene.log_bytes)
+        lines = log_block(scene.log_bytes).splitlines(keepends=True)
+        self._stamped = b"".join(b"2026-11-21T08:09:10.%09dZ %b" % pair for pair in enumerate(lines))
         self._played = Played({}, {})
 
     async def run(self) -> None:
@@ -166,7 +167,10 @@ class _Cluster:
         if "limitBytes" in request.query:  # whose time is the first line's?
             return web.Response(body=b"2026-11-21T08:09:10.000000000Z first"[: int(request.query["limitBytes"])])
         name = request.match_info["name"]
-        block, repeats = self._block, self._scene.log_repeats if name in self._uids else 1
+        block, repeats = self._stamped, self._scene.log_repeats if name in self._uids else 1
+        if "tailLines" in request.query:
+            lines = block.splitlines(keepends=True)
+            return web.Response(body=b"".join(lines[-int(request.query["tailLines"]) :]))
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         response.content_length = len(block) * repeats
         await response.prepare(request)

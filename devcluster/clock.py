@@ -11,9 +11,10 @@ def stamp(at: float | None = None) -> str:
     return datetime.fromtimestamp(time.time() if at is None else at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def nano_stamp(at: float) -> str:
-    """As `timestamps=true` prefixes log lines."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
+def nano_stamp(at: int) -> str:
+    """As `timestamps=true` prefixes log lines; `at` in nanoseconds of Unix time."""
+    seconds, nanoseconds = divmod(at, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09}Z"
 
 
 def parse(text: str) -> float:

@@ -14,7 +14,7 @@ from devcluster.errors import REASONS, ApiError
 from devcluster.errors import forbidden as rbac_forbidden
 from devcluster.scheme import Target
 
-Kind = Literal["status", "empty", "stall", "cut", "expire", "garbage", "lost"]
+Kind = Literal["status", "empty", "stall", "cut", "expire", "garbage", "lost", "end"]
 
 GARBAGE: dict[str, bytes] = {
     "text": b"this is not JSON\n",
@@ -33,7 +33,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     """One thing going wrong. Fields left empty match everything."""
 
     kind: Kind
-    """`lost`, for logs: the node has no such log any more, which it says with a 200 and a sentence for a body."""
+    """`lost`, for logs: the node has no such log any more, which it says with a 200 and a sentence for a body, `message`. `end`, for
+    logs: the API server loses the kubelet, and ends its answer as if it were whole."""
     verb: str | None = None
     """get, list, watch, create, update, patch, delete, deletecollection; `log` is reading a log."""
     resource: str | None = None
@@ -53,7 +54,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     """`status`: seconds, in the Retry-After header."""
 
     after_bytes: int | None = None
-    """`cut`, `stall`: bytes of the body that still pass. None with `after_events` None: nothing but the headers."""
+    """`cut`, `end`, `stall`: bytes of the body that still pass. None with `after_events` None: nothing but the headers."""
     after_events: int | None = None
     """`cut`, `stall`, `expire`, `garbage` in a watch: whole events that still pass."""
     mid_line: bool = False

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK = 64 * 1024
+PART = 16 * 1024
+"""containerd splits longer lines. The kubelet counts the parts as lines, and only the first part has a time."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,16 @@ class LogFile:
         self._rotation = rotation
         self._looked = time.monotonic()
         self._offsets: list[int] = []
-        self._times: list[float] = []
+        self._times: list[int] = []
+        self._last_time = 0
         self._waiting: set[asyncio.Event] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("wb", buffering=0)
 
     def append(self, data: bytes) -> None:
         self._offsets.append(self.size)
-        self._times.append(time.time())
+        self._times.append(max(time.time_ns(), self._last_time + 1))
+        self._last_time = self._times[-1] + len(data)
         self._file.write(data)
         self.size += len(data)
         if self._rotation.bytes:
@@ -79,35 +83,66 @@ class LogFile:
             self._waiting.discard(event)
         return self.size > beyond
 
-    def time_at(self, offset: int) -> float:
-        """When the byte at `offset` was written."""
-        return self._times[max(bisect_right(self._offsets, offset) - 1, 0)] if self._times else time.time()
+    def time_at(self, offset: int) -> int:
+        """When the byte at `offset` was written, in nanoseconds of Unix time: each has a time of its own."""
+        if not self._times:
+            return time.time_ns()
+        place = max(bisect_right(self._offsets, offset) - 1, 0)
+        return self._times[place] + offset - self._offsets[place]
 
     def offset_since(self, at: float) -> int:
-        """Where that begins which was written at that Unix time or later."""
-        place = next((n for n, written in enumerate(self._times) if written >= at), None)
-        return self.size if place is None else max(self._offsets[place], self.start)
+        """Where that begins which was written at that Unix time or later: a line, or a part of a long one."""
+        place = next((n for n, written in enumerate(self._times) if written >= at * 1e9), None)
+        if place is None:
+            return self.size
+        offset = max(self._offsets[place], self.start)
+        begin = next(self._begins(offset))
+        if offset == begin:
+            return offset
+        part = begin + -(-(offset - begin) // PART) * PART
+        end = self._end_of_line(offset)
+        return part if part < end else min(end + 1, self.size)
 
     def offset_of_tail(self, lines: int) -> int:
-        """Where the last so many lines begin; an unfinished one counts."""
-        if lines == 0:
-            return self.size
-        end, needed = self.size, lines
+        """Where the last so many lines begin, counting the parts of long ones; an unfinished line counts."""
+        # The newline that ends the last line begins no other.
+        offset = self.size
+        end = offset - 1 if offset > self.start and self.begins_line(offset) else offset
+        for begin in self._begins(end):
+            if lines <= 0:
+                break
+            parts = max(-(-(end - begin) // PART), 1)
+            offset = begin + max(parts - lines, 0) * PART
+            lines, end = lines - parts, begin - 1
+        return offset
+
+    def begins_line(self, offset: int) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(max(offset - 1, 0))
+            return offset <= self.start or file.read(1) == b"\n"
+
+    def _begins(self, end: int) -> Iterator[int]:
+        """Where the lines before `end` begin, the last first."""
         with self.path.open("rb") as file:
             position = end
             while position > self.start:
                 begin = max(self.start, position - BLOCK)
                 file.seek(begin)
                 block = file.read(position - begin)
-                if position == end and block.endswith(b"\n"):
-                    needed += 1  # the newline that ends the last line begins no other
                 at = len(block)
                 while (at := block.rfind(b"\n", 0, at)) >= 0:
-                    needed -= 1
-                    if needed == 0:
-                        return begin + at + 1
+                    yield begin + at + 1
                 position = begin
-        return self.start
+        yield self.start
+
+    def _end_of_line(self, offset: int) -> int:
+        """Where its newline is; the end of an unfinished line."""
+        for block in self.blocks(offset, self.size):
+            at = block.find(b"\n")
+            if at >= 0:
+                return offset + at
+            offset += len(block)
+        return offset
 
     def blocks(self, start: int, end: int) -> Iterator[bytes]:
         with self.path.open("rb") as file:

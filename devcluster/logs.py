@@ -144,7 +144,8 @@ async def _send(stream: Stream, log: LogFile, options: Options) -> None:
     if options.since is not None:
         position = max(position, log.offset_since(options.since))
     left = options.limit
-    fresh = True  # at the beginning of a line
+    # At the beginning of a line; with the last parts of a long one the kubelet begins a new line, after a time it does not.
+    fresh = options.since is None or log.begins_line(position)
     while True:
         end = log.size
         for block in log.blocks(position, end):

@@ -112,7 +112,7 @@ class Stream:
                 raise Severed
             case "garbage":
                 await self._send(GARBAGE[fault.garbage])
-            case "empty" | "status":
+            case "empty" | "status" | "end":
                 await self._response.write_eof()
                 raise Severed
 

@@ -143,6 +143,11 @@ class Told:
             assert complaints_of_hash("dead-letter", fields) == []
         return letters
 
+    async def row(self, uid: str) -> dict[str, str]:
+        """What the ledger keeps of a Job."""
+        row = await self._client.hgetall(f"{{evaluation}}:job:{uid}")
+        return {field.decode(): value.decode() for field, value in row.items()}
+
     def of(self, eval_id: str) -> list[dict[str, Any]]:
         return [event for event in self.heard if event["eval_id"] == eval_id]
 

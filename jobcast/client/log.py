@@ -37,6 +37,7 @@ MEANINGS = {
     "store-limit": "it is longer than the log store accepts",
     "store-unavailable": "the log store was unreachable; it is uploaded later",
     "store-refused": "the log store refused it",
+    "unproved": "nothing shows that it was read to its end; the rest is stored later",
     "rotated": "the kubelet rotated it before it was read",
 }
 """What each `log.reason` means; docs/events.md has the list."""

@@ -4,7 +4,7 @@ Whatever goes wrong on the network, every method raises KubeError. None of them 
 """
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -39,6 +39,7 @@ ERROR_BYTES = 64 * 1024
 FIRST_LINE_BYTES = 64
 """Enough of a log for the time that the kubelet writes before its first line: 30 to 35 bytes and a space."""
 
+_NOTHING: Mapping[str, str] = {}
 _NETWORK_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
@@ -191,10 +192,11 @@ class Api:
         previous: bool = False,
         follow: bool = False,
         silence: float = ANSWER_SECONDS,
-        **more: str,
+        more: Mapping[str, str] = _NOTHING,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The container's log as chunks of raw bytes, not decoded and not split into lines. `follow`: until it ends. `more`
-        are further parameters of the request.
+        are further parameters of the request. The end of the chunks does not prove that the log ends there: the API server also
+        ends its answer so if it loses the kubelet.
 
         Raises NotFound (the Pod is gone) and KubeError with code 400 (the container has not started).
         """
@@ -208,9 +210,8 @@ class Api:
     async def first_line(self, namespace: str, pod: str, container: str, *, previous: bool = False) -> str:
         """The time of the log's first line, RFC 3339 with nanoseconds; empty while there is none. Raises KubeError."""
         head = b""
-        async with self.log(
-            namespace, pod, container, previous=previous, timestamps="true", limitBytes=str(FIRST_LINE_BYTES)
-        ) as chunks:
+        more = {"timestamps": "true", "limitBytes": str(FIRST_LINE_BYTES)}
+        async with self.log(namespace, pod, container, previous=previous, more=more) as chunks:
             async for chunk in chunks:
                 head += chunk
         time, separator, _ = head.partition(b" ")

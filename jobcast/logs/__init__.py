@@ -2,7 +2,8 @@
 
 plan       which logs of a Job are to be read
 reader     reads containers' logs and uploads them to the log store
-read       the attempts to read one log: their slot, and which attempt counts
+read       the requests for one log, their slot, and the proof that the log was read to its end
+stamps     the times of a log's lines: taken off, and used to continue and to prove a read   (pure)
 excerpt    head, tail, size and hash of a log as it is read   (pure)
 rotation   detects that the kubelet rotated a log
 index      what Redis knows about logs: their bytes, where they are stored, pending uploads

@@ -71,6 +71,10 @@ class LogPlan:
             _wanted(job, outcome.pod, container, container.restarts, follow=container.state == "running")
         )
 
+    def get_part(self, outcome: PodOutcome) -> LogRead | None:
+        """What was read of its log within the time that the event may wait; None if that is nothing."""
+        return self._reads.get_part((outcome.pod.uid, outcome.container.name, outcome.container.restarts), "timeout")
+
     def is_storing(self, outcome: PodOutcome) -> bool:
         """Its log was read, and Redis has not taken it yet."""
         return self._reads.is_storing((outcome.pod.uid, outcome.container.name, outcome.container.restarts))
@@ -158,7 +162,8 @@ def _ended_instances(job: Job, pod: Pod, container: Container) -> list[Wanted]:
 def _wanted(
     job: Job, pod: Pod, container: Container, instance: int, *, follow: bool = False, previous: bool = False
 ) -> Wanted:
-    return Wanted(_place(job, pod, container, instance), pod.uid, job.eval_id, follow, previous)
+    place = _place(job, pod, container, instance)
+    return Wanted(place, pod.uid, job.eval_id, follow, previous, has_started=container.has_run)
 
 
 def _place(job: Job, pod: Pod, container: Container, instance: int) -> LogPlace:

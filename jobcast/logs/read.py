@@ -1,18 +1,24 @@
-"""The attempts to read one log: the slot they need, and which attempt counts."""
+"""One log as it is read: the slot that this needs, the requests, and the proof that the log was read to its end."""
 
 import asyncio
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 from msgspec.structs import replace
 
 from jobcast.event import Log
 from jobcast.jobs.facts import unavailable
 from jobcast.logs.excerpt import Excerpt
+from jobcast.logs.stamps import Continuation, Ending, Stamped
 from jobcast.logstore.base import LogPlace, LogStore
 from jobcast.logstore.uploader import Uploader
 
 HANG_SECONDS = 2.0
 """A read without data for so long gives its slot to another: otherwise one node that does not answer could block all slots."""
+PROOF_LINES = 2
+"""The last lines that are requested once more. One would not show that it is the first of two equal ones: a container runtime
+may give several lines the same time."""
 
 
 class ReadSlot:
@@ -56,61 +62,125 @@ class ReadSlot:
         self._timer = self._loop.call_later(left if left > 0 else HANG_SECONDS, self._release_if_hung)
 
 
-class Attempt(NamedTuple):
-    excerpt: Excerpt
-    uploader: Uploader | None
+class LogSource(Protocol):
+    """Where logs come from: jobcast.kube.Api, or a fake. `more` are parameters of the request, as the API server has them."""
 
-    async def abort(self) -> None:
-        if self.uploader is not None:
-            await self.uploader.abort()
+    def log(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        previous: bool = False,
+        follow: bool = False,
+        more: Mapping[str, str] = ...,
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]: ...
 
 
-class LogAttempts:
-    """The attempts to read one log. The longest counts: its excerpt, and what it uploaded."""
+class NoLog(Exception):
+    """The kubelet answered with an error message in place of the log."""
 
-    def __init__(self, store: LogStore | None, place: LogPlace, excerpt_bytes: int, stall_seconds: float) -> None:
-        self._store = store
+
+class LogBody:
+    """One log as it is read, by as many requests as that takes: each continues where the one before ended."""
+
+    def __init__(
+        self, source: LogSource, store: LogStore | None, place: LogPlace, excerpt_bytes: int, stall_seconds: float
+    ) -> None:
+        self._source = source
         self._place = place
-        self._excerpt_bytes = excerpt_bytes
-        self._stall_seconds = stall_seconds
-        self._best = self._current = Attempt(Excerpt(excerpt_bytes), None)
+        self._uploader = Uploader(store, place, stall_seconds=stall_seconds) if store else None
+        self._stamped = Stamped()
+        self._is_repeated = False
+        """The last request returned what was read before, and nothing new."""
+        self.excerpt = Excerpt(excerpt_bytes)
+        self._last: Stamped | None = None
+        """The last lines of the log, as they were requested last."""
+        self._is_final = False
+        """The container had ended when they were requested."""
+        self.has_gap = False
+        """The kubelet rotated the log between two requests."""
+        self.has_ended = False
+        """A request came to an end, but the log was not proved to be read to its end."""
 
-    async def begin(self) -> Attempt:
-        """A new attempt; the previous one ended too early."""
-        await self._settle()
-        uploader = Uploader(self._store, self._place, stall_seconds=self._stall_seconds) if self._store else None
-        self._current = Attempt(Excerpt(self._excerpt_bytes), uploader)
-        return self._current
+    @property
+    def first_time(self) -> str:
+        """Of the first line, as the kubelet writes it; empty for an empty log."""
+        return self._stamped.first
 
-    async def _settle(self) -> None:
-        """Keep the longer attempt, abort the upload of the other."""
-        best, other = self._best, self._current
-        if other is best:
-            return
-        if other.excerpt.size >= best.excerpt.size:
-            best, other = other, best
-        self._best = self._current = best
-        await other.abort()
+    async def read_on(self, slot: ReadSlot, *, previous: bool, follow: bool, bridges: bool) -> None:
+        """Read the log from where it was read to. Raises NoLog, KubeError, and Differs: the lines that were read last are
+        missing. With `bridges` a missing part is left out then."""
+        mark = self._stamped.mark
+        known = Continuation(mark, bridges=bridges) if mark.size else None
+        more = {"timestamps": "true"} | ({"sinceTime": mark.since} if known else {})
+        self._stamped.begin()
+        place, size = self._place, self._stamped.size
+        async with self._source.log(
+            place.namespace, place.pod, place.container, previous=previous, follow=follow, more=more
+        ) as chunks:
+            async for chunk in chunks:
+                await slot.resume()
+                await self._take(chunk, known)
+        self._stamped.end()
+        if known is not None:
+            known.end()
+        if self._stamped.complaint or (known is not None and known.is_complaint):
+            raise NoLog
+        self.has_ended = True
+        self._is_repeated = known is not None and known.is_past and self._stamped.size == size
 
-    async def discard(self) -> None:
-        """The data of the last attempt was not a log."""
-        await self.abort()
-        self._best = self._current = Attempt(Excerpt(self._excerpt_bytes), None)
+    async def _take(self, chunk: bytes, known: Continuation | None) -> None:
+        if known is not None:
+            had_gap = known.has_gap
+            chunk = known.feed(chunk)
+            if known.has_gap and not had_gap:
+                self.has_gap = True
+                self._stamped.begin(is_new_line=True)
+        if found := self._stamped.feed(chunk):
+            self.has_ended = False
+            self.excerpt.feed(found)
+            if self._uploader is not None:
+                await self._uploader.feed(found)
+
+    async def ask_end(self, *, previous: bool, is_final: bool) -> None:
+        """Request the last lines of the log once more. `is_final`: the container has ended. Raises KubeError and NoLog."""
+        last, place = Stamped(), self._place
+        more = {"timestamps": "true", "tailLines": str(PROOF_LINES)}
+        async with self._source.log(
+            place.namespace, place.pod, place.container, previous=previous, more=more
+        ) as chunks:
+            async for chunk in chunks:
+                last.feed(chunk)
+        last.end()
+        if last.complaint:
+            raise NoLog
+        self._last, self._is_final = last, is_final
+
+    @property
+    def is_proved(self) -> bool:
+        """The log ended where it was read to, when its last lines were requested."""
+        ending = Ending.OTHER if self._last is None else self._stamped.compare(self._last)
+        return ending is Ending.SAME or (ending is Ending.SIMILAR and self._is_repeated)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._is_final and self.is_proved
 
     async def abort(self) -> None:
-        for attempt in {self._best, self._current}:
-            await attempt.abort()
+        if self._uploader is not None:
+            await self._uploader.abort()
 
-    async def end(self) -> Attempt:
-        """The attempt that counts; no other follows. It has no upload without a store, and for an empty log."""
-        await self._settle()
-        if not self._best.excerpt.size:
-            await self.discard()
-        return self._best
+    async def end(self) -> Uploader | None:
+        """What finishes the upload. None without a store, and for an empty log: there is nothing to upload."""
+        if self.excerpt.size:
+            return self._uploader
+        await self.abort()
+        return None
 
     def log(self, reason: str | None) -> Log:
-        """What the event says about the log, before it is stored; after `end`."""
-        excerpt, source, instance = self._best.excerpt, self._place.source, self._place.instance
+        """What the event says about the log, before it is stored; `reason` is why it is incomplete."""
+        excerpt, source, instance = self.excerpt, self._place.source, self._place.instance
         if reason is not None and not excerpt.size:
             return replace(unavailable(reason, source).log, instance=instance)
         return Log(

@@ -3,15 +3,18 @@
 The log is streamed: memory holds an excerpt, while the bytes go to the log store as they arrive. Reads run apart from
 reconciling, so a read that hangs delays its own Job only. This room alone retries a read. A store that is slow or down
 delays nothing: a log that it does not accept becomes a pending upload for the sweep.
+
+The end of an answer does not mean that the log ends there: a log is complete only if its last line, requested after the container
+ended, is the last line that was read. Otherwise the read continues, until the log is gone or LONGEST_READ_SECONDS are over.
 """
 
 import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -19,8 +22,9 @@ from jobcast.event import Log
 from jobcast.jobs.facts import LogRead
 from jobcast.kube.errors import KubeError, NotFound, Throttled, Unauthorized, Unreachable
 from jobcast.logs.index import LogIndex
-from jobcast.logs.read import LogAttempts, ReadSlot
+from jobcast.logs.read import LogBody, LogSource, NoLog, ReadSlot
 from jobcast.logs.rotation import Key, Rotation
+from jobcast.logs.stamps import Differs
 from jobcast.logstore.base import UNAVAILABLE, LogPlace, LogStore, LogStoreError, Stored
 from jobcast.logstore.uploader import FINISH_SECONDS, STALL_SECONDS
 from jobcast.redis.batcher import LedgerError
@@ -37,19 +41,15 @@ MAX_SLOW_UPLOADS = 16
 """Logs that may wait for a slow store at the same time, after their events are published: each holds up to 6 MB."""
 PENDING_UPLOAD_SECONDS = 60.0
 """The patience with a store when only the log itself waits for it."""
-GONE_MARK = b"unable to retrieve container logs for "
-"""The kubelet's answer, with status 200, for a container whose log is no longer on the node."""
+MISSING_TRIES = 4
+"""How often a log is requested that the kubelet does not have: it may be behind the API server, or rotate the log at this moment."""
+UNPROVED = "unproved"
+"""`log.reason`: the answer ended, but nothing proves that the log ends there."""
+UNFINISHED = (UNPROVED, "timeout")
+"""The sweep reads such a log again."""
 
 StoreTask = asyncio.Task[Stored | LogStoreError]
 """Finishes the upload of a log."""
-
-
-class LogSource(Protocol):
-    """Where logs come from: jobcast.kube.Api, or a fake."""
-
-    def log(
-        self, namespace: str, pod: str, container: str, *, previous: bool = False, follow: bool = False
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]: ...
 
 
 class Wanted(NamedTuple):
@@ -62,6 +62,8 @@ class Wanted(NamedTuple):
     """The container is being killed, and the kubelet may remove its log as soon as it ends: read while it runs."""
     previous: bool = False
     """The log is that of the instance before the container's last restart."""
+    has_started: bool = True
+    """False if the container never ran."""
 
     @property
     def key(self) -> Key:
@@ -76,12 +78,22 @@ class _LogState:
     """Reads and stores the log."""
     read: LogRead | None = None
     """What the event needs, once the read has ended."""
+    body: LogBody | None = None
+    """What was read so far, while the task reads."""
+    has_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """The container has ended: its log grows no more."""
     is_previous: bool = False
     """The container was restarted, perhaps after the read was requested: a later attempt must not read the next instance."""
     is_storing: bool = False
     """The read has ended and waits for the store."""
     is_dropped: bool = False
     """No event waits for the task any more."""
+
+    def note(self, wanted: "Wanted") -> None:
+        """What this request says about the container, which may have changed since the last one."""
+        self.is_previous |= wanted.previous
+        if not wanted.follow:
+            self.has_ended.set()
 
 
 class _Options(NamedTuple):
@@ -143,7 +155,7 @@ class LogReads:
         state = self._states.setdefault(key, _LogState())
         if state.read is not None:
             return state.read
-        state.is_previous |= wanted.previous
+        state.note(wanted)
         if state.task is None:
             name = f"log {wanted.place.namespace}/{wanted.place.source}"
             state.task = asyncio.create_task(self._read(wanted, state), name=name)
@@ -161,6 +173,15 @@ class LogReads:
         """The read, if it has ended."""
         state = self._states.get(key)
         return state.read if state is not None else None
+
+    def get_part(self, key: Key, reason: str) -> LogRead | None:
+        """What was read so far of a log that is being read; None if that is nothing. `reason` is why it is not waited for."""
+        state = self._states.get(key)
+        body = state.body if state is not None else None
+        if body is None or not body.excerpt.size:
+            return None
+        log = body.log(UNPROVED if body.has_ended else reason)
+        return LogRead(log, body.excerpt.text(), body.excerpt.is_cut)
 
     def is_storing(self, key: Key) -> bool:
         """Whether the read has ended and its event waits for the store. An event waits for a slow store only a short time."""
@@ -196,20 +217,19 @@ class LogReads:
                 del self._states[key]
 
     async def upload_pending(self, wanted: Wanted) -> LogStoreError | None:
-        """Read a log again for the store, which did not accept it before. Returns why the store still does not accept it; None
-        when it did, and when the log no longer exists. Raises LedgerError."""
+        """Read a log again that is not in the store, or not whole. Returns why that is so still; None when the store accepted it,
+        and when the log no longer exists. Raises LedgerError."""
         state = self._states.get(wanted.key, _LogState())
-        state.is_previous |= wanted.previous
+        state.note(wanted)
         async with ReadSlot(self._slots) as slot:
             read, storing = await self._read_log(wanted, state, slot, PENDING_UPLOAD_SECONDS)
-        if storing is None:
-            return None
-        stored = await storing
-        if isinstance(stored, LogStoreError):
-            return stored
-        if self._index is not None:
-            await self._index.attach(wanted.place, wanted.eval_id, _with_stored(read.log, stored))
-        return None
+        if storing is not None:
+            stored = await storing
+            if isinstance(stored, LogStoreError):
+                return stored
+            if self._index is not None:
+                await self._index.attach(wanted.place, wanted.eval_id, _with_stored(read.log, stored))
+        return LogStoreError(read.log.reason, "the log is not whole yet") if read.log.reason in UNFINISHED else None
 
     async def _read(self, wanted: Wanted, state: _LogState) -> None:
         storing: StoreTask | None = None
@@ -230,6 +250,8 @@ class LogReads:
                 read = await self._with_result(wanted, read, await self._wait_for_slow_store(storing))
             if self._index is not None and read.log.ref is not None:
                 await self._index.attach(wanted.place, wanted.eval_id, read.log)
+            if self._index is not None and self._store is not None and read.log.reason in UNFINISHED:
+                await self._index.add_pending_upload(wanted.place, wanted.eval_id, wanted.pod_uid)
         except LedgerError:
             pass  # the record lacks the reference; the event has it
         finally:
@@ -240,22 +262,25 @@ class LogReads:
         self, wanted: Wanted, state: _LogState, slot: ReadSlot, patience: float | None = None
     ) -> tuple[LogRead, StoreTask | None]:
         """The read, and the task that finishes its upload, which may take long; None when there is nothing to store."""
-        attempts = LogAttempts(self._store, wanted.place, self._options.excerpt_bytes, patience or STALL_SECONDS)
+        body = state.body = LogBody(
+            self._source, self._store, wanted.place, self._options.excerpt_bytes, patience or STALL_SECONDS
+        )
         try:
             async with asyncio.timeout(LONGEST_READ_SECONDS):
-                reason = await self._try_until_read(wanted, state, attempts, slot)
+                reason = await self._read_until_proved(wanted, state, body, slot)
         except TimeoutError:
-            reason = "timeout"
+            reason = UNPROVED if body.has_ended else "timeout"
         except BaseException:
-            await attempts.abort()
+            await body.abort()
             raise
+        finally:
+            state.body = None
         # From here on this read may wait for Redis. While Redis is down the next log is better not read into memory.
         slot.hold()
-        excerpt, uploader = await attempts.end()
-        log = attempts.log(reason)
-        if log.state == "complete" and not wanted.follow and await self._is_rotated(wanted, state):
-            log = replace(log, state="truncated", reason="rotated")
-        read = LogRead(log, excerpt.text(), excerpt.is_cut)
+        uploader = await body.end()
+        if reason is None and (body.has_gap or await self._is_rotated(wanted, body)):
+            reason = "rotated"
+        read = LogRead(body.log(reason), body.excerpt.text(), body.excerpt.is_cut)
         if uploader is None:
             return read, None
         limit = None if self._options.store_seconds is None else patience or FINISH_SECONDS
@@ -280,47 +305,74 @@ class LogReads:
         finally:
             self._slow_uploads -= 1
 
-    async def _is_rotated(self, wanted: Wanted, state: _LogState) -> bool:
+    async def _is_rotated(self, wanted: Wanted, body: LogBody) -> bool:
         rotation = self.rotation
-        return rotation is not None and await rotation.is_rotated(wanted.key, wanted.place, previous=state.is_previous)
+        return rotation is not None and await rotation.is_rotated(wanted.key, wanted.place, body.first_time)
 
-    async def _try_until_read(
-        self, wanted: Wanted, state: _LogState, attempts: LogAttempts, slot: ReadSlot
-    ) -> str | None:
+    async def _read_until_proved(self, wanted: Wanted, state: _LogState, body: LogBody, slot: ReadSlot) -> str | None:
         """Returns why the log is incomplete; None when it is complete."""
         pause, longest = RETRY_SECONDS
-        was_unauthorized = False
+        missing, was_unauthorized, size = 0, False, -1
         while True:
+            wait = 0.0
+            has_ended = state.has_ended.is_set()
+            if body.excerpt.size > size:
+                size, pause, missing = body.excerpt.size, RETRY_SECONDS[0], 0
+            # Only the log of a running container is rotated. Otherwise lines are missing because it is the next instance's log.
+            bridges = wanted.follow and missing == MISSING_TRIES - 1
             try:
-                return await self._read_once(wanted, state, attempts, slot)
+                async with _asking_once_ended(state, body):
+                    await body.read_on(slot, previous=state.is_previous, follow=not has_ended, bridges=bridges)
+                if not body.is_complete:
+                    await body.ask_end(previous=state.is_previous, is_final=state.has_ended.is_set())
+                if body.is_complete:
+                    return None
+                missing = 0
             except NotFound:
-                return "pod-gone"
+                # Its containers have ended, and what was there before the Pod was deleted was proved to be all.
+                return None if body.is_proved else "pod-gone"
+            except (NoLog, Differs):
+                if body.is_proved and state.has_ended.is_set():
+                    return None
+                missing += 1
+                if missing >= MISSING_TRIES:
+                    return None if body.is_proved else "container-gone"
             except (Throttled, Unreachable) as error:
-                wait = max(error.retry_after or 0.0, pause * random.uniform(0.5, 1))  # noqa: S311
-                pause = min(pause * 2, longest)
-                await asyncio.sleep(wait)
+                wait = error.retry_after or 0.0
             except KubeError as error:
                 if isinstance(error, Unauthorized) and not was_unauthorized:
                     was_unauthorized = True  # the next attempt uses fresh credentials
                     continue
-                # With 400 the API server says that the container waits to start; other errors are rejections.
-                return "never-started" if error.code == 400 else "refused"
+                if error.code != 400:
+                    return "refused"
+                # The kubelet has no such container. It may be behind the API server, if that says that the container ran.
+                missing += 1
+                if not wanted.has_started or missing >= MISSING_TRIES:
+                    return "container-gone" if wanted.has_started else "never-started"
+            await asyncio.sleep(max(wait, pause * random.uniform(0.5, 1)))  # noqa: S311
+            pause = min(pause * 2, longest)
 
-    async def _read_once(self, wanted: Wanted, state: _LogState, attempts: LogAttempts, slot: ReadSlot) -> str | None:
-        place = wanted.place
-        excerpt, uploader = await attempts.begin()
-        async with self._source.log(
-            place.namespace, place.pod, place.container, previous=state.is_previous, follow=wanted.follow
-        ) as chunks:
-            async for chunk in chunks:
-                await slot.resume()
-                excerpt.feed(chunk)
-                if uploader is not None:
-                    await uploader.feed(chunk)
-        if excerpt.size < 512 and excerpt.text().encode().startswith(GONE_MARK):
-            await attempts.discard()
-            return "container-gone"
-        return None
+
+@asynccontextmanager
+async def _asking_once_ended(state: _LogState, body: LogBody) -> AsyncIterator[None]:
+    """While a log is followed: request its last lines as soon as the container ends. The kubelet drops the log of a deleted Pod
+    about as soon as it ends the answer to a follower."""
+    if state.has_ended.is_set():
+        yield
+        return
+
+    async def ask() -> None:
+        await state.has_ended.wait()
+        with suppress(KubeError, NoLog):
+            await body.ask_end(previous=state.is_previous, is_final=True)
+
+    asking = asyncio.create_task(ask(), name="log end")
+    try:
+        yield
+        if state.has_ended.is_set():
+            await asyncio.wait([asking])
+    finally:
+        asking.cancel()
 
 
 def _with_stored(log: Log, stored: Stored) -> Log:

@@ -75,16 +75,14 @@ class Rotation:
         """The container does not run any more."""
         self._checks.pop(key, None)
 
-    async def is_rotated(self, key: Key, place: LogPlace, *, previous: bool = False) -> bool:
-        """Whether the log begins with another line than it did. False when that cannot be determined; raises nothing."""
+    async def is_rotated(self, key: Key, place: LogPlace, first: str) -> bool:
+        """Whether the log, whose first line has this time, began with another line. False when that cannot be determined; raises
+        nothing."""
         try:
             known = await self._index.first_line(place.uid, _instance(key))
-            if not known:
-                return False
-            now = await self._source.first_line(place.namespace, place.pod, place.container, previous=previous)
-        except (KubeError, LedgerError):
+        except LedgerError:
             return False
-        return now != known
+        return bool(known) and first != known
 
     async def _check(self, key: Key, place: LogPlace) -> None:
         async with self._slots:

@@ -289,6 +289,7 @@ class Reconciler:
             read = self._logs.want(job, decider)
             if read is None and self._logs.is_storing(decider):
                 return None, STORING_SECONDS
+            read = read or self._logs.get_part(decider)
             read = read or unavailable("timeout", f"{decider.pod.name}/{decider.container.name}")
         return read, left
 

@@ -20,6 +20,8 @@ from tests.client.keeping import LogKeeper
 from tests.client.telling import event
 from tests.conftest import eventually
 
+A_TIME = "2026-11-30T07:24:39.123456789Z "
+"""What the kubelet writes before a line: only its length counts."""
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -139,7 +141,7 @@ async def test_what_no_process_has_is_said_to_be_missing(
     call: Call, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobcast.cli.follow.reading.STORE_SECONDS", 0.1)
-    faults(told).add(Fault(kind="cut", verb="log", after_bytes=5))
+    faults(told).add(Fault(kind="cut", verb="log", after_bytes=len(f"{A_TIME}one\n{A_TIME}t")))
     faults(told).add(Fault(kind="status", verb="log", code=404, times=None))
     await known(told, "echo one; echo two; echo three")
     following = in_background(call, "logs", "-f", "a")

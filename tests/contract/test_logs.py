@@ -63,6 +63,30 @@ async def test_a_log_is_the_exact_bytes_and_parts_of_them(api: Api) -> None:
     assert all(line.split(b" ", 1)[0].endswith(b"Z") for line in lines)
 
 
+LONG = "x=$(head -c 20000 /dev/zero | tr '\\0' x); echo a; sleep 2.1; echo $x; sleep 2.1; printf end; sleep 1"
+PART = 16 * 1024
+
+
+async def test_with_times_each_line_has_one_and_the_last_parts_of_a_long_line_have_their_own(api: Api) -> None:
+    await api.create(make_job("a", LONG))
+    pod = (await api.pod_of("a", is_over))["metadata"]["name"]
+    status, stamped = await log(api, pod, timestamps="true")
+    lines = stamped.split(b"\n")
+    assert status == 200
+    assert [line.split(b" ", 1)[1] for line in lines] == [b"a", b"x" * 20_000, b"end"]
+    times = [line.split(b" ", 1)[0].decode() for line in lines]
+    assert len(set(map(len, times))) == 1, "nanoseconds, all nine digits"
+    assert (await log(api, pod, timestamps="true", tailLines="1"))[1] == lines[2]
+    _, parts = await log(api, pod, timestamps="true", tailLines="2")
+    first, last = parts.split(b"\n")
+    assert first.split(b" ", 1)[1] == b"x" * (20_000 - PART)
+    assert last == lines[2]
+    for number, time in enumerate(times):
+        whole_second = f"{time[:19]}Z"
+        _, rest = await log(api, pod, timestamps="true", sinceTime=whole_second)
+        assert rest == b"\n".join(lines[number:])
+
+
 async def test_options_that_make_no_sense_are_refused(api: Api) -> None:
     await api.create(make_job("a", "echo x"))
     pod = (await api.pod_of("a", is_over))["metadata"]["name"]

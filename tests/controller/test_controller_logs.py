@@ -1,7 +1,10 @@
 """Logs, from the container to the event and the store: exact, bounded, and never in anybody else's way."""
 
 import hashlib
+import json
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,7 +156,7 @@ async def test_a_kubelet_that_asks_us_to_wait_is_asked_again_after_so_long(world
         world.fault("status", code=429, retry_after=1, verb="log")
         await world.run("throttled", "echo patient")
         event = await world.until("throttled", "completed")
-        first, second = world.wiretap.of("log")
+        first, second, *_ = world.wiretap.of("log")
     assert event["output"] == "patient\n"
     assert second.at - first.at >= 1
 
@@ -163,14 +166,15 @@ async def test_a_kubelet_that_asks_us_to_wait_is_asked_again_after_so_long(world
     "fault",
     [
         {"kind": "cut", "after_bytes": 3},
+        {"kind": "cut", "after_bytes": 33},
         {"kind": "cut", "rst": True},
         {"kind": "status", "code": 503},
         {"kind": "status", "code": 500},
         {"kind": "status", "code": 401, "times": 1},
     ],
-    ids=["cut", "reset", "503", "500", "expired-token"],
+    ids=["cut", "cut in a line", "reset", "503", "500", "expired-token"],
 )
-async def test_a_log_that_broke_off_is_read_again_from_its_beginning(world: World, fault: dict[str, Any]) -> None:
+async def test_a_log_that_broke_off_is_read_to_its_end(world: World, fault: dict[str, Any]) -> None:
     async with world.controller():
         world.fault(**{"verb": "log", "times": 2} | fault)
         await world.run("broken", "echo whole")
@@ -194,3 +198,104 @@ async def test_logs_that_we_may_not_read_are_said_to_be_refused(world: World) ->
         await world.run("secret", "echo unseen")
         event = await world.until("secret", "completed")
     assert (event["log"]["state"], event["log"]["reason"], event["output"]) == ("unavailable", "refused", "")
+
+
+A_TIME = "2026-11-30T07:24:39.123456789Z "
+"""What the kubelet writes before a line: only its length counts."""
+THREE = b"one\ntwo\nthree\n"
+
+
+async def _log_in_row(world: World, event: Obj) -> Obj:
+    """What the Job's row says of its main container's log now."""
+    row = await world.redis.hgetall(f"{{{world.prefix}}}:job:{event['job']['uid']}")
+    (found,) = (value for field, value in row.items() if field.startswith("log:"))
+    log: Obj = json.loads(found)
+    return log
+
+
+@pytest.mark.must_survive(38)
+@pytest.mark.parametrize("passing", [10, 31, 33, 35, 36, 68, 70, 103], ids=str)
+async def test_a_log_whose_answer_ends_as_if_it_were_whole_is_read_to_its_end(world: World, passing: int) -> None:
+    """The API server lost the kubelet in the middle of the log."""
+    async with world.controller():
+        world.fault("end", verb="log", after_bytes=passing, times=2)
+        await world.run("ended-early", "echo one; echo two; echo three")
+        event = await world.until("ended-early", "completed")
+    assert (event["output"].encode(), event["log"]["state"]) == (THREE, "complete")
+    assert event["log"]["sha256"] == hashlib.sha256(THREE).hexdigest()
+    assert await _stored(world, event) == THREE
+
+
+@pytest.mark.must_survive(38)
+@pytest.mark.must_survive(22)
+async def test_a_log_whose_end_is_not_proved_in_time_is_truncated_and_whole_later(world: World) -> None:
+    # The last two lines pass, the three do not.
+    passing = len(f"{A_TIME}two\n{A_TIME}three\n")
+    async with world.controller(log_wait_seconds=1):
+        world.fault("end", verb="log", after_bytes=passing, times=None)
+        await world.run("late", "echo one; echo two; echo three")
+        event = await world.until("late", "completed")
+        assert (event["log"]["state"], event["log"]["reason"]) == ("truncated", "unproved")
+        assert (event["output"], event["log"]["bytes"], event["log"]["ref"]) == ("one\ntwo\n", 8, None)
+        assert len(world.wiretap.of("log")) < 20
+        world.cluster.faults.clear()
+
+        async def is_whole() -> bool:
+            with suppress(ValueError):
+                return (await _log_in_row(world, event))["state"] == "complete"
+            return False
+
+        await eventually(is_whole)
+        assert await _stored(world, {"log": await _log_in_row(world, event)}) == THREE
+
+
+@pytest.mark.must_survive(38)
+async def test_a_followed_log_whose_answer_ends_while_its_container_runs_is_followed_on(
+    world: World, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    script = f"trap '' TERM; echo one; while [ ! -e {gate} ]; do sleep 0.05; done; echo two; echo three"
+    async with world.controller():
+        await world.run("killed", script, activeDeadlineSeconds=1)
+        for _ in range(3):
+            await eventually(lambda: world.strike("end", verb="log"))
+        gate.touch()
+        event = await world.until("killed", "failed")
+    assert (event["output"].encode(), event["log"]["state"]) == (THREE, "complete")
+    assert await _stored(world, event) == THREE
+
+
+@pytest.mark.must_survive(38)
+@pytest.mark.parametrize(
+    "words",
+    [
+        'failed to try resolving symlinks in path "/var/log/pods/x/0.log": lstat /var/log/pods/x: no such file or directory',
+        'failed to open log file "/var/log/pods/x/0.log": open /var/log/pods/x/0.log: no such file or directory',
+        "rpc error: code = NotFound desc = an error occurred when try to find container",
+        "x",
+    ],
+)
+async def test_no_error_message_of_the_kubelet_is_taken_for_the_log(world: World, words: str) -> None:
+    async with world.controller():
+        world.fault("lost", verb="log", message=words, times=None)
+        await world.run("cleaned", "echo once")
+        event = await world.until("cleaned", "completed")
+    assert (event["output"], event["log"]["state"], event["log"]["reason"]) == ("", "unavailable", "container-gone")
+
+
+@pytest.mark.must_survive(38)
+async def test_an_instance_that_ended_is_never_said_to_have_never_started(world: World) -> None:
+    async with world.controller():
+        world.fault("status", code=400, message="container is waiting to start", verb="log", times=None)
+        await world.run("behind", "exit 42")
+        event = await world.until("behind", "failed")
+    assert (event["exit_code"], event["log"]["state"], event["log"]["reason"]) == (42, "unavailable", "container-gone")
+
+
+@pytest.mark.must_survive(38)
+async def test_a_kubelet_that_is_behind_is_asked_again(world: World) -> None:
+    async with world.controller():
+        world.fault("status", code=400, message="container is waiting to start", verb="log", times=2)
+        await world.run("behind", "echo there")
+        event = await world.until("behind", "completed")
+    assert (event["output"], event["log"]["state"]) == ("there\n", "complete")

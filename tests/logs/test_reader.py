@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,44 +17,74 @@ from jobcast.logs.reader import LogReads, Wanted
 from jobcast.logstore import open_log_store
 from jobcast.logstore.base import LogPlace, LogStore
 from tests.conftest import eventually
+from tests.logs.kubelet import entries, pieces, send
+
+
+class Words(bytes):
+    """An error message of the kubelet, which it sends in place of the log or of its rest."""
+
 
 Answer = bytes | list[bytes] | BaseException | asyncio.Event
 
 
 class FakeSource:
-    """The API server's logs: for each Pod the answers to its attempts; the last one repeats."""
+    """The API server's logs: for each Pod what its log is at each read; the last one repeats. `b"cut"` in a list ends the answer with
+    an error, `b"end"` as if it was whole. Requests for the last lines are answered from `whole`, else from the last answer."""
 
     def __init__(self, **answers: list[Answer]) -> None:
         self.answers = answers
+        self.whole: dict[str, Answer] = {}
         self.tries: list[str] = []
+        """Reads, without the requests for the last lines."""
+        self.proofs: list[str] = []
         self.asked: list[tuple[str, bool]] = []
         """Container, and whether its previous instance was requested."""
+        self.requests: list[dict[str, str]] = []
         self.open = 0
 
     @asynccontextmanager
     async def log(
-        self, namespace: str, pod: str, container: str, *, previous: bool = False, follow: bool = False
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        previous: bool = False,
+        follow: bool = False,
+        more: Mapping[str, str] = {},
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        self.tries.append(pod)
-        self.asked.append((container, previous))
+        self.requests.append({**more, "follow": str(follow)})
+        is_proof = "tailLines" in more
+        (self.proofs if is_proof else self.tries).append(pod)
         answers = self.answers[pod]
-        answer = answers[min(self.tries.count(pod), len(answers)) - 1]
+        answer = answers[min(max(self.tries.count(pod), 1), len(answers)) - 1]
+        if is_proof:
+            answer = self.whole.get(pod, answer)
+        else:
+            self.asked.append((container, previous))
         if isinstance(answer, BaseException):
             raise answer
         self.open += 1
         try:
-            yield self._chunks(answer)
+            yield self._chunks(answer, more)
         finally:
             self.open -= 1
 
-    async def _chunks(self, answer: bytes | list[bytes] | asyncio.Event) -> AsyncIterator[bytes]:
+    async def _chunks(
+        self, answer: bytes | list[bytes] | asyncio.Event, more: Mapping[str, str]
+    ) -> AsyncIterator[bytes]:
         if isinstance(answer, asyncio.Event):
             await answer.wait()
             answer = b"late"
-        for chunk in [answer] if isinstance(answer, bytes) else answer:
-            if chunk == b"cut":
-                raise Unreachable("cut in the middle")
+        parts = [answer] if isinstance(answer, bytes) else answer
+        log = b"".join(part for part in parts if part not in (b"cut", b"end") and not isinstance(part, Words))
+        for chunk in pieces(send(entries(log), more), [len(part) + 20 for part in parts]):
             yield chunk
+        for part in parts:
+            if isinstance(part, Words):
+                yield part
+            if part == b"cut":
+                raise Unreachable("cut in the middle")
 
 
 class Room:
@@ -180,10 +210,11 @@ async def test_pauses_between_attempts_grow(error: KubeError, waits: list[float]
     assert waits[-1] > waits[0]
 
 
-async def test_a_read_that_is_cut_starts_again_and_counts_nothing_twice() -> None:
-    async with room(pod=[[b"half", b"cut"], b"whole"]) as one:
+async def test_a_read_that_is_cut_continues_and_counts_nothing_twice() -> None:
+    async with room(pod=[[b"one\nhal", b"cut"], b"one\nhalf and whole"]) as one:
         read = await one.read("pod")
-        assert (read.output, read.log.bytes) == ("whole", 5)
+        assert (read.output, read.log.bytes, read.log.state) == ("one\nhalf and whole", 18, "complete")
+        assert one.source.requests[1]["sinceTime"] == "2026-11-20T10:00:00Z"
 
 
 @pytest.mark.must_survive(6)
@@ -197,11 +228,12 @@ async def test_an_expired_token_costs_one_more_attempt() -> None:
     ("answer", "reason"),
     [
         (NotFound("pods x not found", code=404), "pod-gone"),
-        (KubeError("container is waiting to start", code=400), "never-started"),
         (Forbidden("no", code=403), "refused"),
         (KubeError("odd", code=418), "refused"),
-        (b"unable to retrieve container logs for containerd://abc", "container-gone"),
-        ([b"unable to retrieve ", b"container logs for containerd://abc"], "container-gone"),
+        (KubeError("previous terminated container not found", code=400), "container-gone"),
+        ([Words(b"unable to retrieve container logs for containerd://abc")], "container-gone"),
+        ([Words(b"failed to try resolving "), Words(b"symlinks in path x: lstat x: no such file")], "container-gone"),
+        ([Words(b"no\n")], "container-gone"),
     ],
 )
 async def test_an_unavailable_log_has_a_reason(answer: Answer, reason: str) -> None:
@@ -213,13 +245,85 @@ async def test_an_unavailable_log_has_a_reason(answer: Answer, reason: str) -> N
             "pod/main",
             "",
         )
-        assert one.source.tries == ["pod"]
+        assert len(one.source.tries) == (reader.MISSING_TRIES if reason == "container-gone" else 1)
         assert one.done == ["job"]
 
 
 async def test_a_log_with_the_kubelets_error_in_its_middle_is_a_log() -> None:
     async with room(pod=[b"x\nunable to retrieve container logs for containerd://abc"], other=[b"y" * 600]) as one:
         assert (await one.read("pod")).log.state == "complete"
+
+
+@pytest.mark.parametrize("log", [b"unable to retrieve container logs for x\nok\n", b"failed to open log file"])
+async def test_a_program_may_print_what_the_kubelet_says(log: bytes) -> None:
+    async with room(pod=[log]) as one:
+        read = await one.read("pod")
+        assert (read.output, read.log.state) == (log.decode(), "complete")
+
+
+@pytest.mark.must_survive(38)
+async def test_only_the_log_of_a_container_that_never_ran_is_one_that_never_started() -> None:
+    waits = KubeError("container is waiting to start", code=400)
+    async with room(pod=[waits], behind=[waits, waits, b"x"]) as one:
+        one.reads.want(wanted("pod", has_started=False))
+        assert (await one.read("pod")).log.reason == "never-started"
+        assert (await one.read("behind")).output == "x", "the kubelet may be behind"
+
+
+@pytest.mark.must_survive(38)
+@pytest.mark.parametrize("kept", [b"", b"one\n", b"one\ntw"])
+async def test_an_answer_that_ends_early_is_not_the_log(kept: bytes) -> None:
+    whole = b"one\ntwo\nthree\n"
+    async with room(pod=[kept, kept, whole]) as one:
+        one.source.whole["pod"] = whole
+        read = await one.read("pod")
+        assert (read.output.encode(), read.log.state, read.log.sha256) == (
+            whole,
+            "complete",
+            hashlib.sha256(whole).hexdigest(),
+        )
+
+
+@pytest.mark.must_survive(38)
+async def test_a_log_whose_end_is_never_proved_is_truncated_and_read_no_more_than_so_often(
+    monkeypatch: pytest.MonkeyPatch, waits: list[float]
+) -> None:
+    monkeypatch.setattr(reader, "LONGEST_READ_SECONDS", 0.05)
+    async with room(pod=[b"one\n"]) as one:
+        one.source.whole["pod"] = b"one\ntwo\n"
+        read = await one.read("pod")
+        assert (read.log.state, read.log.reason, read.output) == ("truncated", "unproved", "one\n")
+    assert max(waits) > 0.5, "the pauses grow"
+
+
+@pytest.mark.must_survive(38)
+async def test_a_proof_costs_one_request() -> None:
+    async with room(pod=[b"one\ntwo\n"]) as one:
+        await one.read("pod")
+        assert (len(one.source.tries), len(one.source.proofs)) == (1, 1)
+
+
+@pytest.mark.must_survive(38)
+async def test_a_followed_log_is_not_complete_before_its_container_has_ended() -> None:
+    async with room(pod=[b"one\n", b"one\ntwo\n", b"one\ntwo\nthree\n"]) as one:
+        one.reads.want(wanted("pod", follow=True))
+        await eventually(lambda: len(one.source.proofs) >= 5)
+        assert one.done == []
+        assert {request["follow"] for request in one.source.requests if "tailLines" not in request} == {"True"}
+        read = await one.read("pod")  # the container has ended
+        assert (read.output, read.log.state) == ("one\ntwo\nthree\n", "complete")
+
+
+@pytest.mark.must_survive(38, 19)
+@pytest.mark.parametrize("gone", [NotFound("gone", code=404), [Words(b"unable to retrieve container logs for x")]])
+async def test_a_followed_log_that_the_kubelet_drops_is_complete_if_that_was_proved_at_once(gone: Answer) -> None:
+    async with room(pod=[b"one\n", gone], cut=[b"one\n", gone]) as one:
+        one.source.whole["pod"] = b"one\n"
+        one.source.whole["cut"] = b"one\ntwo\n"
+        for pod in ("pod", "cut"):
+            one.reads.want(wanted(pod, follow=True))
+            await eventually(lambda pod=pod: len(one.source.tries) > 1)
+        assert [(await one.read(pod)).log.state for pod in ("pod", "cut")] == ["complete", "truncated"]
 
 
 async def test_credentials_that_stay_wrong_are_reported() -> None:

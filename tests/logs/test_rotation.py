@@ -73,9 +73,9 @@ async def test_a_log_that_begins_with_another_line_was_rotated(world: World) -> 
     world.lines.first = "10:00"
     await world.until_looked(1)
     await eventually(lambda: world.lines.recorded)
-    assert not await world.rotation.is_rotated(KEY, PLACE)
-    world.lines.first = "10:05"
-    assert await world.rotation.is_rotated(KEY, PLACE)
+    assert not await world.rotation.is_rotated(KEY, PLACE, "10:00")
+    assert await world.rotation.is_rotated(KEY, PLACE, "10:05")
+    assert world.lines.asked == 1
 
 
 async def test_once_the_first_line_is_known_there_are_no_more_checks(world: World) -> None:
@@ -104,13 +104,21 @@ async def test_a_first_line_that_another_replica_recorded_is_not_requested_again
     assert world.lines.asked == 0
 
 
-@pytest.mark.parametrize("first", [NotFound("gone", code=404), ""])
-async def test_a_log_without_a_recorded_first_line_is_not_rotated(world: World, first: str | Exception) -> None:
-    world.lines.first = first
-    assert not await world.rotation.is_rotated(KEY, PLACE)
+async def test_a_log_without_a_recorded_first_line_is_not_rotated(world: World) -> None:
+    assert not await world.rotation.is_rotated(KEY, PLACE, "10:00")
+
+
+@pytest.mark.must_survive(21)
+async def test_a_log_that_lost_all_its_lines_was_rotated(world: World) -> None:
     world.lines.recorded["pod uid/main/0"] = "10:00"
-    if isinstance(first, Exception):
-        assert not await world.rotation.is_rotated(KEY, PLACE)
+    assert await world.rotation.is_rotated(KEY, PLACE, "")
+
+
+@pytest.mark.must_survive(21)
+async def test_a_first_line_that_cannot_be_read_is_asked_for_again(world: World) -> None:
+    world.lines.first = NotFound("gone", code=404)
+    await world.until_looked(2)
+    assert world.lines.recorded == {}
 
 
 async def test_a_container_that_ended_is_forgotten(world: World) -> None:

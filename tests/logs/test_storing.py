@@ -10,7 +10,7 @@ from jobcast.kube import NotFound
 from jobcast.logs import reader
 from jobcast.logstore.base import REFUSED, UNAVAILABLE, LogPlace, LogStoreError, Stored
 from tests.conftest import eventually
-from tests.logs.test_reader import Answer, room, wanted, without_pauses
+from tests.logs.test_reader import Answer, Words, room, wanted, without_pauses
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,9 @@ async def test_a_log_longer_than_the_limit_of_the_store_is_truncated() -> None:
 
 
 @pytest.mark.must_survive(23)
-@pytest.mark.parametrize("answer", [b"", NotFound("gone", code=404), b"unable to retrieve container logs for x"])
+@pytest.mark.parametrize(
+    "answer", [b"", NotFound("gone", code=404), [Words(b"unable to retrieve container logs for x")]]
+)
 async def test_an_empty_or_missing_log_replaces_nothing_in_the_store(answer: Answer) -> None:
     store = MemoryLogStore()
     async with room(store=store, pod=[answer]) as one:
@@ -97,7 +99,7 @@ async def test_an_empty_or_missing_log_replaces_nothing_in_the_store(answer: Ans
 
 
 @pytest.mark.must_survive(19)
-async def test_when_the_pod_is_deleted_during_a_read_the_longest_attempt_counts() -> None:
+async def test_when_the_pod_is_deleted_during_a_read_what_was_read_counts() -> None:
     store = MemoryLogStore()
     answers: list[Answer] = [[b"half", b"cut"], [b"ha", b"cut"], NotFound("gone", code=404)]
     async with room(store=store, pod=answers) as one:

@@ -44,7 +44,7 @@ class Logs:
     @asynccontextmanager
     async def log(self, *_: Any, **__: Any) -> AsyncIterator[AsyncIterator[bytes]]:
         async def chunks() -> AsyncIterator[bytes]:
-            yield b"what it said"
+            yield b"2026-11-20T10:00:00.123456789Z what it said"
 
         yield chunks()
 

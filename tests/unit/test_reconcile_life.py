@@ -16,6 +16,7 @@ from jobcast.kube import Forbidden
 from jobcast.ledger.ledger import Ledger, Step
 from jobcast.reconcile.reconciler import DONE, Hooks
 from tests.conftest import eventually
+from tests.logs.test_reader import Words
 from tests.unit.objects import (
     ENDED,
     STARTED,
@@ -178,7 +179,7 @@ async def test_an_init_container_that_failed_is_the_jobs_output(world: World) ->
 
 @pytest.mark.must_survive(19)
 async def test_the_last_word_of_a_container_stands_in_for_a_log_that_is_gone(world: World) -> None:
-    world.source.answers["eval-42-abcde"] = [b"unable to retrieve container logs for x"]
+    world.source.answers["eval-42-abcde"] = [[Words(b"unable to retrieve container logs for x")]]
     world.store.put_job(COMPLETE)
     world.store.put_pod(pod(ended_state(message="score 0.5")))
     await world.until_published()

@@ -1,13 +1,14 @@
 """The log of one container instance while it is written: read live, and completed from the log store.
 
-    read it live ─▶ whole? ──yes──▶ done
-         ▲            └─no─▶ the rest from the log store
+    read it live ─▶ is its last line the log's? ──yes──▶ done
+         ▲                      └─no─▶ the rest from the log store
          └── connection lost: read again, skipping what was written
 
 Each byte is written once. What is missing is said, with the reason.
 """
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 
 from jobcast.cli.follow.instances import Continued, Differs, Instance
 from jobcast.cli.follow.pods import POLL_SECONDS, JobPods
@@ -15,7 +16,8 @@ from jobcast.cli.follow.screen import Screen
 from jobcast.cli.follow.stored import rest
 from jobcast.client import AsyncClient
 from jobcast.kube import Forbidden, KubeError, NotFound
-from jobcast.logs.reader import GONE_MARK
+from jobcast.logs.read import PROOF_LINES
+from jobcast.logs.stamps import Ending, Stamped
 
 SILENCE_SECONDS = 120.0
 """A log without output for so long is opened again, because the connection may be dead."""
@@ -25,6 +27,7 @@ LAST_SECONDS = 40.0
 """How long a log is read after the Job's end is published: a Pod that is deleted has 30 s by default to end."""
 STORE_SECONDS = 15.0
 """How long to wait for the rest of a log: Jobcast reads it for up to LOG_WAIT_SECONDS, 10 by default."""
+_NOTHING: Mapping[str, str] = {}
 
 
 class LogReading:
@@ -36,6 +39,9 @@ class LogReading:
         self._jobcast = jobcast
         self.screen = screen
         self._log = Continued(screen.write)
+        self._last_read = Stamped()
+        self._is_repeated = False
+        """The last two reads ended at the same line."""
 
     @property
     def size(self) -> int:
@@ -77,9 +83,13 @@ class LogReading:
         """Whether all of it was written; False if it can no longer be read. Raises Forbidden."""
         instance = self.instance
         while True:
-            is_cut = False
+            is_proved, patience = False, STATE_SECONDS
             try:
                 await self._read_once(instance)
+                # At once: the kubelet drops the log of a deleted Pod as soon as its containers have ended.
+                is_proved = await self._prove(instance)
+                if is_proved and instance.is_over:
+                    return True
             except NotFound:
                 return False
             except Differs:
@@ -90,32 +100,58 @@ class LogReading:
             except Forbidden:
                 raise
             except KubeError:
-                is_cut = True
-                await asyncio.sleep(POLL_SECONDS)
-            now = await self._pods.state_of(instance, 0.0 if is_cut else STATE_SECONDS)
+                patience = 0.0
+            now = await self._pods.state_of(instance, patience)
             if now is None:
-                return not is_cut  # the Pod was deleted when its container ended
-            if now.is_over and not is_cut:
+                return is_proved  # the Pod was deleted when its container ended
+            if is_proved and now.is_over and await self._is_still_proved(now):
                 return True
             instance = now
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _read_once(self, instance: Instance) -> None:
         self._log.begin()
+        read = Stamped()
+        async for chunk in self._chunks(instance, read, follow=not instance.is_over):
+            self._log.feed(chunk)
+            self.screen.flush()
+        self._is_repeated, self._last_read = read.mark == self._last_read.mark, read
+
+    async def _prove(self, instance: Instance) -> bool:
+        """Whether the log ends where it was read to: its last lines are requested once more."""
+        last = Stamped()
+        async for _ in self._chunks(instance, last, more={"tailLines": str(PROOF_LINES)}):
+            pass
+        ending = self._last_read.compare(last)
+        return ending is Ending.SAME or (ending is Ending.SIMILAR and self._is_repeated)
+
+    async def _is_still_proved(self, instance: Instance) -> bool:
+        """It was proved before the container was known to have ended. A log that is gone by now cannot be proved again."""
+        try:
+            return await self._prove(instance)
+        except NotFound:
+            return True
+        except KubeError:
+            return False
+
+    async def _chunks(
+        self, instance: Instance, stamped: Stamped, *, follow: bool = False, more: Mapping[str, str] = _NOTHING
+    ) -> AsyncIterator[bytes]:
+        """The log without the times of its lines. Raises NotFound where the kubelet has none."""
         async with self._pods.api.log(
             self._pods.job.namespace,
             instance.pod,
             instance.container,
             previous=instance.is_former,
-            follow=not instance.is_over,
+            follow=follow,
             silence=SILENCE_SECONDS,
+            more={"timestamps": "true", **more},
         ) as chunks:
-            is_first = True
             async for chunk in chunks:
-                if is_first and chunk.startswith(GONE_MARK):
-                    raise NotFound(chunk.decode(errors="replace"), code=404)
-                is_first = False
-                self._log.feed(chunk)
-                self.screen.flush()
+                yield stamped.feed(chunk)
+        stamped.end()
+        if stamped.complaint and not stamped.size:
+            raise NotFound(f"the kubelet has no log of {instance.source}", code=404)
 
     def _begin_again(self) -> None:
         """The kubelet rotated the log while the connection was lost: what of it was shown is not known."""
