@@ -9,7 +9,8 @@ from sys import intern
 
 import msgspec
 
-from jobcast.jobs.model import FINALIZER, JOB_UID_LABEL, Condition, Container, Ended, Job, Pod, unix
+from jobcast.event import MAX_EVAL_ID_BYTES
+from jobcast.jobs.model import FINALIZER, JOB_UID_LABEL, Condition, Container, Ended, Job, Pod, is_version, unix
 
 CONTAINER_ANNOTATION = "jobcast/container"
 TIMEOUT_ANNOTATION = "timeout"
@@ -17,7 +18,6 @@ ARTIFACTS_ANNOTATION = "jobcast/artifacts"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 _INDEX_DIGITS = 11
 """An index is an int32; int() refuses text that is far too long."""
-_VERSION_DIGITS = 20
 LOST_CONTAINER = "ContainerStatusUnknown"
 """The kubelet's reason for a container that it could not find when its Pod ended. The exit code that it writes with it, 137, is
 invented: the container may have ended otherwise, or never have started."""
@@ -58,6 +58,7 @@ class _JobSpec(_Wire):
     backoff_limit: int | None = None
     backoff_limit_per_index: int | None = None
     pod_failure_policy: _Something | None = None
+    suspend: bool | None = None
 
 
 class _JobStatus(_Wire):
@@ -151,7 +152,10 @@ class Reading(msgspec.Struct, frozen=True):
         meta = _checked(wire.metadata)
         spec, status = wire.spec or _JobSpec(), wire.status or _JobStatus()
         labels, annotations = meta.labels or {}, meta.annotations or {}
+        bad_eval_id: str | None = None
         eval_id = labels.get(self.eval_id_label) or annotations.get(self.eval_id_label)
+        if eval_id and len(eval_id.encode()) > MAX_EVAL_ID_BYTES:
+            bad_eval_id, eval_id = eval_id[:64], None
         end = suspended = target = None
         was_suspended = False
         for condition in status.conditions or ():
@@ -173,6 +177,7 @@ class Reading(msgspec.Struct, frozen=True):
             version=int(meta.resource_version),
             eval_id=eval_id or meta.name,
             has_eval_id=bool(eval_id),
+            bad_eval_id=bad_eval_id,
             created=meta.creation_timestamp or "",
             deleted=meta.deletion_timestamp,
             started=status.start_time,
@@ -197,6 +202,7 @@ class Reading(msgspec.Struct, frozen=True):
             end=end,
             target=target,
             suspended=suspended,
+            is_to_be_suspended=spec.suspend or False,
             was_suspended=was_suspended,
         )
 
@@ -218,6 +224,7 @@ class Reading(msgspec.Struct, frozen=True):
             owner=next((owner.uid for owner in meta.owner_references or () if owner.controller), "")
             or (meta.labels or {}).get(JOB_UID_LABEL, ""),
             index=int(index) if index.isdecimal() and len(index) < _INDEX_DIGITS else None,
+            created=meta.creation_timestamp or "",
             asked=_asked(meta),
             restarts=spec.restart_policy == "OnFailure",
             phase=intern(status.phase),
@@ -234,11 +241,6 @@ class Reading(msgspec.Struct, frozen=True):
 def _shared(names: tuple[str, ...], values: tuple[str | None, ...]) -> dict[str, str] | None:
     """One dict for all Jobs with the same labels: a dict each is an eighth of a Job's memory."""
     return {name: value for name, value in zip(names, values, strict=True) if value is not None} or None
-
-
-def is_version(text: str) -> bool:
-    """Whether it is a comparable resourceVersion: an unsigned number of up to 64 bits."""
-    return text.isascii() and text.isdecimal() and len(text) <= _VERSION_DIGITS
 
 
 def _checked(meta: WireMeta) -> WireMeta:

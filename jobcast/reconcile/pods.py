@@ -43,10 +43,10 @@ class Pods:
         Pods that were never seen are asked for at once; the end of one that was seen running only after the patience.
         Raises KubeError, however long, while the API server does not say whether the Job ever ran: nothing else shows it.
         """
-        seen = Observation(job, self._known(job.uid, state), is_gone=is_gone)
+        seen = Observation(job, self._known(job.uid, state), is_gone=is_gone, suspension=state.suspension)
         if job.end is None or job.ended_pods == 0:
             return seen
-        is_known, is_explained = bool(seen.current), seen.decider is not None
+        is_known, is_explained = bool(seen.current), seen.is_explained
         is_current = job.version <= self._view.pods_version(job.namespace)
         if not is_known and is_current:
             return seen  # whatever Pods it had were gone already
@@ -64,7 +64,7 @@ class Pods:
             if has_time or not (is_known or isinstance(error, Forbidden)):
                 raise
             return seen
-        return Observation(job, self._known(job.uid, state), is_gone=is_gone)
+        return Observation(job, self._known(job.uid, state), is_gone=is_gone, suspension=state.suspension)
 
     def _known(self, uid: str, state: JobState) -> Sequence[Pod]:
         """Those in view and those that were asked for, each in its latest version."""
