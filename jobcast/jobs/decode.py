@@ -29,6 +29,7 @@ class _Wire(msgspec.Struct, rename="camel", gc=False):
 
 class _Owner(_Wire):
     uid: str = ""
+    kind: str = "Job"
     controller: bool = False
 
 
@@ -51,6 +52,17 @@ class _Something(_Wire):
     """Its presence matters, its content does not."""
 
 
+class _Requirement(_Wire):
+    key: str = ""
+    operator: str = ""
+    values: list[str] | None = None
+
+
+class _Selector(_Wire):
+    match_labels: dict[str, str] | None = None
+    match_expressions: list[_Requirement] | None = None
+
+
 class _JobSpec(_Wire):
     completions: int | None = None
     completion_mode: str = ""
@@ -59,6 +71,8 @@ class _JobSpec(_Wire):
     backoff_limit_per_index: int | None = None
     pod_failure_policy: _Something | None = None
     suspend: bool | None = None
+    manual_selector: bool | None = None
+    selector: _Selector | None = None
 
 
 class _JobStatus(_Wire):
@@ -188,6 +202,7 @@ class Reading(msgspec.Struct, frozen=True):
             bad_timeout=given if given and timeout is None else None,
             artifacts=annotations.get(ARTIFACTS_ANNOTATION),
             held=FINALIZER in (meta.finalizers or ()),
+            selector=_query(spec.selector) if spec.manual_selector and spec.selector else None,
             active=status.active or 0,
             ready=status.ready or 0,
             failed=status.failed or 0,
@@ -221,7 +236,7 @@ class Reading(msgspec.Struct, frozen=True):
             namespace=intern(meta.namespace),
             name=meta.name,
             version=int(meta.resource_version),
-            owner=next((owner.uid for owner in meta.owner_references or () if owner.controller), "")
+            owner=next((one.uid for one in meta.owner_references or () if one.controller and one.kind == "Job"), "")
             or (meta.labels or {}).get(JOB_UID_LABEL, ""),
             index=int(index) if index.isdecimal() and len(index) < _INDEX_DIGITS else None,
             created=meta.creation_timestamp or "",
@@ -235,6 +250,20 @@ class Reading(msgspec.Struct, frozen=True):
             init=tuple(container for container in inits if container.name not in sidecars),
             sidecars=tuple(container for container in inits if container.name in sidecars),
         )
+
+
+def _query(selector: _Selector) -> str:
+    """The selector as a request's parameter."""
+    found = [f"{key}={value}" for key, value in (selector.match_labels or {}).items()]
+    for one in selector.match_expressions or ():
+        values = ",".join(one.values or ())
+        forms = {
+            "In": f"{one.key} in ({values})",
+            "NotIn": f"{one.key} notin ({values})",
+            "DoesNotExist": f"!{one.key}",
+        }
+        found.append(forms.get(one.operator, one.key))
+    return ",".join(found)
 
 
 @lru_cache(maxsize=1024)

@@ -12,7 +12,7 @@ DEFAULT_CONTAINER = "evaluation"
 FINALIZER = "jobcast.dev/outcome"
 """Ours, where the setting says so: the Job stays until its end is published."""
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-"""On every Pod that the Job controller creates (Kubernetes 1.27 and later)."""
+"""On every Pod that the Job controller creates (Kubernetes 1.27 and later), unless the Job has `manualSelector`."""
 JOB_UID_LABEL = "batch.kubernetes.io/controller-uid"
 """On the same Pods; unlike the owner it stays when the Job is deleted and its Pods are orphaned."""
 
@@ -69,6 +69,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The annotation, verbatim."""
     held: bool = False
     """It has our finalizer."""
+    selector: str | None = None
+    """Of its Pods, as a query, if it has a selector of its own (manualSelector): then they do not have the usual labels."""
     active: int = 0
     ready: int = 0
     failed: int = 0
@@ -92,6 +94,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The spec's `suspend`. After it is taken back, the condition stays True until the first Pods are made."""
     was_suspended: bool = False
     """The condition Suspended is False: it was resumed, and Pods of the former run may still exist."""
+
+    @property
+    def pod_selector(self) -> str:
+        """Matches its Pods, and perhaps others: they are its own if it owns them."""
+        return self.selector or f"{JOB_NAME_LABEL}={self.name}"
 
     @property
     def has_one_pod_at_a_time(self) -> bool:

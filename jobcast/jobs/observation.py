@@ -44,6 +44,12 @@ class PodOutcome(msgspec.Struct, frozen=True, gc=False):
         return self.pod.phase == "Failed" or (self.ended is not None and self.ended.exit_code != 0)
 
     @property
+    def may_end(self) -> bool:
+        """Its end may still come. The phase Failed is the last word of a Pod that was rejected, evicted or lost with its node: no
+        container of it will be reported as ended."""
+        return self.ended is None and not self.pod.gone and not self.pod.is_over
+
+    @property
     def ended_by_itself(self) -> bool:
         """It was seen to end before the deletion of its Pod was requested. Otherwise it counts as killed: its node's clock does
         not show which came first."""

@@ -285,7 +285,7 @@ class Reconciler:
         clock, patience = self._options.clock, self._options.log_wait
         left = state.see_end(clock()) + patience - clock()
         # The condition may be here before the Pod's last state: each has its own watch.
-        is_late = not seen.is_explained and any(not one.pod.gone and one.ended is None for one in seen.outcomes)
+        is_late = not seen.is_explained and any(one.may_end for one in seen.outcomes)
         if left > 0 and is_late:
             return None, min(left, patience / 2)
         if decider is None:
