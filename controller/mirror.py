@@ -4,7 +4,6 @@ from controller.namespace import JobStore, NamespaceWatch, PodStore
 from controller.reflector import Source, WatchStatus
 from controller.store import Store
 from controller.workqueue import Workqueue
-from jobcast.jobs.model import JOB_NAME_LABEL
 from jobcast.kube import JOBS, PODS, Api
 from jobcast.reconcile.reconciler import Reconciler
 
@@ -21,7 +20,8 @@ class Mirror:
         self, api: Api, namespace: str | None, selector: str, reconciler: Reconciler, *, holds: bool
     ) -> NamespaceWatch:
         """Of a namespace, or of all (None). `holds`: Jobs get our finalizer."""
-        pods = Source(api, PODS, namespace, JOB_NAME_LABEL), PodStore(namespace, self.store, self.queue)
+        # Pods of a Job with manualSelector have no label that tells them from others: the store looks at their owner.
+        pods = Source(api, PODS, namespace, ""), PodStore(namespace, self.store, self.queue)
         jobs = JobStore(namespace, self.store, self.queue, reconciler, holds=holds)
         watch = NamespaceWatch(pods, (Source(api, JOBS, namespace, selector), jobs), self.queue.release)
         self.watches.append(watch)

@@ -10,7 +10,7 @@ from sys import intern
 
 from msgspec.structs import replace
 
-from jobcast.jobs.model import Job, Pod, unix
+from jobcast.jobs.model import Job, Pod
 
 MAX_ORPHANS = 1024
 """How many unseen Jobs' Pods are kept: one of the two watches is milliseconds ahead of the other. Pods of Jobs that the
@@ -142,13 +142,12 @@ class Store:
 
 
 def _with_deletion_time(known: Pod, pod: Pod) -> Pod:
-    """The Pod, with its deletion not before the end of any container that was seen to have ended earlier: the deletion did not
-    kill that one. Times are whole seconds, so both may be in the same second.
-    """
-    if pod.asked is None or known.asked is not None:
-        return pod if known.asked is None else replace(pod, asked=known.asked)
-    ended = [c.finished_at for c in known.containers if c.state == "terminated" and c.finished_at]
-    try:
-        return replace(pod, asked=max([pod.asked, *(unix(at) + 1 for at in ended)]))
-    except ValueError:  # not a time: no API server writes it, and one Pod must not stop the watch
+    """The Pod, with what was seen of its deletion: the first request counts, and it did not kill a container that was seen to
+    have ended before it."""
+    if known.asked is not None:
+        return replace(pod, asked=known.asked, ended_first=known.ended_first)
+    if pod.asked is None:
         return pod
+    return replace(
+        pod, ended_first=tuple(one.name for one in (*known.containers, *known.init) if one.ended is not None)
+    )

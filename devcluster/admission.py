@@ -65,7 +65,8 @@ def _prepare_job(obj: Obj, causes: Causes) -> None:
         return
     uid, name = obj["metadata"]["uid"], obj["metadata"]["name"]
     labels = template.setdefault("metadata", {}).get("labels") or {}
-    own = {CONTROLLER_UID: uid, JOB_NAME: name, "controller-uid": uid, "job-name": name}
+    named = {CONTROLLER_UID: uid, JOB_NAME: name, "controller-uid": uid, "job-name": name}
+    own = {} if spec.get("manualSelector") else named
     template["metadata"]["labels"] = {**labels, **own}
     inherit_labels(obj)
     default_pod_spec(pod_spec, restart_policy="Never")

@@ -38,6 +38,8 @@ class Status(StrEnum):
 
 
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+MAX_EVAL_ID_BYTES = 1024
+"""Of an eval_id in an annotation; a label has at most 63. It becomes part of Redis' keys and of channels."""
 PENDING = "pending"
 """The ledger's status of a Job without an event yet."""
 

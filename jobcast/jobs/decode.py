@@ -9,7 +9,8 @@ from sys import intern
 
 import msgspec
 
-from jobcast.jobs.model import FINALIZER, JOB_UID_LABEL, Condition, Container, Ended, Job, Pod, unix
+from jobcast.event import MAX_EVAL_ID_BYTES
+from jobcast.jobs.model import FINALIZER, JOB_UID_LABEL, Condition, Container, Ended, Job, Pod, is_version, unix
 
 CONTAINER_ANNOTATION = "jobcast/container"
 TIMEOUT_ANNOTATION = "timeout"
@@ -17,7 +18,6 @@ ARTIFACTS_ANNOTATION = "jobcast/artifacts"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 _INDEX_DIGITS = 11
 """An index is an int32; int() refuses text that is far too long."""
-_VERSION_DIGITS = 20
 LOST_CONTAINER = "ContainerStatusUnknown"
 """The kubelet's reason for a container that it could not find when its Pod ended. The exit code that it writes with it, 137, is
 invented: the container may have ended otherwise, or never have started."""
@@ -29,6 +29,7 @@ class _Wire(msgspec.Struct, rename="camel", gc=False):
 
 class _Owner(_Wire):
     uid: str = ""
+    kind: str = "Job"
     controller: bool = False
 
 
@@ -51,6 +52,17 @@ class _Something(_Wire):
     """Its presence matters, its content does not."""
 
 
+class _Requirement(_Wire):
+    key: str = ""
+    operator: str = ""
+    values: list[str] | None = None
+
+
+class _Selector(_Wire):
+    match_labels: dict[str, str] | None = None
+    match_expressions: list[_Requirement] | None = None
+
+
 class _JobSpec(_Wire):
     completions: int | None = None
     completion_mode: str = ""
@@ -58,6 +70,9 @@ class _JobSpec(_Wire):
     backoff_limit: int | None = None
     backoff_limit_per_index: int | None = None
     pod_failure_policy: _Something | None = None
+    suspend: bool | None = None
+    manual_selector: bool | None = None
+    selector: _Selector | None = None
 
 
 class _JobStatus(_Wire):
@@ -151,7 +166,10 @@ class Reading(msgspec.Struct, frozen=True):
         meta = _checked(wire.metadata)
         spec, status = wire.spec or _JobSpec(), wire.status or _JobStatus()
         labels, annotations = meta.labels or {}, meta.annotations or {}
+        bad_eval_id: str | None = None
         eval_id = labels.get(self.eval_id_label) or annotations.get(self.eval_id_label)
+        if eval_id and len(eval_id.encode()) > MAX_EVAL_ID_BYTES:
+            bad_eval_id, eval_id = eval_id[:64], None
         end = suspended = target = None
         was_suspended = False
         for condition in status.conditions or ():
@@ -173,6 +191,7 @@ class Reading(msgspec.Struct, frozen=True):
             version=int(meta.resource_version),
             eval_id=eval_id or meta.name,
             has_eval_id=bool(eval_id),
+            bad_eval_id=bad_eval_id,
             created=meta.creation_timestamp or "",
             deleted=meta.deletion_timestamp,
             started=status.start_time,
@@ -183,6 +202,7 @@ class Reading(msgspec.Struct, frozen=True):
             bad_timeout=given if given and timeout is None else None,
             artifacts=annotations.get(ARTIFACTS_ANNOTATION),
             held=FINALIZER in (meta.finalizers or ()),
+            selector=_query(spec.selector) if spec.manual_selector and spec.selector else None,
             active=status.active or 0,
             ready=status.ready or 0,
             failed=status.failed or 0,
@@ -197,6 +217,7 @@ class Reading(msgspec.Struct, frozen=True):
             end=end,
             target=target,
             suspended=suspended,
+            is_to_be_suspended=spec.suspend or False,
             was_suspended=was_suspended,
         )
 
@@ -215,9 +236,10 @@ class Reading(msgspec.Struct, frozen=True):
             namespace=intern(meta.namespace),
             name=meta.name,
             version=int(meta.resource_version),
-            owner=next((owner.uid for owner in meta.owner_references or () if owner.controller), "")
+            owner=next((one.uid for one in meta.owner_references or () if one.controller and one.kind == "Job"), "")
             or (meta.labels or {}).get(JOB_UID_LABEL, ""),
             index=int(index) if index.isdecimal() and len(index) < _INDEX_DIGITS else None,
+            created=meta.creation_timestamp or "",
             asked=_asked(meta),
             restarts=spec.restart_policy == "OnFailure",
             phase=intern(status.phase),
@@ -230,15 +252,24 @@ class Reading(msgspec.Struct, frozen=True):
         )
 
 
+def _query(selector: _Selector) -> str:
+    """The selector as a request's parameter."""
+    found = [f"{key}={value}" for key, value in (selector.match_labels or {}).items()]
+    for one in selector.match_expressions or ():
+        values = ",".join(one.values or ())
+        forms = {
+            "In": f"{one.key} in ({values})",
+            "NotIn": f"{one.key} notin ({values})",
+            "DoesNotExist": f"!{one.key}",
+        }
+        found.append(forms.get(one.operator, one.key))
+    return ",".join(found)
+
+
 @lru_cache(maxsize=1024)
 def _shared(names: tuple[str, ...], values: tuple[str | None, ...]) -> dict[str, str] | None:
     """One dict for all Jobs with the same labels: a dict each is an eighth of a Job's memory."""
     return {name: value for name, value in zip(names, values, strict=True) if value is not None} or None
-
-
-def is_version(text: str) -> bool:
-    """Whether it is a comparable resourceVersion: an unsigned number of up to 64 bits."""
-    return text.isascii() and text.isdecimal() and len(text) <= _VERSION_DIGITS
 
 
 def _checked(meta: WireMeta) -> WireMeta:

@@ -10,6 +10,7 @@ from typing import TypedDict
 import msgspec
 
 from jobcast.event import (
+    MAX_EVAL_ID_BYTES,
     PENDING,
     Artifact,
     Cancelled,
@@ -206,6 +207,14 @@ def _warnings(seen: Observation) -> list[str]:
             found.append(
                 f"annotation jobcast/container: no container is named {_short(job.container)}; {_list_names(names)}"
             )
+    if job.bad_eval_id is not None:
+        found.append(
+            f"annotation for the eval_id: {_short(job.bad_eval_id)} has more than {MAX_EVAL_ID_BYTES} bytes; the Job's name is used"
+        )
+    if job.later_eval_id is not None:
+        found.append(
+            f"the eval_id was changed to {_short(job.later_eval_id)} after the Job was recorded as {_short(job.eval_id)}, which stays"
+        )
     if job.bad_timeout is not None:
         found.append(f"annotation timeout: {_short(job.bad_timeout)} is no number of seconds")
     if _parse_artifacts(job) is None:

@@ -7,11 +7,12 @@ from datetime import datetime
 
 import msgspec
 
+_VERSION_DIGITS = 20
 DEFAULT_CONTAINER = "evaluation"
 FINALIZER = "jobcast.dev/outcome"
 """Ours, where the setting says so: the Job stays until its end is published."""
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
-"""On every Pod that the Job controller creates (Kubernetes 1.27 and later)."""
+"""On every Pod that the Job controller creates (Kubernetes 1.27 and later), unless the Job has `manualSelector`."""
 JOB_UID_LABEL = "batch.kubernetes.io/controller-uid"
 """On the same Pods; unlike the owner it stays when the Job is deleted and its Pods are orphaned."""
 
@@ -22,6 +23,11 @@ def unix(time: str) -> float:
     if at.tzinfo is None:
         raise ValueError(f"{time!r} has no time zone")
     return at.timestamp()
+
+
+def is_version(text: str) -> bool:
+    """Whether it is a comparable resourceVersion: an unsigned number of up to 64 bits."""
+    return text.isascii() and text.isdecimal() and len(text) <= _VERSION_DIGITS
 
 
 class Condition(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -43,6 +49,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     eval_id: str
     has_eval_id: bool
     """False: the Job's name stands in."""
+    bad_eval_id: str | None = None
+    """The beginning of an annotation that is too long to be an id."""
+    later_eval_id: str | None = None
+    """The label or annotation as it is now, if it was changed: the first one stays."""
     created: str
     deleted: str | None = None
     """When its deletion was requested."""
@@ -59,6 +69,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The annotation, verbatim."""
     held: bool = False
     """It has our finalizer."""
+    selector: str | None = None
+    """Of its Pods, as a query, if it has a selector of its own (manualSelector): then they do not have the usual labels."""
     active: int = 0
     ready: int = 0
     failed: int = 0
@@ -78,13 +90,46 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """SuccessCriteriaMet or FailureTarget: what the end will be when the Pods are gone. Not an end yet."""
     suspended: Condition | None = None
     """The condition Suspended that is True."""
+    is_to_be_suspended: bool = False
+    """The spec's `suspend`. After it is taken back, the condition stays True until the first Pods are made."""
     was_suspended: bool = False
     """The condition Suspended is False: it was resumed, and Pods of the former run may still exist."""
+
+    @property
+    def pod_selector(self) -> str:
+        """Matches its Pods, and perhaps others: they are its own if it owns them."""
+        return self.selector or f"{JOB_NAME_LABEL}={self.name}"
+
+    @property
+    def has_one_pod_at_a_time(self) -> bool:
+        """A Pod that was made later replaces the one before."""
+        return self.completions == 1
 
     @property
     def is_empty(self) -> bool:
         """It needs no completions."""
         return self.completions == 0
+
+
+class Suspension(msgspec.Struct, frozen=True, gc=False):
+    """The last suspension of a Job that was seen: which of its Pods belong to the start before."""
+
+    at: str
+    """When the condition became True."""
+    version: int = 0
+    """The latest resourceVersion of the Job in which it was to be suspended: a Pod as of this version is older than the resume."""
+    resumed: str = ""
+    """The startTime that followed; empty while it is suspended."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Suspension | None":
+        """Of what `str` wrote; None for anything else."""
+        at, _, rest = text.partition(" ")
+        version, _, resumed = rest.partition(" ")
+        return cls(at, int(version), resumed) if is_version(version) else None
+
+    def __str__(self) -> str:
+        return f"{self.at} {self.version} {self.resumed}"
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -140,8 +185,11 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     owner: str
     """uid of the Job that controls it, or did before it was orphaned; else empty."""
     index: int | None
+    created: str = ""
     asked: float | None = None
-    """When its deletion was requested: Unix seconds by the cluster's clock."""
+    """When its deletion was requested: Unix seconds by the API server's clock."""
+    ended_first: tuple[str, ...] = ()
+    """Names of the containers that were seen to have ended before its deletion was requested."""
     gone: bool = False
     """The API server no longer has it; this is its last known state."""
     restarts: bool = False

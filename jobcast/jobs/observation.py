@@ -2,6 +2,9 @@
 
 One container decides how an attempt went: the Pod's main container, or the init container that failed before the main one could
 start. A sidecar never decides.
+
+A container's times are of its node's clock, which may be wrong by minutes. They are never compared with times of the API server
+or of the Job controller.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from jobcast.event import Attempt, Log
-from jobcast.jobs.model import Container, Ended, Job, Pod, main_container, unix
+from jobcast.jobs.model import Container, Ended, Job, Pod, Suspension, main_container, unix
 
 NO_CONTAINER = Container(name="", state="waiting")
 DEADLINE = "DeadlineExceeded"
@@ -41,16 +44,18 @@ class PodOutcome(msgspec.Struct, frozen=True, gc=False):
         return self.pod.phase == "Failed" or (self.ended is not None and self.ended.exit_code != 0)
 
     @property
+    def may_end(self) -> bool:
+        """Its end may still come. The phase Failed is the last word of a Pod that was rejected, evicted or lost with its node: no
+        container of it will be reported as ended."""
+        return self.ended is None and not self.pod.gone and not self.pod.is_over
+
+    @property
     def ended_by_itself(self) -> bool:
-        """It ended before its Pod was deleted. The cluster's times are whole seconds: a container that ends in the same second as
-        the deletion counts as killed."""
-        finished = self.finished_at
-        if finished is None:
+        """It was seen to end before the deletion of its Pod was requested. Otherwise it counts as killed: its node's clock does
+        not show which came first."""
+        if self.finished_at is None:
             return False
-        try:
-            return self.pod.asked is None or unix(finished) < self.pod.asked
-        except ValueError:
-            return False
+        return self.pod.asked is None or self.container.name in self.pod.ended_first
 
     @property
     def exit_code(self) -> int | None:
@@ -68,17 +73,27 @@ class PodOutcome(msgspec.Struct, frozen=True, gc=False):
 class Observation:
     """A Job with its Pods. What follows from the Pods is computed once, here."""
 
-    __slots__ = ("current", "decider", "is_gone", "job", "outcomes", "pods")
+    __slots__ = ("current", "decider", "is_explained", "is_gone", "job", "outcomes", "pods", "suspension")
 
-    def __init__(self, job: Job, pods: Sequence[Pod] = (), *, is_gone: bool = False) -> None:
+    def __init__(
+        self, job: Job, pods: Sequence[Pod] = (), *, is_gone: bool = False, suspension: Suspension | None = None
+    ) -> None:
         self.job = job
         self.pods = pods
         self.is_gone = is_gone
         """The API server no longer has the Job; `job` is its last state."""
         self.outcomes = [pod_outcome(job, pod) for pod in pods]
-        self.current = _since_last_start(job, self.outcomes)
+        self.suspension = suspension
+        """The last one that was seen; None for a Job that was never suspended, or only while nobody looked."""
+        self.current = [one for one in self.outcomes if not is_from_former_start(job, one.pod, suspension)]
         """The outcomes of the Pods that the Job made since it was last started or resumed."""
-        self.decider = _deciding(job, self.current) if job.end is not None else None
+        decider = _deciding(job, self.current) if job.end is not None else None
+        self.is_explained = decider is not None
+        """An attempt of the current start has ended like the Job, as far as its Pods are here."""
+        if decider is None and job.end is not None:
+            # Better an attempt that ended by itself before the suspension than none: it is the last one that is known.
+            decider = _deciding(job, [one for one in self.outcomes if one.ended_by_itself])
+        self.decider = decider
         """The attempt whose exit code and output are the Job's. None while the Job is open, or where no attempt ended."""
 
 
@@ -93,20 +108,27 @@ def pod_outcome(job: Job, pod: Pod) -> PodOutcome:
     return PodOutcome(pod, decides, "main", main, decides.ended)
 
 
-def is_from_former_start(job: Job, pod: Pod, container: Container) -> bool:
+def is_from_former_start(job: Job, pod: Pod, suspension: Suspension | None) -> bool:
     """Whether the Pod belongs to the run before the Job was suspended. Such Pods linger while they terminate.
 
-    All times are the cluster's, in whole seconds, and compare as text (RFC 3339, UTC). The Pod's creation time does not
-    help: the Job controller creates the Pods of a resumed Job before it writes startTime.
+    A suspension deletes every Pod that is not over, before the condition is written. And the Job controller makes the Pods of a
+    resumed Job before it writes startTime: 7 s before it for 150 Pods. So the moment of the suspension divides them, and not the
+    one of the resume. These times are of the API server and the Job controller, RFC 3339 in UTC, and compare as text.
     """
-    if job.started is None or not (job.was_suspended or job.suspended):
+    if job.started is None or not (job.was_suspended or job.suspended) or not (pod.deleted or pod.is_over):
         return False
-    if container.started_at is not None:
-        return container.started_at < job.started
-    # It never started: was it deleted by the suspension, or after the Job was resumed?
+    if job.was_suspended and suspension is not None:
+        if pod.created < suspension.at or pod.version <= suspension.version:
+            return True
+        latest = suspension.at
+    else:
+        # Nobody saw the suspension. A Pod that went or ended although it is older than startTime was there before it, most likely.
+        latest = job.started
+        if pod.asked is None:
+            return pod.created < latest
     try:
-        return pod.deleted and (pod.asked is None or pod.asked <= unix(job.started))
-    except ValueError:  # startTime is no time: nothing shows that the Pod is of this start
+        return pod.asked is not None and pod.asked <= unix(latest)
+    except ValueError:  # not a time: nothing shows that the Pod is of this start
         return True
 
 
@@ -154,16 +176,11 @@ def build_former_attempt(outcome: PodOutcome, logs: LogsOf = lambda pod, contain
     )
 
 
-def _since_last_start(job: Job, outcomes: list[PodOutcome]) -> list[PodOutcome]:
-    if not (job.was_suspended or job.suspended):
-        return outcomes
-    return [outcome for outcome in outcomes if not is_from_former_start(job, outcome.pod, outcome.container)]
-
-
 def _deciding(job: Job, outcomes: list[PodOutcome]) -> PodOutcome | None:
     """The last attempt that ended as the Job did, else the last that ended.
 
-    An attempt that was killed because the Job was decided did not decide it. A deadline is decided by what it cut short.
+    An attempt that was killed because the Job was decided did not decide it. A deadline is decided by what it cut short. Where
+    one Pod follows the other, the one that was made last is the last; of Pods side by side, the nodes' clocks must decide.
     """
     ended = [outcome for outcome in outcomes if outcome.has_ended]
     if not ended:
@@ -171,7 +188,11 @@ def _deciding(job: Job, outcomes: list[PodOutcome]) -> PodOutcome | None:
     completed = job.end is not None and job.end.type == "Complete"
     alike = [outcome for outcome in ended if (outcome.exit_code == 0) == completed]
     causes = [outcome for outcome in alike if not _is_consequence(job, outcome)]
-    return max(causes or alike or ended, key=lambda outcome: (outcome.finished_at or "", outcome.pod.name))
+
+    def order(one: PodOutcome) -> tuple[str, str, str]:
+        return one.pod.created if job.has_one_pod_at_a_time else "", one.finished_at or "", one.pod.name
+
+    return max(causes or alike or ended, key=order)
 
 
 def _is_consequence(job: Job, outcome: PodOutcome) -> bool:

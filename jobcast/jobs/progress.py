@@ -165,7 +165,7 @@ def _kind_of(seen: Observation, outcome: PodOutcome, failed: Sequence[PodOutcome
         return None
     if pod.index is not None and in_intervals(pod.index, job.failed_indexes):
         return "index-finished"
-    if _is_replaced(outcome, seen.current):
+    if _is_replaced(job, outcome, seen.current):
         return "attempt-ended"
     if is_failing:
         return "main-ended"
@@ -177,12 +177,18 @@ def _is_held_open(outcome: PodOutcome) -> bool:
     return any(one.name != outcome.container.name and one.state == "running" for one in outcome.pod.containers)
 
 
-def _is_replaced(outcome: PodOutcome, current: Sequence[PodOutcome]) -> bool:
-    """Whether another attempt at the same has started since this one ended."""
-    pod, finished = outcome.pod, outcome.finished_at or ""
-    return finished != "" and any(
-        other.pod.uid != pod.uid and other.pod.index == pod.index and (other.started_at or "") >= finished
+def _is_replaced(job: Job, outcome: PodOutcome, current: Sequence[PodOutcome]) -> bool:
+    """Whether another attempt at the same runs, or ran, that was made later. Nodes' clocks do not show that."""
+    pod = outcome.pod
+    if pod.index is None and not job.has_one_pod_at_a_time:
+        return False
+    ended = (pod.created, outcome.finished_at or "~")
+    return any(
+        other.pod.uid != pod.uid
+        and other.pod.index == pod.index
+        and (other.pod.created, other.started_at or "") >= ended
         for other in current
+        if other.started_at is not None
     )
 
 

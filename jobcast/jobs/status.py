@@ -83,7 +83,7 @@ def find_first_start(seen: Observation) -> str | None:
 
 
 def _with_end(seen: Observation, end: Condition) -> Observation:
-    return Observation(replace(seen.job, end=end), seen.pods, is_gone=seen.is_gone)
+    return Observation(replace(seen.job, end=end), seen.pods, is_gone=seen.is_gone, suspension=seen.suspension)
 
 
 def _must_have_run(seen: Observation, completed: bool) -> bool:

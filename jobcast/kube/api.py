@@ -87,10 +87,18 @@ class Api:
         return datetime.fromtimestamp(time.time() + self._skew, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     async def pages(
-        self, resource: Resource[T], namespace: str | None, selector: str, *, limit: int = PAGE_SIZE
+        self,
+        resource: Resource[T],
+        namespace: str | None,
+        selector: str,
+        *,
+        limit: int = PAGE_SIZE,
+        name: str | None = None,
     ) -> AsyncGenerator[Page[T], None]:
-        """The list, page by page, so that only one is in memory. Raises Expired when it took too long."""
+        """The list, page by page, so that only one is in memory; with a `name` only that object. Raises Expired when it took too
+        long."""
         params = {"labelSelector": selector, "limit": str(limit)}
+        params |= {"fieldSelector": f"metadata.name={name}"} if name is not None else {}
         while True:
             body = await self._read(_path(resource, namespace), params)
             try:
@@ -150,9 +158,9 @@ class Api:
             return None
         return self._one(JOBS, body)
 
-    async def pods_of(self, namespace: str, selector: str) -> list[Pod]:
-        """All Pods that the selector matches, straight from the API server."""
-        return [pod async for page in self.pages(PODS, namespace, selector) for pod in page.items]
+    async def pods_of(self, namespace: str, selector: str, *, name: str | None = None) -> list[Pod]:
+        """All Pods that the selector matches, or the one of that name, straight from the API server."""
+        return [pod async for page in self.pages(PODS, namespace, selector, name=name) for pod in page.items]
 
     async def create(self, namespace: str, job: dict[str, Any]) -> tuple[Job, list[str]]:
         """Create the Job; returns it as it is now, and the server's warnings. The server refuses unknown fields. Raises

@@ -16,8 +16,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from jobcast.jobs.decode import Reading, WireJob, WirePod, is_version
-from jobcast.jobs.model import Job, Pod
+from jobcast.jobs.decode import Reading, WireJob, WirePod
+from jobcast.jobs.model import Job, Pod, is_version
 from jobcast.kube.errors import Status, from_status
 from jobcast.wire import UNREADABLE
 

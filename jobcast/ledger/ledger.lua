@@ -6,7 +6,7 @@
 -- KEYS  row · open · events · evaluation · epoch · index
 -- ARGV  1 uid   2 resourceVersion   3 an epoch, if there is none   4 retention (s)
 --       5 created (Unix s)   6 eval_id   7 namespace   8 name   9 the Job's status: pending or one of the events'
---       10 number of events
+--       10 number of events   11 the Job's last suspension, as its driver wrote it   12 1 to keep the eval_id of the row
 --       then four for each event, in order: id, status, channel, JSON. The last one that is not progress is the target. The
 --       ones before it are published only together with it, unless they, or newer ones of their status, were published.
 --       Progress is only published, once each, and never after the end
@@ -14,7 +14,8 @@
 --       `waiting`, an end also `attempts`
 --
 -- Returns {answer, status now in the row, epoch, number of events published, without progress}.
--- Answers: published · seen (recorded, nothing to publish) · duplicate · stale (a newer version was published) · ended
+-- Answers: published · seen (recorded, nothing to publish) · duplicate · stale (a newer version was published) · ended ·
+--          renamed (the row has another eval_id, which comes in place of the status: the first one stays)
 
 local TERMINAL = { completed = true, failed = true, cancelled = true }
 local MOST_JOBS = 100
@@ -25,15 +26,16 @@ local function number(text)
 end
 local version = tonumber(ARGV[2])
 local events = tonumber(ARGV[10])
-local first_field = 11 + events * 4
+local first_event = 13
+local first_field = first_event + events * 4
 
 local epoch = redis.call('GET', KEYS[5])
-local row = redis.call('HMGET', KEYS[1], 'status', 'version', 'running', 'suspended')
+local row = redis.call('HMGET', KEYS[1], 'status', 'version', 'running', 'suspended', 'eval_id', 'suspension')
 local status, published_version = row[1], number(row[2])
 local published = { running = row[3], suspended = row[4] }
 
 local target, progress = nil, {}
-for at = 11, first_field - 1, 4 do
+for at = first_event, first_field - 1, 4 do
   if ARGV[at + 1] ~= 'progress' then
     target = at
   elseif redis.call('HEXISTS', KEYS[1], 'progress:' .. ARGV[at]) == 0 then
@@ -56,6 +58,9 @@ else
   answer = 'published'
 end
 
+if answer ~= 'ended' and row[5] and row[5] ~= ARGV[6] and ARGV[12] == '1' then
+  return { 'renamed', row[5], epoch, 0 }
+end
 local is_new = answer == 'published' or answer == 'seen'
 if answer == 'ended' or (not is_new and not next(progress) and (target or first_field > #ARGV)) then
   return { answer, status, epoch, 0 }
@@ -78,8 +83,12 @@ if is_new then
   fields[#fields + 1] = 'version'
   fields[#fields + 1] = string.format('%.0f', math.max(version, published_version))
 end
+if is_new and (row[6] or '') ~= ARGV[11] then
+  fields[#fields + 1] = 'suspension'
+  fields[#fields + 1] = ARGV[11]
+end
 local count, last, changed = 0, nil, nil
-for at = 11, first_field - 1, 4 do
+for at = first_event, first_field - 1, 4 do
   local id, name = ARGV[at], ARGV[at + 1]
   if progress[at] then
     redis.call('HSET', KEYS[1], 'progress:' .. id, '1')

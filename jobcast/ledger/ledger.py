@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
-from jobcast.event import PENDING, TERMINAL
+from jobcast.event import MAX_EVAL_ID_BYTES, PENDING, TERMINAL
 from jobcast.keys import Keys
 from jobcast.redis.batcher import Batcher, LedgerError
 
@@ -47,6 +47,14 @@ PROGRESS = "progress"
 """In place of a status: published once, and not recorded as a status."""
 
 
+class Renamed(LedgerError):
+    """The Job is recorded as another evaluation than the step's, which stays."""
+
+    def __init__(self, eval_id: str) -> None:
+        super().__init__(f"the Job is recorded as evaluation {eval_id!r}")
+        self.eval_id = eval_id
+
+
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """An event ready for the wire."""
 
@@ -70,6 +78,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     outgoing: tuple[Outgoing, ...] = ()
     fields: dict[str, bytes] = {}
     """Of the evaluation's record; an empty value removes one."""
+    suspension: str = ""
+    """What is to be remembered of the Job's last suspension."""
+    keeps_eval_id: bool = False
+    """Raises Renamed, and publishes nothing, if the Job is recorded as another evaluation."""
 
 
 class StepResult(msgspec.Struct, frozen=True, gc=False):
@@ -78,6 +90,15 @@ class StepResult(msgspec.Struct, frozen=True, gc=False):
     """The Job's, as recorded now."""
     count: int
     """How many events this step published, without progress."""
+
+
+class Recalled(msgspec.Struct, frozen=True, gc=False):
+    """What the ledger has recorded of a Job, for who begins to look at it."""
+
+    last_published: str
+    """PENDING, the id of the event, or ENDED."""
+    eval_id: str
+    suspension: str
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -164,7 +185,7 @@ class Ledger:
         return self._batcher.waiting
 
     async def step(self, step: Step) -> StepResult:
-        """Publish what is new. Waits while Redis is unreachable. Raises LedgerError."""
+        """Publish what is new. Waits while Redis is unreachable. Raises Renamed and other LedgerErrors."""
         keys = self.keys
         arguments: list[Any] = [
             step.uid,
@@ -177,13 +198,21 @@ class Ledger:
             step.name,
             step.status,
             len(step.outgoing),
+            step.suspension,
+            int(step.keeps_eval_id),
         ]
+        keeps = len(arguments) - 1
         for one in step.outgoing:
             arguments += (one.id, one.status, keys.channel(one.status), one.body)
         for name, value in step.fields.items():
             arguments += (name, value)
         names = (keys.job(step.uid), keys.open, keys.events, keys.evaluation(step.eval_id), keys.epoch, keys.index)
         answer, status, epoch, count = await self.run("EVALSHA", SHA, len(names), *names, *arguments)
+        if _text(answer) == "renamed":
+            if is_usable_id(status):
+                raise Renamed(_text(status))
+            arguments[keeps] = 0  # somebody else wrote into the row
+            answer, status, epoch, count = await self.run("EVALSHA", SHA, len(names), *names, *arguments)
         self._see_epoch(_text(epoch) or None)
         return StepResult(Answer(_text(answer)), _text(status), int(count))
 
@@ -235,16 +264,18 @@ class Ledger:
         """Whether nothing was ever published in this Redis."""
         return await self.run("GET", self.keys.epoch) is None
 
-    async def last_published(self, uids: Sequence[str]) -> dict[str, str]:
-        """What was published last: PENDING, the id of the event, or ENDED. Without the Jobs that the ledger does not know, and
-        those whose row Redis rejects: their own step will raise the reason."""
-        answers = await self._answers([("HMGET", self.keys.job(uid), "status", "running", "suspended") for uid in uids])
+    async def recall(self, uids: Sequence[str]) -> dict[str, Recalled]:
+        """What was published last. Without the Jobs that the ledger does not know, and those whose row Redis rejects: their own
+        step will raise the reason."""
+        names = ("status", "running", "suspended", "eval_id", "suspension")
+        answers = await self._answers([("HMGET", self.keys.job(uid), *names) for uid in uids])
         found = {}
         for uid, answer in zip(uids, answers, strict=True):
             if answer is not None and answer[0] is not None:
-                status, running, suspended = answer
+                status, running, suspended, eval_id, suspension = answer
                 last = {"running": running, "suspended": suspended}.get(_text(status))
-                found[uid] = ENDED if _text(status) in TERMINAL else _text(last) if last else PENDING
+                published = ENDED if _text(status) in TERMINAL else _text(last) if last else PENDING
+                found[uid] = Recalled(published, _text(eval_id) if is_usable_id(eval_id) else "", _text(suspension))
         return found
 
     async def watch_epoch(self, every: float = 1.0) -> None:
@@ -277,6 +308,11 @@ class Ledger:
 def _text(value: Any) -> str:
     # Others may write to Redis: what is not text must not affect anything else.
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+def is_usable_id(value: bytes | None) -> bool:
+    """Whether a row's eval_id can be one that Jobcast wrote: UTF-8 of a sane length."""
+    return bool(value) and len(value or b"") <= MAX_EVAL_ID_BYTES and "\ufffd" not in _text(value)
 
 
 _DIGITS = 20

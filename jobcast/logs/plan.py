@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from jobcast.event import Log
 from jobcast.jobs.facts import LogRead
 from jobcast.jobs.model import Container, Job, Pod
-from jobcast.jobs.observation import Observation, PodOutcome, is_from_former_start
+from jobcast.jobs.observation import Observation, PodOutcome
 from jobcast.kube import Api
 from jobcast.ledger.ledger import Ledger
 from jobcast.logs.index import LogIndex
@@ -96,7 +96,7 @@ class LogPlan:
             pod, main = outcome.pod, outcome.main
             if pod.gone:
                 continue
-            if main is not None and not is_from_former_start(job, pod, main):
+            if main is not None:
                 found += _ended_instances(job, pod, main)
                 if main.state == "running" and pod.deleted:
                     found.append(_wanted(job, pod, main, main.restarts, follow=True))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from jobcast.jobs.model import JOB_NAME_LABEL, Job, Pod
+from jobcast.jobs.model import Job, Pod
 from jobcast.jobs.observation import Observation
 from jobcast.kube.errors import Forbidden, KubeError
 from jobcast.reconcile.state import JobState
@@ -43,10 +43,10 @@ class Pods:
         Pods that were never seen are asked for at once; the end of one that was seen running only after the patience.
         Raises KubeError, however long, while the API server does not say whether the Job ever ran: nothing else shows it.
         """
-        seen = Observation(job, self._known(job.uid, state), is_gone=is_gone)
+        seen = Observation(job, self._known(job.uid, state), is_gone=is_gone, suspension=state.suspension)
         if job.end is None or job.ended_pods == 0:
             return seen
-        is_known, is_explained = bool(seen.current), seen.decider is not None
+        is_known, is_explained = bool(seen.current), seen.is_explained
         is_current = job.version <= self._view.pods_version(job.namespace)
         if not is_known and is_current:
             return seen  # whatever Pods it had were gone already
@@ -56,15 +56,18 @@ class Pods:
             return seen
         now = self._clock()
         has_time = now < state.see_end(now) + self._patience
-        if is_known and not is_explained and has_time:
-            return seen
+        if is_known and not is_explained:
+            if has_time and any(one.may_end for one in seen.outcomes):
+                return seen
+            if sum(one.has_ended or one.pod.is_over for one in seen.outcomes) >= job.ended_pods:
+                return seen  # all of them are here, and none says more
         try:
             state.asked_pods = await self._ask(job, is_alone=is_known)
         except KubeError as error:
             if has_time or not (is_known or isinstance(error, Forbidden)):
                 raise
             return seen
-        return Observation(job, self._known(job.uid, state), is_gone=is_gone)
+        return Observation(job, self._known(job.uid, state), is_gone=is_gone, suspension=state.suspension)
 
     def _known(self, uid: str, state: JobState) -> Sequence[Pod]:
         """Those in view and those that were asked for, each in its latest version."""
@@ -84,7 +87,7 @@ class Pods:
             if namespace.refusal is not None and self._clock() < namespace.refused_until:
                 raise namespace.refusal.with_traceback(None)  # otherwise each raise adds to the traceback
             try:
-                found = await self._cluster.pods_of(job.namespace, f"{JOB_NAME_LABEL}={job.name}")
+                found = await self._cluster.pods_of(job.namespace, job.pod_selector)
             except KubeError as error:
                 namespace.refusal = error
                 namespace.refused_until = self._clock() + (error.retry_after or REFUSED_SECONDS)

@@ -15,12 +15,12 @@ import msgspec
 
 from jobcast.event import PENDING, Event, Status
 from jobcast.jobs.facts import EventBuilder, EventContext, Fact, LogRead, facts_due, unavailable
-from jobcast.jobs.model import Job, Pod
+from jobcast.jobs.model import Job, Pod, Suspension
 from jobcast.jobs.observation import Observation
 from jobcast.jobs.progress import NOTHING, Note, build_progress, build_record_fields, find_notes, summarize
 from jobcast.jobs.status import JobStatus, derive_status, infer_end
 from jobcast.kube.errors import KubeError
-from jobcast.ledger.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Outgoing, StepResult
+from jobcast.ledger.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Outgoing, Renamed, StepResult
 from jobcast.logs.plan import LogPlan
 from jobcast.reconcile.claims import Claims
 from jobcast.reconcile.pods import Pods
@@ -99,13 +99,15 @@ class Reconciler:
 
     async def recall(self, uids: Sequence[str]) -> None:
         """Ask the ledger what was published of these Jobs, in one round trip: that is not worked out again."""
-        for uid, published in (await self._ledger.last_published(uids)).items():
-            if published is ENDED:
+        for uid, found in (await self._ledger.recall(uids)).items():
+            if found.last_published is ENDED:
                 self._ended.add(uid)
                 self._jobs.pop(uid, None)
-            else:
-                self._ended.discard(uid)
-                self._state(uid).last_published = published
+                continue
+            self._ended.discard(uid)
+            state = self._state(uid)
+            state.last_published, state.eval_id = found.last_published, found.eval_id or None
+            state.suspension = state.suspension or Suspension.parse(found.suspension)
 
     def is_ended(self, uid: str) -> bool:
         return uid in self._ended
@@ -131,13 +133,22 @@ class Reconciler:
             state.forget_published()
 
     async def reconcile(self, uid: str) -> Outcome:
+        try:
+            return await self._reconcile(uid)
+        except Renamed as error:  # another replica recorded it, before its label was changed
+            self._state(uid).eval_id = error.eval_id
+            return await self._reconcile(uid)
+
+    async def _reconcile(self, uid: str) -> Outcome:
         job = self._view.job(uid)
         if uid in self._ended:
             return await self._finish(uid, job)
         if job is None:
             return await self._reconcile_unseen(uid)
         state, is_gone = self._state(uid), self._view.is_gone(uid)
+        job = state.with_first_id(job)
         await self._hold(job, is_gone, state)
+        state.see_suspension(job)
         observed = await self._pods.observe(job, is_gone, state)
         seen = infer_end(observed)
         now = derive_status(seen)
@@ -218,8 +229,10 @@ class Reconciler:
 
     async def _step(self, seen: Observation, now: JobStatus, outgoing: Sequence[Outgoing] = ()) -> StepResult:
         fields = build_record_fields(seen, now, self._logs.logs_of)
-        result = await self._ledger.step(build_step(seen.job, now.status, outgoing, fields))
+        result = await self._ledger.step(build_step(seen, now.status, outgoing, fields))
         self._hooks.answered(result.answer)
+        if (state := self._jobs.get(seen.job.uid)) is not None:
+            state.eval_id = seen.job.eval_id
         return result
 
     async def _hold(self, job: Job, is_gone: bool, state: JobState) -> None:
@@ -271,10 +284,11 @@ class Reconciler:
         job, decider, was_down = seen.job, seen.decider, self._ledger.is_down
         clock, patience = self._options.clock, self._options.log_wait
         left = state.see_end(clock()) + patience - clock()
+        # The condition may be here before the Pod's last state: each has its own watch.
+        is_late = not seen.is_explained and any(one.may_end for one in seen.outcomes)
+        if left > 0 and is_late:
+            return None, min(left, patience / 2)
         if decider is None:
-            # The condition may be here before the Pod's last state: each has its own watch.
-            if left > 0 and any(not one.pod.gone and one.ended is None for one in seen.outcomes):
-                return None, min(left, patience / 2)
             has_run = any(one.container.has_run for one in seen.outcomes)
             return unavailable("pod-gone" if has_run else "never-started" if seen.pods else "no-pod"), 0
         if not await self._claim(job.uid, state):

@@ -17,7 +17,7 @@ from pathlib import Path
 import redis.asyncio
 
 from jobcast.event import PENDING, Event
-from jobcast.jobs.model import JOB_NAME_LABEL, JOB_UID_LABEL, Job, Pod
+from jobcast.jobs.model import JOB_NAME_LABEL, Job, Pod
 from jobcast.keys import Keys
 from jobcast.kube import JOBS, PODS, Access, Api
 from jobcast.ledger.index import is_repair_due, repair_index
@@ -205,11 +205,12 @@ class Sweep:
         needing = [job for job in self._snapshot.jobs.values() if _is_unpublished(job, reconciler)]
         if len(needing) <= FEW:
             for job in needing:
-                self._snapshot.add_pods(await self._api.pods_of(job.namespace, f"{JOB_NAME_LABEL}={job.name}"))
+                self._snapshot.add_pods(await self._api.pods_of(job.namespace, job.pod_selector))
             return
         namespaces = {job.namespace for job in needing}
+        selector = "" if any(job.selector for job in needing) else JOB_NAME_LABEL
         for namespace in namespaces if self._namespaces is not None else (None,):
-            async for page in self._api.pages(PODS, namespace, JOB_NAME_LABEL):
+            async for page in self._api.pages(PODS, namespace, selector):
                 self._snapshot.add_pods(page.items)
             self._snapshot.all_pods_listed(namespaces if namespace is None else (namespace,), page.version)
 
@@ -269,7 +270,7 @@ class Sweep:
         # At random, because the store may take none of the first ones.
         for pending in random.sample(found, min(UPLOADS_PER_SWEEP, len(found))):
             place = pending.place
-            pods = await self._api.pods_of(place.namespace, f"{JOB_UID_LABEL}={place.uid}")
+            pods = await self._api.pods_of(place.namespace, "", name=place.pod)
             wanted = _log_of(pending, pods)
             error = await logs.upload_pending(wanted) if wanted is not None else None
             if error is None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from jobcast.jobs.model import Job, Pod, unix
+from jobcast.jobs.observation import Observation
 from jobcast.ledger.ledger import Outgoing, Row, Step
 
 
@@ -59,7 +60,8 @@ def rebuild_job(row: Row) -> Job:
     )
 
 
-def build_step(job: Job, status: str, outgoing: Sequence[Outgoing], fields: dict[str, bytes]) -> Step:
+def build_step(seen: Observation, status: str, outgoing: Sequence[Outgoing], fields: dict[str, bytes]) -> Step:
+    job = seen.job
     try:
         created = unix(job.created)
     except ValueError:
@@ -74,4 +76,6 @@ def build_step(job: Job, status: str, outgoing: Sequence[Outgoing], fields: dict
         status=status,
         outgoing=tuple(outgoing),
         fields=fields,
+        suspension=str(seen.suspension or ""),
+        keeps_eval_id=True,
     )

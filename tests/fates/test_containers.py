@@ -128,3 +128,13 @@ async def test_has_init_containers_that_do_well(fate: Fate) -> None:
     end = await fate.ends(job, "running", "completed 0")
     assert (end["container"], end["role"]) == ("main", "main")
     await fate.is_log(end["log"], b"prepared\n")
+
+
+@pytest.mark.must_survive(39)
+async def test_has_a_selector_of_its_own(fate: Fate) -> None:
+    """Its Pods do not have the labels that the Job controller gives to others."""
+    manifest = fate.manifest("echo mine; exit 3", manualSelector=True, selector={"matchLabels": {"mine": "yes"}})
+    manifest["spec"]["template"]["metadata"] = {"labels": {"mine": "yes"}}
+    job = await fate.create(manifest)
+    end = await fate.ends(job, "running", "failed 3 BackoffLimitExceeded")
+    await fate.is_log(end["log"], b"mine\n")

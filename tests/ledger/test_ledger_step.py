@@ -198,7 +198,8 @@ async def test_what_was_published_last_can_be_recalled(world: World) -> None:
     await world.publish("running", uid="running", key="a")
     await world.publish("suspended", uid="suspended", key="b")
     await world.publish("running", "completed", uid="ended", key="a")
-    assert await world.ledger.last_published(["pending", "running", "suspended", "ended", "unknown"]) == {
+    found = await world.ledger.recall(["pending", "running", "suspended", "ended", "unknown"])
+    assert {uid: one.last_published for uid, one in found.items()} == {
         "pending": "pending",
         "running": event_id("running", "running", "a"),
         "suspended": event_id("suspended", "suspended", "b"),

@@ -203,7 +203,7 @@ async def told_of(redis: Any, name: str) -> list[str]:
 async def asked_all(ledger: Ledger) -> None:
     """Whatever a controller or a sweep asks of all Jobs at once: none of it may fail for one of them."""
     uids = ["uid-a", "uid-b"]
-    assert "uid-b" in await ledger.last_published(uids)
+    assert "uid-b" in await ledger.recall(uids)
     found = await ledger.row("uid-b")
     assert found is not None
     assert found.name == "b"

@@ -65,7 +65,7 @@ TABLE: list[tuple[str, Job, list[Pod], bool, str, bool]] = [
     (
         "suspended again before it ran again",
         started(SUSPENDED),
-        [pod(running_state("2026-11-20T08:00:00Z"))],
+        [pod(running_state("2026-11-20T08:00:00Z"), meta={"deletionTimestamp": "2026-11-20T09:59:00Z"})],
         False,
         Status.SUSPENDED,
         False,

@@ -5,7 +5,7 @@ import contextlib
 
 from jobcast.cli.follow.instances import Instance, instances
 from jobcast.cli.follow.screen import Screen
-from jobcast.jobs.model import JOB_UID_LABEL, Job, Pod
+from jobcast.jobs.model import Job, Pod
 from jobcast.jobs.progress import find_waiting
 from jobcast.kube import Api, Forbidden, KubeError
 
@@ -36,7 +36,8 @@ class JobPods:
                 job = await self.api.job(self.job.namespace, self.job.name)
                 if job is not None and job.uid == self.job.uid:
                     self.job = job
-                return await self.api.pods_of(self.job.namespace, f"{JOB_UID_LABEL}={self.job.uid}")
+                found = await self.api.pods_of(self.job.namespace, self.job.pod_selector)
+                return [pod for pod in found if pod.owner == self.job.uid]
             except Forbidden:
                 raise
             except KubeError as error:
