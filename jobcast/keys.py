@@ -20,6 +20,15 @@ All keys share the hash tag `{prefix}`, so that one script may use them all, als
 | `{prefix}:replays` | stream: events to be handled once more, see `replays` | until every group has handled them |
 | `{prefix}:worker:<name>` | string: the process with this name, and whether it is stopping | seconds |
 | `{prefix}:parts` | hash: per controller and worker its version, what it watches, its handlers and routes, and when it was last seen, see `parts` | a day |
+| `{prefix}:signals` | stream: custom events, fires and cron slots | until every group has handled them |
+| `{prefix}:queue:<group>` | sorted set: the entries of a group that have not ended, in order for each ordering key | with the entries |
+| `{prefix}:keys:<group>`, `{prefix}:keys:<group>:send` | sorted sets: ordering keys by the time at which they are due | with the entries |
+| `{prefix}:tries:<group>:<entry>` | hash: per handler of an entry its state, run, due time and tries | until all have ended |
+| `{prefix}:pulse:<group>` | hash: when a script last ran, on which server, and the version of the data | none |
+| `{prefix}:next:<group>` | hash: per handler with a rate limit when the next run is allowed | none |
+| `{prefix}:answer:<group>:<process>` | string: what a process was given last, so that a lost answer costs nothing | a lease |
+| `{prefix}:arrivals:<group>` | string: the process that waits for new entries | seconds |
+| `prefix:wake:<group>` | channel: something is ready | none |
 | `{prefix}:todo:<entry>` | hash: per handler of an entry how often it was started, or `ended` | until all have ended |
 | `{prefix}:lanes` | hash: per evaluation the entries that workers hold, in order | with the entries |
 
@@ -57,6 +66,7 @@ class Keys:
     sweep = _Key("sweep")
     pruned = _Key("pruned")
     unstored = _Key("unstored")
+    signals = _Key("signals")
     replays = _Key("replays")
     """Fields: `event`, `id`, `status` and `eval_id` as in the stream of events, `handler` (the only one to get it; empty for
     all that want it), `of` (the entry that it repeats, or empty)."""
@@ -93,6 +103,34 @@ class Keys:
 
     def todo(self, entry: str, group: str = GROUP) -> str:
         return f"{self.beginning}todo:{_of(group)}{entry}"
+
+    def queue(self, group: str) -> str:
+        return f"{self.beginning}queue:{group}"
+
+    def slots(self, group: str) -> str:
+        return f"{self.beginning}keys:{group}"
+
+    def sends(self, group: str) -> str:
+        return f"{self.beginning}keys:{group}:send"
+
+    def pulse(self, group: str) -> str:
+        return f"{self.beginning}pulse:{group}"
+
+    def next(self, group: str) -> str:
+        return f"{self.beginning}next:{group}"
+
+    def tries(self, group: str, entry: str) -> str:
+        return f"{self.beginning}tries:{group}:{entry}"
+
+    def answer(self, group: str, process: str) -> str:
+        return f"{self.beginning}answer:{group}:{process}"
+
+    def arrivals(self, group: str) -> str:
+        return f"{self.beginning}arrivals:{group}"
+
+    def wake(self, group: str) -> str:
+        """A channel."""
+        return f"{self.prefix}:wake:{group}"
 
     def worker(self, name: str) -> str:
         return f"{self.beginning}worker:{name}"
