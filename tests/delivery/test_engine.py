@@ -80,7 +80,6 @@ async def test_new_entries_are_handled_as_they_come(url: str, client: Any) -> No
         await until(lambda: is_empty(client))
 
 
-@pytest.mark.must_survive("delivery-one-target-waits")
 async def test_a_target_that_always_fails_holds_up_nobody_else(url: str, client: Any) -> None:
     log = Log()
 
@@ -100,7 +99,6 @@ async def test_a_target_that_always_fails_holds_up_nobody_else(url: str, client:
         await until(lambda: len(log.ended) == 1)
 
 
-@pytest.mark.must_survive("delivery-crowd-of-one-evaluation")
 async def test_a_crowd_of_one_evaluation_holds_up_nobody_else(url: str, client: Any) -> None:
     log = Log()
 
