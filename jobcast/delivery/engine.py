@@ -78,27 +78,20 @@ class Engine:
         hooks: Hooks = NO_HOOKS,
         pipeline: Callable[["redis.asyncio.Redis"], Pipeline] = Pipeline,
     ) -> None:
-        self.name = secrets.token_hex(6)
-        """Of this process' life, never used again."""
-        self._client = client
+        # Of this process' life, never used again.
+        name = secrets.token_hex(6)
         self._targets = {target.name: target for target in targets}
         self._options = options
         self._hooks = hooks
-        self._has_sends = any(target.place is Place.ELSEWHERE for target in targets)
+        has_sends = any(target.place is Place.ELSEWHERE for target in targets)
+        lease, max_age = options.lease, options.max_age
         self._pipelines = pipeline(client), pipeline(client)
-        self._store = self._store_on(self._pipelines[0], keys, group)
-        self._beats = self._store_on(self._pipelines[1], keys, group)
-        self._arrivals = Arrivals(client, self._store, self.name)
+        self._store, self._beats = (
+            Store(one, keys, group, name, lease=lease, max_age=max_age, has_sends=has_sends) for one in self._pipelines
+        )
+        self._arrivals = Arrivals(client, self._store, name)
         self._runs = Runs(self._arrivals.wake.set, self._bury)
-        self._supervisor = Supervisor()
-        self._is_stopping = False
-        self._unopened: list[_Unopened] = []
-        """Read, and not yet opened."""
         self._state = _Progress()
-
-    def _store_on(self, pipeline: Pipeline, keys: Keys, group: str) -> Store:
-        lease, max_age = self._options.lease, self._options.max_age
-        return Store(pipeline, keys, group, self.name, lease=lease, max_age=max_age, has_sends=self._has_sends)
 
     @property
     def running(self) -> int:
@@ -114,14 +107,14 @@ class Engine:
         """Until `stop`. Raises ValueError where the group has data of another version."""
         side = {"arrivals": self._arrivals.watch, "wakes": self._arrivals.listen, "heartbeat": self._keep_alive}
         try:
-            async with self._supervisor.running(side):
+            async with Supervisor().running(side):
                 await self._until_stopped()
         finally:
             await self._finish()
 
     async def _until_stopped(self) -> None:
         failures = 0
-        while not self._is_stopping:
+        while not self._state.is_stopping:
             try:
                 await self._rounds()
             except ERRORS as error:
@@ -135,7 +128,7 @@ class Engine:
 
     def stop(self) -> None:
         """Take no more. `run` cancels what still runs, gives it back, and returns."""
-        self._is_stopping = True
+        self._state.is_stopping = True
         self._arrivals.wake.set()
 
     async def begin(self, entry: str, target: str) -> bool:
@@ -156,7 +149,7 @@ class Engine:
         if not self._state.has_begun:
             await self._store.begin_group()
             self._state.has_begun = True
-        while not self._is_stopping:
+        while not self._state.is_stopping:
             self._state.last_round = time.monotonic()
             self._arrivals.wake.clear()
             answer = await self._round()
@@ -169,7 +162,7 @@ class Engine:
         await self._open()
         state, ends = self._state, self._runs.ends()
         slots = self._options.slots - self._runs.count(Place.HERE)
-        sends = SENDING_PLACES - self._runs.count(Place.ELSEWHERE) if self._has_sends else 0
+        sends = SENDING_PLACES - self._runs.count(Place.ELSEWHERE) if self._store.has_sends else 0
         calls = self._store.ending(ends)
         is_routing = self._arrivals.may_route and slots + sends > 0
         if is_routing:
@@ -239,20 +232,20 @@ class Engine:
             self._runs.tell(End(Identity(one.entry, one.key, "", reader), "dead", 0, reason))
             return
         wanting = [target for target in self._targets.values() if only in ("", target.name) and target.wants(event)]
-        self._unopened.append(_Unopened(one, event, reader, wanting))
+        self._state.unopened.append(_Unopened(one, event, reader, wanting))
 
     async def _open(self) -> None:
         """Fix the targets of what was read, and begin them as far as there are slots. What fails is opened in the next round."""
-        if not self._unopened:
+        if not self._state.unopened:
             return
-        unopened, openings = list(self._unopened), []
+        unopened, openings = list(self._state.unopened), []
         slots = self._options.slots - self._runs.count(Place.HERE)
         for one in unopened:
             here = min(max(slots, 0), sum(target.place is Place.HERE for target in one.targets))
             openings.append(Opening(one.taken.entry, one.taken.key, one.reader, here, one.targets))
             slots -= here
         (reply,) = await self._store.run(self._store.opening(openings))
-        del self._unopened[: len(unopened)]
+        del self._state.unopened[: len(unopened)]
         for one, begun in zip(unopened, self._store.opened(reply), strict=True):
             self._begin(one.taken, one.event, begun)
 
@@ -275,7 +268,7 @@ class Engine:
         """Another server, or the same one restarted, may have forgotten what it acknowledged."""
         state = self._state
         if state.run_id not in ("", run_id):
-            log.warning("redis is another server, or restarted; telling it the recent ends again")
+            log.warning("redis is another server, or restarted; repeating the recent ends")
             await self._store.end(self._runs.recent())
             state.next_repair = 0.0
         state.run_id = run_id
@@ -348,6 +341,9 @@ class _Progress:
         self.may_have_more = False
         self.next_repair = 0.0
         self.run_id = ""
+        self.is_stopping = False
+        self.unopened: list[_Unopened] = []
+        """Read, and not yet opened."""
 
 
 class _Unopened(NamedTuple):

@@ -121,6 +121,7 @@ class Store:
         self._connection = connection
         self.keys = keys
         self.group = group
+        self.has_sends = has_sends
         self._max_age = int(max_age)
         self._arguments = (group, int(lease * 1000), int(has_sends))
         streams = (keys.events, keys.replays, keys.signals)
