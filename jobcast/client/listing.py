@@ -1,6 +1,6 @@
 """Listing evaluations, newest change first: from the index, page by page, in bounded memory."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jobcast.client.announced import clock
@@ -78,7 +78,11 @@ def list_records(keys: Keys, wanted: Listing) -> Operation[None]:
     highest, passed = "+inf", 0
     while True:
         page = yield from retry_once(lambda: _page(keys, highest, lowest, passed))  # noqa: B023 - called at once
-        for batch in batches([eval_id for eval_id, _ in page]):
+        ids = [eval_id for eval_id, _ in page]
+        if wanted.statuses or wanted.filter.namespaces:
+            # An event may be large: only records that can match are read whole.
+            ids = yield from retry_once(lambda: _candidates(keys, wanted, ids))  # noqa: B023 - called at once
+        for batch in batches(ids):
             for record in (yield from _records(keys, wanted, batch)):
                 yield Give(record)
                 left -= 1
@@ -101,15 +105,11 @@ def _page(keys: Keys, highest: str, lowest: str, passed: int) -> Operation[list[
 
 
 def _records(keys: Keys, wanted: Listing, eval_ids: list[str]) -> Operation[list[Record]]:
-    if wanted.statuses or wanted.filter.namespaces:
-        # An event may be large: only records that can match are read whole.
-        eval_ids = yield from retry_once(lambda: _candidates(keys, wanted, eval_ids))
     records = yield from retry_once(lambda: read_many(keys, eval_ids, skip_other_types=True))
     return [record for record in records if wanted.has(record)]
 
 
-def _candidates(keys: Keys, wanted: Listing, eval_ids: Iterable[str]) -> Operation[list[str]]:
-    ids = list(eval_ids)
+def _candidates(keys: Keys, wanted: Listing, ids: list[str]) -> Operation[list[str]]:
     replies: list[Any] = yield Pipeline(
         tuple(Call(("HMGET", keys.evaluation(one), "status", "namespace")) for one in ids)
     )
