@@ -215,11 +215,13 @@ class Api:
         async with self._open(path, params, silence=silence, encoding="identity") as response:
             yield self._chunks(response)
 
-    async def first_line(self, namespace: str, pod: str, container: str, *, previous: bool = False) -> str:
-        """The time of the log's first line, RFC 3339 with nanoseconds; empty while there is none. Raises KubeError."""
+    async def first_line(self, namespace: str, pod: str, container: str, *, of_last: int | None = None) -> str:
+        """The time of the log's first line, or of the first one of so many last lines, RFC 3339 with nanoseconds; empty while there is
+        none. Raises KubeError."""
         head = b""
         more = {"timestamps": "true", "limitBytes": str(FIRST_LINE_BYTES)}
-        async with self.log(namespace, pod, container, previous=previous, more=more) as chunks:
+        more |= {} if of_last is None else {"tailLines": str(of_last)}
+        async with self.log(namespace, pod, container, more=more) as chunks:
             async for chunk in chunks:
                 head += chunk
         time, separator, _ = head.partition(b" ")

@@ -5,7 +5,7 @@
     sidecars, others
 
 The log of a container that is being killed is followed to its end: the kubelet drops the logs of a deleted Pod as soon as its
-containers have ended.
+containers have ended. So is a large log, with what slots are free: when its container ends, only the last lines are missing.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ async def open_reads(
     store = open_log_store(settings.log_store, put=index.put, limit=settings.log_store_limit_bytes)
     if store is not None:
         stack.push_async_callback(store.aclose)
-    rotation = await stack.enter_async_context(Rotation(api, index))
+    rotation = await stack.enter_async_context(Rotation(api, index, grown=done))
     reads = LogReads(
         api,
         excerpt_bytes=settings.log_excerpt_bytes,
@@ -98,13 +98,17 @@ class LogPlan:
                 continue
             if main is not None:
                 found += _ended_instances(job, pod, main)
-                if main.state == "running" and pod.deleted:
-                    found.append(_wanted(job, pod, main, main.restarts, follow=True))
+                if main.state == "running" and (pod.deleted or self._is_large(pod, main)):
+                    found.append(_wanted(job, pod, main, main.restarts, follow=True, ahead=not pod.deleted))
             if self._all_logs or outcome.has_failed:
                 for other in (*pod.init, *pod.sidecars, *pod.containers):
                     if other is not main:
                         found += _ended_instances(job, pod, other)
         return [wanted for wanted in found if self._reads.get(wanted.key) is None]
+
+    def _is_large(self, pod: Pod, container: Container) -> bool:
+        rotation = self._reads.rotation
+        return rotation is not None and rotation.is_large((pod.uid, container.name, container.restarts))
 
     def logs_of(self, pod: Pod, container: Container) -> list[Log]:
         """The logs that were read of a Pod: those of `container` first, its latest instance before the others."""
@@ -160,10 +164,17 @@ def _ended_instances(job: Job, pod: Pod, container: Container) -> list[Wanted]:
 
 
 def _wanted(
-    job: Job, pod: Pod, container: Container, instance: int, *, follow: bool = False, previous: bool = False
+    job: Job,
+    pod: Pod,
+    container: Container,
+    instance: int,
+    *,
+    follow: bool = False,
+    previous: bool = False,
+    ahead: bool = False,
 ) -> Wanted:
     place = _place(job, pod, container, instance)
-    return Wanted(place, pod.uid, job.eval_id, follow, previous, has_started=container.has_run)
+    return Wanted(place, pod.uid, job.eval_id, follow, previous, has_started=container.has_run, ahead=ahead)
 
 
 def _place(job: Job, pod: Pod, container: Container, instance: int) -> LogPlace:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -16,34 +16,75 @@ from jobcast.logstore.uploader import Uploader
 
 HANG_SECONDS = 2.0
 """A read without data for so long gives its slot to another: otherwise one node that does not answer could block all slots."""
+YIELD_SECONDS = 0.1
+"""How often a read that is not urgent looks whether a slot is free."""
 PROOF_LINES = 2
 """The last lines that are requested once more. One would not show that it is the first of two equal ones: a container runtime
 may give several lines the same time."""
 
 
 class ReadSlot:
-    """One of the slots for concurrent reads. A read that hangs gives it up, and takes one again when data arrives."""
+    """One of the slots for concurrent reads. A read that hangs gives it up, and takes one again when data arrives.
 
-    def __init__(self, slots: asyncio.Semaphore) -> None:
+    Until `is_urgent`, a read has one of the `ahead` slots instead, and waits while no other slot is free.
+    """
+
+    def __init__(
+        self, slots: asyncio.Semaphore, ahead: asyncio.Semaphore | None = None, is_urgent: asyncio.Event | None = None
+    ) -> None:
         self._slots = slots
+        self._ahead = ahead if is_urgent is not None and not is_urgent.is_set() else None
+        """The slots that this read has one of; None once it is urgent."""
+        self._is_urgent = is_urgent or asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._is_held = False
 
     async def __aenter__(self) -> "ReadSlot":
-        await self._acquire()
+        if self._ahead is not None and not await self._take_ahead(self._ahead):
+            self._ahead = None
+        if self._ahead is None:
+            await self._acquire()
+        self._active_at = self._loop.time()
         self._timer = self._loop.call_later(HANG_SECONDS, self._release_if_hung)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._timer.cancel()
+        self._leave_ahead()
         if self._is_held:
             self._slots.release()
 
     async def resume(self) -> None:
         """Data has arrived: take a slot again if the read has given its own up."""
+        while self._ahead is not None and not self._is_urgent.is_set():
+            if not self._slots.locked():
+                return
+            await asyncio.sleep(YIELD_SECONDS)
+        self._leave_ahead()
         self._active_at = self._loop.time()
         if not self._is_held:
             await self._acquire()
+
+    async def _take_ahead(self, ahead: asyncio.Semaphore) -> bool:
+        """False if the read became urgent before a slot was free."""
+        taking = asyncio.create_task(ahead.acquire(), name="log slot")
+        urgent = asyncio.create_task(self._is_urgent.wait(), name="log urgent")
+        try:
+            await asyncio.wait({taking, urgent}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if taking.done():
+                ahead.release()
+            raise
+        finally:
+            urgent.cancel()
+            is_taken = taking.done()
+            taking.cancel()
+        return is_taken
+
+    def _leave_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.release()
+            self._ahead = None
 
     def hold(self) -> None:
         """The read is over: keep the slot, if there is one, until the context ends."""
@@ -60,6 +101,22 @@ class ReadSlot:
             self._is_held = False
             self._slots.release()
         self._timer = self._loop.call_later(left if left > 0 else HANG_SECONDS, self._release_if_hung)
+
+
+@asynccontextmanager
+async def within(seconds: float, begins: asyncio.Event) -> AsyncIterator[None]:
+    """Raises TimeoutError so many seconds after the event."""
+    async with asyncio.timeout(None) as limit:
+
+        async def begin() -> None:
+            await begins.wait()
+            limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+        beginning = asyncio.create_task(begin(), name="log limit")
+        try:
+            yield
+        finally:
+            beginning.cancel()
 
 
 class LogSource(Protocol):

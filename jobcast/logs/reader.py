@@ -22,7 +22,7 @@ from jobcast.event import Log
 from jobcast.jobs.facts import LogRead
 from jobcast.kube.errors import KubeError, NotFound, Throttled, Unauthorized, Unreachable
 from jobcast.logs.index import LogIndex
-from jobcast.logs.read import LogBody, LogSource, NoLog, ReadSlot
+from jobcast.logs.read import LogBody, LogSource, NoLog, ReadSlot, within
 from jobcast.logs.rotation import Key, Rotation
 from jobcast.logs.stamps import Differs
 from jobcast.logstore.base import UNAVAILABLE, LogPlace, LogStore, LogStoreError, Stored
@@ -43,6 +43,8 @@ PENDING_UPLOAD_SECONDS = 60.0
 """The patience with a store when only the log itself waits for it."""
 MISSING_TRIES = 4
 """How often a log is requested that the kubelet does not have: it may be behind the API server, or rotate the log at this moment."""
+AHEAD_SHARE = 4
+"""The logs that are read while their containers run: one for so many slots, because each holds up to 5 MB for the log store."""
 UNPROVED = "unproved"
 """`log.reason`: the answer ended, but nothing proves that the log ends there."""
 UNFINISHED = (UNPROVED, "timeout")
@@ -64,6 +66,8 @@ class Wanted(NamedTuple):
     """The log is that of the instance before the container's last restart."""
     has_started: bool = True
     """False if the container never ran."""
+    ahead: bool = False
+    """The container runs and the log is large: read it while no log of an ended container needs the slot."""
 
     @property
     def key(self) -> Key:
@@ -82,6 +86,8 @@ class _LogState:
     """What was read so far, while the task reads."""
     has_ended: asyncio.Event = field(default_factory=asyncio.Event)
     """The container has ended: its log grows no more."""
+    is_urgent: asyncio.Event = field(default_factory=asyncio.Event)
+    """The container has ended or is being killed."""
     is_previous: bool = False
     """The container was restarted, perhaps after the read was requested: a later attempt must not read the next instance."""
     is_storing: bool = False
@@ -94,6 +100,8 @@ class _LogState:
         self.is_previous |= wanted.previous
         if not wanted.follow:
             self.has_ended.set()
+        if not wanted.ahead:
+            self.is_urgent.set()
 
 
 class _Options(NamedTuple):
@@ -129,6 +137,7 @@ class LogReads:
         self._index = index
         self._options = _Options(excerpt_bytes, store_seconds, done, seen)
         self._slots = asyncio.Semaphore(concurrency)
+        self._ahead = asyncio.Semaphore(max(concurrency // AHEAD_SHARE, 1))
         self._states: OrderedDict[Key, _LogState] = OrderedDict()
         """Those with a read in the order in which their reads ended."""
         self.under_way = 0
@@ -234,7 +243,7 @@ class LogReads:
     async def _read(self, wanted: Wanted, state: _LogState) -> None:
         storing: StoreTask | None = None
         try:
-            async with ReadSlot(self._slots) as slot:
+            async with ReadSlot(self._slots, self._ahead, state.is_urgent) as slot:
                 read, storing = await self._read_log(wanted, state, slot)
                 state.is_storing = True
                 if storing is not None:
@@ -266,7 +275,7 @@ class LogReads:
             self._source, self._store, wanted.place, self._options.excerpt_bytes, patience or STALL_SECONDS
         )
         try:
-            async with asyncio.timeout(LONGEST_READ_SECONDS):
+            async with within(LONGEST_READ_SECONDS, state.is_urgent):
                 reason = await self._read_until_proved(wanted, state, body, slot)
         except TimeoutError:
             reason = UNPROVED if body.has_ended else "timeout"

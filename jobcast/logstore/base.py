@@ -13,6 +13,8 @@ UNAVAILABLE = "store-unavailable"
 REFUSED = "store-refused"
 """The store rejects the log: wrong credentials, a missing permission or bucket, no space. An operator must act."""
 
+LARGEST_BYTES = 268_435_456
+"""The largest LOG_STORE_LIMIT_BYTES with LOG_STORE=redis. A larger log in Redis is not Jobcast's: it would fill a reader's memory."""
 _LONGEST_PART = 200
 """File systems allow names of 255 bytes; the container's part is followed by `.<instance>.log`, and a store may add a suffix."""
 _SAFE = re.compile(r"(?!\.+$)[A-Za-z0-9._-]+")

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Generator
 
+from jobcast.logstore.base import LARGEST_BYTES
 from jobcast.logstore.urls import READ_SECONDS, StoreUrl, errors, explain, open_store, parse
 
 PIECE_BYTES = 1024 * 1024
@@ -16,10 +17,6 @@ PIECE_BYTES = 1024 * 1024
 
 class LogNotFound(LookupError):
     """The store has no log at this place, or no longer."""
-
-
-LARGEST_BYTES = 268_435_456
-"""The largest LOG_STORE_LIMIT_BYTES allowed. A larger log is not Jobcast's: it would fill a reader's memory."""
 
 
 def decompress(blob: bytes) -> bytes:

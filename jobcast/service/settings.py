@@ -10,12 +10,21 @@ import re
 import sys
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobcast.jobs.decode import Reading
 from jobcast.keys import DEFAULT_PREFIX
-from jobcast.logstore import check_store
+from jobcast.logstore import check_store, is_url
+from jobcast.logstore.base import LARGEST_BYTES
 from jobcast.redis.connection import check_options, check_url
 
 EXIT_FAILED = 1
@@ -89,8 +98,9 @@ class CoreSettings(BaseSettings):
     log_store_limit_bytes: int = Field(
         1_048_576,
         ge=1024,
-        le=268_435_456,
-        description="Maximum size of a log stored in Redis; a longer one is cut and marked as truncated",
+        le=LARGEST_BYTES,
+        description="Maximum size of a log stored in Redis, up to 256 MiB; a longer one is cut and marked as truncated. Other stores take"
+        " whole logs, whatever this says",
     )
     log_containers: Literal["main", "all"] = Field(
         "main",
@@ -163,6 +173,14 @@ class CoreSettings(BaseSettings):
     @classmethod
     def _check_labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(map(_checked_label, value)))
+
+    @field_validator("log_store_limit_bytes", mode="wrap")
+    @classmethod
+    def _check_limit(cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> int:
+        # The upper limit is that of Redis, whose readers hold a log in memory. Another store takes what it can.
+        is_larger = str(value).strip().isdecimal() and int(value) > LARGEST_BYTES
+        number: int = int(value) if is_larger and is_url(info.data.get("log_store", "redis")) else check(value)
+        return number
 
     @field_validator("http_host")
     @classmethod

@@ -11,6 +11,7 @@ import pytest
 import redis.asyncio
 import zstandard
 
+from jobcast.logs import rotation
 from tests.conftest import eventually
 from tests.controller.world import Obj, World
 
@@ -299,3 +300,33 @@ async def test_a_kubelet_that_is_behind_is_asked_again(world: World) -> None:
         await world.run("behind", "echo there")
         event = await world.until("behind", "completed")
     assert (event["output"], event["log"]["state"]) == ("there\n", "complete")
+
+
+@pytest.mark.must_survive(18)
+@pytest.mark.must_survive(40)
+async def test_a_large_log_is_read_while_its_container_runs_so_that_its_event_has_an_excerpt(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "CHECK_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(rotation, "LARGE_LINES", 50)
+    gate = tmp_path / "gate"
+    exact = b"".join(b"%d\n" % number for number in range(1, 1001)) + b"end\n"
+    async with world.controller(log_wait_seconds=1):
+        await world.run("large", f"seq 1 1000; while [ ! -e {gate} ]; do sleep 0.05; done; echo end")
+        await eventually(lambda: any(request.query.get("follow") for request in world.wiretap.of("log")))
+        world.fault("stall", verb="log", times=None)  # from now on no log is answered: its end cannot be proved
+        gate.touch()
+        event = await world.until("large", "completed")
+        assert (event["log"]["state"], event["log"]["ref"]) == ("truncated", None)
+        assert event["log"]["reason"] in ("timeout", "unproved")
+        assert (event["output"].encode(), event["log"]["bytes"]) == (exact, len(exact))
+        world.cluster.faults.clear()
+        world.strike("cut", verb="log")
+
+        async def is_whole() -> bool:
+            with suppress(ValueError):
+                return (await _log_in_row(world, event))["state"] == "complete"
+            return False
+
+        await eventually(is_whole)
+        assert await _stored(world, {"log": await _log_in_row(world, event)}) == exact

@@ -326,6 +326,54 @@ async def test_a_followed_log_that_the_kubelet_drops_is_complete_if_that_was_pro
         assert [(await one.read(pod)).log.state for pod in ("pod", "cut")] == ["complete", "truncated"]
 
 
+@pytest.mark.must_survive(22, 39)
+async def test_logs_of_running_containers_take_no_slot_from_those_of_ended_ones() -> None:
+    let_go, names = asyncio.Event(), [f"pod{n}" for n in range(4)]
+    chatty = {f"chatty{n}": [[b"one\n" for _ in range(9)]] for n in range(3)}
+    async with room(concurrency=4, **chatty, **{name: [let_go] for name in names}) as one:
+        for name in names:
+            one.want(name)
+        await eventually(lambda: one.source.open == 4)
+        for name in chatty:
+            one.reads.want(wanted(name, follow=True, ahead=True))
+        await asyncio.sleep(0.3)
+        assert one.source.open == 5, "one waits for each four slots, and the others are not requested"
+        state = one.reads._states[wanted("chatty0").key]
+        assert state.body is not None
+        assert state.body.excerpt.size == 0
+        let_go.set()
+        for name in (*names, *chatty):
+            await one.read(name)
+    assert (one.reads._slots._value, one.reads._ahead._value) == (4, 1)
+
+
+@pytest.mark.must_survive(18, 39)
+async def test_an_event_whose_time_is_over_has_what_was_read_by_then() -> None:
+    more = asyncio.Event()
+
+    class Slow(FakeSource):
+        async def _chunks(self, answer: Any, more_: Mapping[str, str]) -> AsyncIterator[bytes]:
+            async for chunk in super()._chunks(answer, more_):
+                yield chunk
+            if "tailLines" not in more_:
+                await more.wait()
+
+    async with room(pod=[b"one\ntwo\n"]) as one:
+        one.reads._source = Slow(pod=[b"one\ntwo\n"])
+        key = wanted("pod").key
+        assert one.reads.get_part(key, "timeout") is None
+        one.reads.want(wanted("pod", follow=True, ahead=True))
+        part = await eventually(lambda: one.reads.get_part(key, "timeout"))
+        assert (part.output, part.log.state, part.log.reason, part.log.bytes) == (
+            "one\ntwo\n",
+            "truncated",
+            "timeout",
+            8,
+        )
+        more.set()
+        assert (await one.read("pod")).log.state == "complete"
+
+
 async def test_credentials_that_stay_wrong_are_reported() -> None:
     async with room(pod=[Unauthorized("no", code=401)]) as one:
         assert (await one.read("pod")).log.reason == "refused"

@@ -19,13 +19,16 @@ class Lines:
 
     def __init__(self) -> None:
         self.first: str | Exception = ""
+        self.first_of_last = "10:00"
         self.asked = 0
         self.recorded: dict[str, str] = {}
 
-    async def first_line(self, *where: str, previous: bool = False) -> str | None:
+    async def first_line(self, *where: str, of_last: int | None = None) -> str | None:
         if len(where) == 2:
             return self.recorded.get(where[1])
         self.asked += 1
+        if of_last is not None:
+            return self.first_of_last
         if isinstance(self.first, Exception):
             raise self.first
         return self.first
@@ -38,7 +41,8 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.lines = Lines()
-        self.rotation = Rotation(self.lines, self.lines, clock=lambda: self.now)  # type: ignore[arg-type]
+        self.grown: list[str] = []
+        self.rotation = Rotation(self.lines, self.lines, clock=lambda: self.now, grown=self.grown.append)  # type: ignore[arg-type]
 
     async def look(self) -> float | None:
         left = self.rotation.watch(KEY, PLACE)
@@ -78,13 +82,21 @@ async def test_a_log_that_begins_with_another_line_was_rotated(world: World) -> 
     assert world.lines.asked == 1
 
 
-async def test_once_the_first_line_is_known_there_are_no_more_checks(world: World) -> None:
-    world.lines.first = "10:00"
+async def test_a_log_that_becomes_large_is_noticed_with_few_requests(world: World) -> None:
+    world.lines.first = world.lines.first_of_last = "10:00"
     await world.until_looked(1)
     await eventually(lambda: world.lines.recorded)
-    world.now += 10_000
+    before = world.now
+    await world.until_looked(8)
+    assert world.now - before > 3 * 2**7, "the pauses double"
+    assert not world.rotation.is_large(KEY)
+    world.lines.first_of_last = "10:05"
+    await world.until_looked(9)
+    await eventually(lambda: world.rotation.is_large(KEY))
+    assert world.grown == [PLACE.uid]
+    world.now += 1e9
     assert await world.look() is None
-    assert world.lines.asked == 1
+    assert world.lines.asked == 9
 
 
 async def test_an_empty_log_is_checked_again_with_growing_pauses(world: World) -> None:
@@ -101,7 +113,8 @@ async def test_a_first_line_that_another_replica_recorded_is_not_requested_again
     world.lines.recorded["pod uid/main/0"] = "10:00"
     for _ in range(5):
         world.now += (await world.look()) or 0.0
-    assert world.lines.asked == 0
+    assert world.lines.recorded == {"pod uid/main/0": "10:00"}
+    assert not world.rotation.is_large(KEY)
 
 
 async def test_a_log_without_a_recorded_first_line_is_not_rotated(world: World) -> None:

@@ -251,3 +251,9 @@ def test_levels_are_read_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_environment_is_read_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "KEY_PREFIX", "later")
     assert read(CoreSettings).key_prefix == "later"
+
+
+def test_only_redis_limits_the_size_of_a_log() -> None:
+    settings = CoreSettings(log_store="s3://bucket", log_store_limit_bytes=1 << 40)
+    assert settings.log_store_limit_bytes == 1 << 40
+    assert CoreSettings(log_store_limit_bytes=268_435_456).log_store == "redis"
