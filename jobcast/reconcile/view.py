@@ -18,6 +18,9 @@ class View(Protocol):
     def is_gone(self, uid: str) -> bool:
         """The API server no longer has it."""
 
+    def was_deleted(self, uid: str) -> bool:
+        """The watch has said that it is gone; also of a Job that only lost its label."""
+
     def pods(self, uid: str) -> Sequence[Pod]:
         """Its Pods as they were seen last, including those that are gone."""
 
