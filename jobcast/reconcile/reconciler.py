@@ -231,7 +231,7 @@ class Reconciler:
 
     async def _step(self, seen: Observation, now: JobStatus, outgoing: Sequence[Outgoing] = ()) -> StepResult:
         fields = build_record_fields(seen, now, self._logs.logs_of)
-        result = await self._ledger.step(build_step(seen, now.status, outgoing, fields))
+        result = await self._ledger.step(build_step(seen.job, now.status, outgoing, fields, seen.suspension))
         self._hooks.answered(result.answer)
         if (state := self._jobs.get(seen.job.uid)) is not None:
             state.eval_id = seen.job.eval_id

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from jobcast.jobs.model import Job, Pod, unix
-from jobcast.jobs.observation import Observation
+from jobcast.jobs.model import Job, Pod, Suspension, unix
 from jobcast.ledger.ledger import Outgoing, Row, Step
 
 
@@ -63,8 +62,9 @@ def rebuild_job(row: Row) -> Job:
     )
 
 
-def build_step(seen: Observation, status: str, outgoing: Sequence[Outgoing], fields: dict[str, bytes]) -> Step:
-    job = seen.job
+def build_step(
+    job: Job, status: str, outgoing: Sequence[Outgoing], fields: dict[str, bytes], suspension: Suspension | None = None
+) -> Step:
     try:
         created = unix(job.created)
     except ValueError:
@@ -79,6 +79,6 @@ def build_step(seen: Observation, status: str, outgoing: Sequence[Outgoing], fie
         status=status,
         outgoing=tuple(outgoing),
         fields=fields,
-        suspension=str(seen.suspension or ""),
+        suspension=str(suspension or ""),
         keeps_eval_id=True,
     )
