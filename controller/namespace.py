@@ -68,7 +68,7 @@ class JobStore:
         if change.type == "DELETED":
             if self._store.job(job.uid) is not None:
                 self._store.put_job(job)
-            self._remove(job.uid)
+            self._remove(job.uid, was_deleted=True)
         elif self._reconciler.is_ended(job.uid):
             if job.held:
                 self._store.put_job(job)
@@ -83,8 +83,8 @@ class JobStore:
             else:
                 self._queue.add_after(job.uid, QUIET_SECONDS - time.monotonic() % QUIET_SECONDS)
 
-    def _remove(self, uid: str) -> None:
-        if self._store.remove_job(uid):
+    def _remove(self, uid: str, *, was_deleted: bool = False) -> None:
+        if self._store.remove_job(uid, was_deleted=was_deleted):
             self._queue.add(uid)
         else:
             self._reconciler.forget(uid)

@@ -23,7 +23,8 @@ class Store:
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._pods: dict[str, dict[str, Pod]] = {}
-        self._gone: set[str] = set()
+        self._gone: dict[str, bool] = {}
+        """By uid of an unpublished Job that is gone: whether the watch said DELETED. Otherwise a list did not have it."""
         self._ended: dict[str, str] = {}
         """Namespace by uid, of Jobs whose end is published and that are still in the cluster."""
         self._orphans: OrderedDict[str, dict[str, Pod]] = OrderedDict()
@@ -38,6 +39,9 @@ class Store:
 
     def is_gone(self, uid: str) -> bool:
         return uid in self._gone
+
+    def was_deleted(self, uid: str) -> bool:
+        return self._gone.get(uid, False)
 
     def pods(self, uid: str) -> Sequence[Pod]:
         pods = self._pods.get(uid) or self._orphans.get(uid)
@@ -63,7 +67,7 @@ class Store:
         job = self._jobs.pop(uid, None)
         self._pods.pop(uid, None)
         if uid in self._gone:
-            self._gone.discard(uid)
+            del self._gone[uid]
         elif job is not None:
             self._ended[uid] = intern(job.namespace)
 
@@ -72,18 +76,18 @@ class Store:
         if (pods := self._orphans.pop(uid, None)) is not None:
             self._pods.setdefault(uid, {}).update(pods)
         self._jobs[uid] = job
-        self._gone.discard(uid)
+        self._gone.pop(uid, None)
 
     def put_ended(self, job: Job) -> None:
         """A Job whose end is in the ledger already."""
         self._orphans.pop(job.uid, None)
         self._ended[job.uid] = intern(job.namespace)
 
-    def remove_job(self, uid: str) -> bool:
+    def remove_job(self, uid: str, *, was_deleted: bool = False) -> bool:
         """The API server no longer has it. True if its end is still to be published."""
         self._ended.pop(uid, None)
         if uid in self._jobs:
-            self._gone.add(uid)
+            self._gone[uid] = was_deleted
             return True
         return False
 

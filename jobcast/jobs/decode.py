@@ -4,6 +4,7 @@ It is decoded into small wire structs, which skip every other field, and those a
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from sys import intern
 
@@ -126,17 +127,15 @@ class _ContainerStatus(_Wire):
 
 class _ContainerSpec(_Wire):
     name: str = ""
-
-
-class _InitSpec(_Wire):
-    name: str = ""
-    restart_policy: str = ""
+    restart_policy: str | None = None
+    """Of a container that is none of init: Kubernetes 1.35."""
+    restart_policy_rules: list[_Something] | None = None
 
 
 class _PodSpec(_Wire):
     containers: list[_ContainerSpec] | None = None
     """null in a bookmark."""
-    init_containers: list[_InitSpec] | None = None
+    init_containers: list[_ContainerSpec] | None = None
     restart_policy: str = ""
 
 
@@ -241,7 +240,8 @@ class Reading(msgspec.Struct, frozen=True):
             index=int(index) if index.isdecimal() and len(index) < _INDEX_DIGITS else None,
             created=meta.creation_timestamp or "",
             asked=_asked(meta),
-            restarts=spec.restart_policy == "OnFailure",
+            restarted=_names(spec, lambda one: _policy(one, spec) in ("OnFailure", "Always")),
+            reruns=_names(spec, lambda one: _policy(one, spec) == "Always"),
             phase=intern(status.phase),
             reason=reason,
             message=message or None,
@@ -250,6 +250,15 @@ class Reading(msgspec.Struct, frozen=True):
             init=tuple(container for container in inits if container.name not in sidecars),
             sidecars=tuple(container for container in inits if container.name in sidecars),
         )
+
+
+def _names(spec: _PodSpec, matches: Callable[[_ContainerSpec], bool]) -> tuple[str, ...]:
+    return tuple(intern(one.name) for one in (*(spec.containers or ()), *(spec.init_containers or ())) if matches(one))
+
+
+def _policy(container: _ContainerSpec, spec: _PodSpec) -> str:
+    """A container's own policy wins over its Pod's. Which exit codes its rules name is left to the kubelet: it may be any."""
+    return "Always" if container.restart_policy_rules else container.restart_policy or spec.restart_policy
 
 
 def _query(selector: _Selector) -> str:

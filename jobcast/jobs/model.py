@@ -192,8 +192,10 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Names of the containers that were seen to have ended before its deletion was requested."""
     gone: bool = False
     """The API server no longer has it; this is its last known state."""
-    restarts: bool = False
-    """restartPolicy OnFailure: a failed container is started again."""
+    restarted: tuple[str, ...] = ()
+    """Names of the containers that may be started again when they fail, by the Pod's restartPolicy or by their own."""
+    reruns: tuple[str, ...] = ()
+    """Names of those that may be started again whatever their exit code, by their own restartPolicy or its rules."""
     phase: str
     reason: str | None
     """The Pod's own (Evicted, NodeLost, DeadlineExceeded, …), else why it was disrupted (EvictionByEvictionAPI, …), else

@@ -44,6 +44,15 @@ class PodOutcome(msgspec.Struct, frozen=True, gc=False):
         return self.pod.phase == "Failed" or (self.ended is not None and self.ended.exit_code != 0)
 
     @property
+    def may_restart(self) -> bool:
+        """The kubelet may start its container again; it restarts containers, and not Pods."""
+        name, pod = self.container.name, self.pod
+        is_meant = (
+            self.container.state == "waiting" or name in pod.reruns or (self.has_failed and name in pod.restarted)
+        )
+        return is_meant and not pod.is_over
+
+    @property
     def may_end(self) -> bool:
         """Its end may still come. The phase Failed is the last word of a Pod that was rejected, evicted or lost with its node: no
         container of it will be reported as ended."""

@@ -160,7 +160,7 @@ def _kind_of(seen: Observation, outcome: PodOutcome, failed: Sequence[PodOutcome
         return "index-finished" if pod.index is not None and job.is_indexed else None
     if not pod.is_over:
         is_main = outcome.ended is not None and outcome.role == "main"
-        return "main-ended" if is_main and _is_held_open(outcome) else None
+        return "main-ended" if is_main and not outcome.may_restart and _is_held_open(outcome) else None
     if not outcome.has_failed:
         return None
     if pod.index is not None and in_intervals(pod.index, job.failed_indexes):

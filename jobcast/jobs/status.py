@@ -62,10 +62,10 @@ def infer_end(seen: Observation) -> Observation:
     if job.target is not None:
         kind = "Complete" if job.target.type == "SuccessCriteriaMet" else "Failed"
         return _with_end(seen, replace(job.target, type=kind))
-    ended = [one for one in seen.outcomes if one.ended_by_itself]
+    ended = [one for one in seen.outcomes if one.ended_by_itself and not one.may_restart]
     good = [one for one in ended if one.exit_code == 0]
     count = len({one.pod.index for one in good}) if job.is_indexed else len(good)
-    bad = [one for one in ended if one.pod.phase == "Failed" or (one.has_failed and not one.pod.restarts)]
+    bad = [one for one in ended if one.has_failed]
     if job.completions and count >= job.completions:
         kind, deciders = "Complete", good
     elif job.retries is not None and len(bad) > job.retries:

@@ -19,7 +19,7 @@ from jobcast.jobs.model import Job, Pod, Suspension
 from jobcast.jobs.observation import Observation
 from jobcast.jobs.progress import NOTHING, Note, build_progress, build_record_fields, find_notes, summarize
 from jobcast.jobs.status import JobStatus, derive_status, infer_end
-from jobcast.kube.errors import KubeError
+from jobcast.kube.errors import Forbidden, KubeError
 from jobcast.ledger.ledger import CLAIM_SECONDS, ENDED, PROGRESS, Answer, Ledger, Outgoing, Renamed, StepResult
 from jobcast.logs.plan import LogPlan
 from jobcast.reconcile.claims import Claims
@@ -32,6 +32,8 @@ READS_WHILE_DOWN = 64
 """Logs read, or waiting for their store, while Redis is unreachable: their memory must not grow with the outage."""
 STORING_SECONDS = 0.02
 """How soon to look again at an end whose log is read and waits for Redis, which is reachable again."""
+REFUSED_SECONDS = 5.0
+"""How long a refusal must last: a RoleBinding that is replaced is missing for a second or two."""
 OTHER_SECONDS = CLAIM_SECONDS / 4
 """How often to look again at a Job whose log another replica reads."""
 
@@ -161,7 +163,7 @@ class Reconciler:
         if state.last_published == facts[-1].id:
             await self._read_ahead(seen, state)
             return await self._publish_progress(seen, now, state)
-        if is_gone and job.end is None and not await self._is_really_gone(job):
+        if is_gone and job.end is None and not await self._is_really_gone(job, state):
             return await self._leave(job)
         read: LogRead | None = None
         if seen.job.end is not None:
@@ -229,7 +231,7 @@ class Reconciler:
 
     async def _step(self, seen: Observation, now: JobStatus, outgoing: Sequence[Outgoing] = ()) -> StepResult:
         fields = build_record_fields(seen, now, self._logs.logs_of)
-        result = await self._ledger.step(build_step(seen, now.status, outgoing, fields))
+        result = await self._ledger.step(build_step(seen.job, now.status, outgoing, fields, seen.suspension))
         self._hooks.answered(result.answer)
         if (state := self._jobs.get(seen.job.uid)) is not None:
             state.eval_id = seen.job.eval_id
@@ -256,7 +258,7 @@ class Reconciler:
         if namespaces is not None and row.namespace not in namespaces:
             return DONE
         job = rebuild_job(row)
-        if not await self._is_really_gone(job):
+        if not await self._is_really_gone(job, JobState()):
             return DONE
         if not await self._ledger.claim(uid):
             return Outcome(OTHER_SECONDS)  # the replica that reads its log saw how it ended, and publishes that soon
@@ -267,8 +269,17 @@ class Reconciler:
         self.forget(uid)  # no watch will ever say that it is gone
         return outcome
 
-    async def _is_really_gone(self, job: Job) -> bool:
-        found = await self._cluster.job(job.namespace, job.name)
+    async def _is_really_gone(self, job: Job, state: JobState) -> bool:
+        """Raises KubeError while the API server does not say. A refusal that lasts confirms the deletion that the watch has
+        brought: a namespace goes with the RoleBinding that let us look. Without that it confirms nothing."""
+        try:
+            found = await self._cluster.job(job.namespace, job.name)
+        except Forbidden:
+            now = self._options.clock()
+            state.refused_since = now if state.refused_since is None else state.refused_since
+            if not self._view.was_deleted(job.uid) or now - state.refused_since < REFUSED_SECONDS:
+                raise
+            return True
         return found is None or found.uid != job.uid
 
     async def _leave(self, job: Job) -> Outcome:

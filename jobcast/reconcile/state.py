@@ -26,6 +26,8 @@ class JobState(msgspec.Struct, gc=False):
     """The last one that is known to be the one before the current start."""
     eval_id: str | None = None
     """The one that it was recorded with; None while the ledger was not asked."""
+    refused_since: float | None = None
+    """Since when, by the reconciler's clock, the API server does not say whether the deleted Job exists."""
     is_held: bool = False
     """The Job was given our finalizer; the view may not show it yet."""
     is_claimed_elsewhere: bool = False

@@ -72,6 +72,9 @@ class Snapshot:
     def is_gone(self, uid: str) -> bool:
         return False  # the snapshot has no Jobs that are gone
 
+    def was_deleted(self, uid: str) -> bool:
+        return False
+
     def pods(self, uid: str) -> Sequence[Pod]:
         return self._pods.get(uid, ())
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from jobcast.jobs.model import Job, Pod, unix
-from jobcast.jobs.observation import Observation
+from jobcast.jobs.model import Job, Pod, Suspension, unix
 from jobcast.ledger.ledger import Outgoing, Row, Step
 
 
@@ -17,6 +16,9 @@ class View(Protocol):
 
     def is_gone(self, uid: str) -> bool:
         """The API server no longer has it."""
+
+    def was_deleted(self, uid: str) -> bool:
+        """The watch has said that it is gone; also of a Job that only lost its label."""
 
     def pods(self, uid: str) -> Sequence[Pod]:
         """Its Pods as they were seen last, including those that are gone."""
@@ -60,8 +62,9 @@ def rebuild_job(row: Row) -> Job:
     )
 
 
-def build_step(seen: Observation, status: str, outgoing: Sequence[Outgoing], fields: dict[str, bytes]) -> Step:
-    job = seen.job
+def build_step(
+    job: Job, status: str, outgoing: Sequence[Outgoing], fields: dict[str, bytes], suspension: Suspension | None = None
+) -> Step:
     try:
         created = unix(job.created)
     except ValueError:
@@ -76,6 +79,6 @@ def build_step(seen: Observation, status: str, outgoing: Sequence[Outgoing], fie
         status=status,
         outgoing=tuple(outgoing),
         fields=fields,
-        suspension=str(seen.suspension or ""),
+        suspension=str(suspension or ""),
         keeps_eval_id=True,
     )

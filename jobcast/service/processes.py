@@ -58,6 +58,7 @@ class Process(NamedTuple):
 
 
 KUBERNETES, REDIS = "kubernetes", "redis"
+_READ_JOB = Permission("get", JOBS, "status")
 _READ_LOGS = Permission("get", PODS, "log")
 
 _KEYS = Keys()
@@ -76,7 +77,8 @@ CONTROLLER = Process(
     port_setting="HTTP_PORT",
     port=8080,
     permissions=(
-        *(Permission(verb, JOBS) for verb in ("get", "list", "watch")),
+        *(Permission(verb, JOBS) for verb in ("list", "watch")),
+        _READ_JOB,
         *(Permission(verb, PODS) for verb in ("list", "watch")),
         _READ_LOGS,
     ),
@@ -95,7 +97,7 @@ WORKER = Process(
     port_setting="WORKER_HTTP_PORT",
     port=8081,
     # The sweep lists where the controller watches.
-    permissions=(Permission("get", JOBS), Permission("list", JOBS), Permission("list", PODS), _READ_LOGS),
+    permissions=(Permission("list", JOBS), _READ_JOB, Permission("list", PODS), _READ_LOGS),
     redis=RedisRights(
         # Kombu's names for Celery's queues and remote control are its own.
         keys=(_EVERYTHING, "_kombu.binding*", "*.celery.pidbox*"),

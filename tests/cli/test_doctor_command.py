@@ -204,7 +204,7 @@ async def test_the_cluster_is_checked_permission_by_permission(api: Api) -> None
     assert of(found, "cluster")[0].startswith("ok: http://127.0.0.1:")
     assert of(found, "jobs") == [f"ok: LABEL_SELECTOR app=evaluation selects 1 Jobs in {api.namespace}"]
     assert of(found, "permissions") == [
-        f"ok: this account may get jobs, list jobs, watch jobs, list pods, watch pods, get pods/log in {api.namespace}"
+        f"ok: this account may list jobs, watch jobs, get jobs/status, list pods, watch pods, get pods/log in {api.namespace}"
     ]
     assert of(found, "pods") == [f"warning: there is no Pod of Jobcast in {api.namespace}"]
     assert api.devcluster is not None

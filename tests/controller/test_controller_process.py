@@ -219,7 +219,7 @@ async def test_a_check_says_of_each_namespace_what_is_granted_there(world: World
     with Process(world, tmp_path, "--check", NAMESPACES=f"{world.namespace},default") as process:
         assert await process.exit_code() == 1
     said = process.output.splitlines()
-    everything = "get jobs, list jobs, watch jobs, list pods, watch pods, get pods/log"
+    everything = "list jobs, watch jobs, get jobs/status, list pods, watch pods, get pods/log"
     assert f"ok      permissions: this account may {everything} in default" in said
     assert not any(line.startswith("ok      permissions") and world.namespace in line for line in said), said
 

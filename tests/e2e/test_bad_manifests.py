@@ -121,7 +121,7 @@ async def test_a_missing_role_binding_and_a_wrong_password_are_said(cluster: Api
 
     await eventually(is_refused, WITHIN, 0.5)
     await said_by_doctor(cluster, "permissions", f"the controller's account may not list jobs in {cluster.namespace}")
-    missing = ("get jobs", "list jobs", "watch jobs", "list pods", "watch pods", "get pods/log")
+    missing = ("list jobs", "watch jobs", "get jobs/status", "list pods", "watch pods", "get pods/log")
     lines = [f"this account may not {one} in {cluster.namespace}: add it to the Role" for one in missing]
 
     async def is_logged() -> bool:

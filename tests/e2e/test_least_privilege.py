@@ -80,7 +80,7 @@ async def one_vanishes(valkey: ValkeyServer, cluster: Api) -> None:
 
 Effect = Callable[[Part, Api, Told], Awaitable[None]]
 OF_THE_CONTROLLER: dict[tuple[str, str], Effect] = {
-    ("get", "batch/jobs"): no_end_of_what_vanished,
+    ("get", "batch/jobs/status"): no_end_of_what_vanished,
     ("list", "batch/jobs"): not_ready,
     ("watch", "batch/jobs"): not_ready,
     ("list", "pods"): not_ready,
@@ -133,7 +133,7 @@ async def sweep_is_refused(part: Part, cluster: Api, published: Told) -> None:
 
 
 OF_THE_WORKER: dict[tuple[str, str], Effect] = {
-    ("get", "batch/jobs"): sweep_is_refused,
+    ("get", "batch/jobs/status"): sweep_is_refused,
     ("list", "batch/jobs"): no_sweep,
     ("list", "pods"): no_sweep,
     ("get", "pods/log"): no_log,
@@ -150,7 +150,7 @@ async def test_without_one_permission_the_worker_says_which(
     cluster: Api, parts: Parts, published: Told, own_valkey: ValkeyServer, tmp_path: Path, missing: tuple[str, str]
 ) -> None:
     kubeconfig = await account(cluster, "worker", [one for one in WORKER if one != missing], tmp_path)
-    if missing == ("get", "batch/jobs"):
+    if missing == ("get", "batch/jobs/status"):
         await one_vanishes(own_valkey, cluster)
     finalizer = {"FINALIZER": "true"} if missing == FINALIZER else {}
     part = parts.start_worker(KUBECONFIG=str(kubeconfig), SWEEP_SECONDS="0.5", LOG_WAIT_SECONDS="1", **finalizer)
@@ -171,7 +171,7 @@ async def test_with_all_of_them_both_do_their_work_and_nothing_is_missed(
     assert (end["status"], end["exit_code"], end["output"]) == ("failed", 3, "hello\n")
     await eventually(lambda: readyz(worker) == "ok\n", 30)
     assert readyz(controller) == "ok\n"
-    may = "get jobs, list jobs, watch jobs, list pods, watch pods, get pods/log, patch jobs"
+    may = "list jobs, watch jobs, get jobs/status, list pods, watch pods, get pods/log, patch jobs"
     assert await doctor(kubeconfig, own_valkey, FINALIZER="true") == [
         f"ok: this account may {may} in {cluster.namespace}"
     ]

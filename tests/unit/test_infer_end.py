@@ -1,5 +1,6 @@
 """The end that a Job had reached when it was deleted."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,7 +9,19 @@ from msgspec.structs import replace
 from jobcast.jobs.model import Job, Pod
 from jobcast.jobs.observation import Observation
 from jobcast.jobs.status import infer_end
-from tests.unit.objects import ENDED, RAN, condition, container_json, ended_state, pod, running_state
+from jobcast.kube import PODS
+from tests.unit.objects import (
+    ENDED,
+    RAN,
+    READING,
+    condition,
+    container_json,
+    ended_state,
+    pod,
+    pod_json,
+    running_state,
+    waiting_state,
+)
 from tests.unit.test_observation import LATER, TARGET, failed, good, running, started
 
 
@@ -70,3 +83,44 @@ def test_a_pod_that_was_not_seen_to_end_before_it_was_asked_to_go_was_killed(fin
 def test_a_job_that_has_its_end_is_left_as_it_is() -> None:
     whole = Observation(started(condition("Failed"), deleted=LATER), [good()], is_gone=True)
     assert infer_end(whole) is whole
+
+
+RULES = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [3]}}]
+
+
+@pytest.mark.must_survive(9, 14)
+@pytest.mark.parametrize("state", [ended_state(3), waiting_state("CrashLoopBackOff")])
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"restartPolicy": "Never", "restartPolicyRules": RULES},
+        {"restartPolicy": "OnFailure"},
+        {"restartPolicy": "Always"},
+    ],
+)
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_job_deleted_while_its_container_may_be_restarted_has_no_end(
+    state: dict[str, Any], own: dict[str, Any], gone: bool
+) -> None:
+    """By the container's own policy, as Kubernetes 1.35 has it; the Pod's is Never."""
+    whole = pod_json(phase="Running", containers=[container_json(state, lastState=ended_state(3), restartCount=1)])
+    whole["spec"]["containers"] = [{"name": "main", **own}]
+    one = PODS.one(json.dumps(whole).encode(), READING)
+    once = started(spec={"backoffLimit": 0}, deleted=None if gone else LATER)
+    assert end(once, one, gone=gone) is None
+    whole["status"]["phase"] = "Failed"
+    over = PODS.one(json.dumps(whole).encode(), READING)
+    assert end(once, over, gone=gone) == "Failed", "now the kubelet has given it up"
+
+
+def test_a_container_that_waits_has_not_ended_whatever_the_policies_say() -> None:
+    waits = container_json(waiting_state("CrashLoopBackOff"), lastState=ended_state(3), restartCount=1)
+    assert end(started(spec={"backoffLimit": 0}, deleted=LATER), pod(containers=[waits], phase="Running")) is None
+
+
+def test_a_container_that_is_never_restarted_has_ended_although_its_pod_restarts_others() -> None:
+    both = [container_json(ended_state(3)), container_json(running_state(), name="proxy")]
+    whole = pod_json(containers=both, phase="Running", restart_policy="OnFailure")
+    whole["spec"]["containers"] = [{"name": "main", "restartPolicy": "Never"}, {"name": "proxy"}]
+    one = PODS.one(json.dumps(whole).encode(), READING)
+    assert end(started(spec={"backoffLimit": 0}, deleted=LATER), one) == "Failed"

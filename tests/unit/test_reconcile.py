@@ -45,6 +45,8 @@ class FakeCluster:
         self.refusal: KubeError | None = None
 
     async def job(self, namespace: str, name: str) -> Job | None:
+        if self.refusal is not None:
+            raise self.refusal
         return self.jobs.get(name)
 
     async def pods_of(self, namespace: str, selector: str) -> list[Pod]:
@@ -388,14 +390,3 @@ async def test_an_end_that_waited_while_redis_lost_data_is_published_with_its_ru
     world.store.put_job(COMPLETE)
     await world.until_published()
     assert await world.published() == ["running", "completed"]
-
-
-async def test_of_a_job_that_goes_while_it_is_suspended_nothing_of_its_running_follows(world: World) -> None:
-    paused = condition("Suspended")
-    world.store.put_job(job(startTime=STARTED, version=100, conditions=[paused]))
-    await world.reconciler.reconcile(UID)
-    # Its Pod was not in view until now.
-    world.store.put_pod(pod(running_state(ENDED)))
-    world.store.put_job(job(startTime=STARTED, version=101, conditions=[paused], deleted=ENDED))
-    await world.reconciler.reconcile(UID)
-    assert await world.published() == ["suspended", "cancelled"]

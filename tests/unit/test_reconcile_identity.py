@@ -7,7 +7,10 @@ import fakeredis
 import msgspec
 import pytest
 
+from controller.namespace import JobStore
+from controller.workqueue import Workqueue
 from jobcast.keys import Keys
+from jobcast.kube import Change, Forbidden, KubeError, Throttled, Unreachable
 from jobcast.ledger.ledger import Ledger
 from tests.unit.objects import ENDED, RESUMED, STARTED, UID, condition, ended_state, job, pod, running_state
 from tests.unit.test_reconcile import World
@@ -135,3 +138,70 @@ async def test_an_id_in_an_annotation_has_at_most_a_kibibyte(world: World, size:
     assert last["eval_id"] == expected
     assert any("more than 1024 bytes" in warning for warning in last["warnings"]) == (size > 1024)
     assert all(len(warning) < 200 for warning in last["warnings"])
+
+
+def deleted_by_watch(world: World) -> None:
+    queue = Workqueue()
+    change = Change("DELETED", "102", job(startTime=STARTED, version=102))
+    JobStore("evals", world.store, queue, world.reconciler).change(change)
+
+
+@pytest.mark.must_survive(9)
+async def test_a_refusal_that_lasts_confirms_a_deletion_that_the_watch_has_brought(world: World) -> None:
+    world.store.put_job(job(startTime=STARTED, ready=1))
+    await world.reconciler.reconcile(UID)
+    world.cluster.refusal = Forbidden("jobs is forbidden", code=403)
+    deleted_by_watch(world)
+    for _ in range(3):
+        world.clock += 1
+        with pytest.raises(Forbidden):
+            await world.reconciler.reconcile(UID)
+    world.clock += 5
+    await world.until_published()
+    *_, last = await events(world)
+    assert (last["status"], last["reason"], last["last_status"]) == ("cancelled", "JobDeleted", "running")
+
+
+@pytest.mark.must_survive(9)
+@pytest.mark.parametrize("how", ["a list lacks it", "nobody looked", "it is back"])
+async def test_a_refusal_alone_is_no_deletion(world: World, how: str) -> None:
+    world.store.put_job(job(startTime=STARTED, ready=1))
+    await world.reconciler.reconcile(UID)
+    world.cluster.refusal = Forbidden("jobs is forbidden", code=403)
+    one = await restarted(world) if how == "nobody looked" else world
+    one.cluster.refusal = world.cluster.refusal
+    if how == "it is back":
+        deleted_by_watch(one)
+        one.store.put_job(job(startTime=STARTED, ready=1, version=103))
+        one.store.remove_job(UID)
+    elif how == "a list lacks it":
+        one.store.remove_job(UID)
+    for _ in range(3):
+        one.clock += 60
+        with pytest.raises(Forbidden):
+            await one.reconciler.reconcile(UID)
+    assert await world.published() == ["running"]
+
+
+@pytest.mark.parametrize("error", [Throttled("busy", code=503), Unreachable("no answer")])
+async def test_an_api_server_that_does_not_answer_confirms_nothing(world: World, error: KubeError) -> None:
+    world.store.put_job(job(startTime=STARTED, ready=1))
+    await world.reconciler.reconcile(UID)
+    world.cluster.refusal = error
+    deleted_by_watch(world)
+    for _ in range(3):
+        world.clock += 60
+        with pytest.raises(KubeError):
+            await world.reconciler.reconcile(UID)
+    assert await world.published() == ["running"]
+
+
+async def test_of_a_job_that_goes_while_it_is_suspended_nothing_of_its_running_follows(world: World) -> None:
+    paused = condition("Suspended")
+    world.store.put_job(job(startTime=STARTED, version=100, conditions=[paused]))
+    await world.reconciler.reconcile(UID)
+    # Its Pod was not in view until now.
+    world.store.put_pod(pod(running_state(ENDED)))
+    world.store.put_job(job(startTime=STARTED, version=101, conditions=[paused], deleted=ENDED))
+    await world.reconciler.reconcile(UID)
+    assert await world.published() == ["suspended", "cancelled"]
