@@ -299,7 +299,7 @@ def test_a_due_fact_is_named_by_id_and_status_alone() -> None:
     assert facts_due(one, derive_status(Observation(one))) == (Fact(event_id(UID, "running", STARTED), Status.RUNNING),)
 
 
-DEEP = '[{"name": "a", "location": "b", "x": ' + "[" * 5000 + "]" * 5000 + "}]"
+DEEP = '[{"name": "a", "location": "b", "x": ' + "[" * 100_000 + "]" * 100_000 + "}]"
 
 
 @pytest.mark.parametrize(
