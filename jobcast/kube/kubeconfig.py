@@ -205,10 +205,13 @@ class _Merged:
             raise NoCluster(f"{self.where}: {field} has no entry of the name {one_line(name)}")
         file, entry = self._named[field][name]
         try:
-            return file, msgspec.convert(entry, kind)
+            found = msgspec.convert(entry, kind)
         except msgspec.ValidationError as error:
             what = one_line(error).replace(" - at `$", " - at `").replace("`.", "`")
             raise NoCluster(f"kubeconfig {file}: {field}.{name}: not a valid kubeconfig: {what}") from None
+        if b"\\u0000" in msgspec.json.encode(found):  # no path, argument or header may
+            raise NoCluster(f"kubeconfig {file}: {field}.{name}: not a valid kubeconfig: it contains a NUL character")
+        return file, found
 
 
 class _Loader(yaml.SafeLoader):
@@ -298,8 +301,10 @@ def _check_user(where: str, user: User) -> None:
         raise NoCluster(f"{where}: token and username are both set")
     if (user.as_uid or user.as_groups or user.as_user_extra) and not user.as_:
         raise NoCluster(f"{where}: as-uid, as-groups and as-user-extra need as")
-    for field, value in (("token", user.token), ("as", user.as_), ("as-uid", user.as_uid), ("username", user.username)):
-        if any(ord(char) < 32 or ord(char) == 127 for char in value):
+    extra = [one for key, values in user.as_user_extra.items() for one in (key, *values)]
+    sent = {"token": [user.token], "as": [user.as_, user.as_uid], "as-groups": user.as_groups, "as-user-extra": extra}
+    for field, values in sent.items():
+        if any(ord(char) < 32 or ord(char) == 127 for value in values for char in value):
             raise NoCluster(f"{where}: {field} contains control characters")
     if user.exec is not None:
         _check_exec(f"{where}: exec", user.exec)
