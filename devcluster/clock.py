@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def stamp(at: float | None = None) -> str:
@@ -14,7 +15,12 @@ def stamp(at: float | None = None) -> str:
 def nano_stamp(at: int) -> str:
     """As `timestamps=true` prefixes log lines; `at` in nanoseconds of Unix time."""
     seconds, nanoseconds = divmod(at, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09}Z"
+    return f"{_second(seconds)}.{nanoseconds:09}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse(text: str) -> float:

@@ -106,7 +106,10 @@ class ReadSlot:
 @asynccontextmanager
 async def within(seconds: float, begins: asyncio.Event) -> AsyncIterator[None]:
     """Raises TimeoutError so many seconds after the event."""
-    async with asyncio.timeout(None) as limit:
+    async with asyncio.timeout(seconds if begins.is_set() else None) as limit:
+        if begins.is_set():
+            yield
+            return
 
         async def begin() -> None:
             await begins.wait()
@@ -117,6 +120,7 @@ async def within(seconds: float, begins: asyncio.Event) -> AsyncIterator[None]:
             yield
         finally:
             beginning.cancel()
+            await asyncio.wait([beginning])
 
 
 class LogSource(Protocol):

@@ -109,6 +109,8 @@ class _Options(NamedTuple):
     store_seconds: float | None
     done: Callable[[str], None]
     seen: Callable[[Log], None]
+    ahead: asyncio.Semaphore
+    """The slots of reads that are not urgent."""
 
 
 class LogReads:
@@ -135,9 +137,10 @@ class LogReads:
         self._source = source
         self._store = store
         self._index = index
-        self._options = _Options(excerpt_bytes, store_seconds, done, seen)
+        self._options = _Options(
+            excerpt_bytes, store_seconds, done, seen, asyncio.Semaphore(max(concurrency // AHEAD_SHARE, 1))
+        )
         self._slots = asyncio.Semaphore(concurrency)
-        self._ahead = asyncio.Semaphore(max(concurrency // AHEAD_SHARE, 1))
         self._states: OrderedDict[Key, _LogState] = OrderedDict()
         """Those with a read in the order in which their reads ended."""
         self.under_way = 0
@@ -243,7 +246,7 @@ class LogReads:
     async def _read(self, wanted: Wanted, state: _LogState) -> None:
         storing: StoreTask | None = None
         try:
-            async with ReadSlot(self._slots, self._ahead, state.is_urgent) as slot:
+            async with ReadSlot(self._slots, self._options.ahead, state.is_urgent) as slot:
                 read, storing = await self._read_log(wanted, state, slot)
                 state.is_storing = True
                 if storing is not None:
@@ -382,6 +385,7 @@ async def _asking_once_ended(state: _LogState, body: LogBody) -> AsyncIterator[N
             await asyncio.wait([asking])
     finally:
         asking.cancel()
+        await asyncio.wait([asking])
 
 
 def _with_stored(log: Log, stored: Stored) -> Log:

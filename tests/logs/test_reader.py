@@ -344,7 +344,7 @@ async def test_logs_of_running_containers_take_no_slot_from_those_of_ended_ones(
         let_go.set()
         for name in (*names, *chatty):
             await one.read(name)
-    assert (one.reads._slots._value, one.reads._ahead._value) == (4, 1)
+    assert (one.reads._slots._value, one.reads._options.ahead._value) == (4, 1)
 
 
 @pytest.mark.must_survive(18, 39)
