@@ -326,7 +326,7 @@ async def test_a_followed_log_that_the_kubelet_drops_is_complete_if_that_was_pro
         assert [(await one.read(pod)).log.state for pod in ("pod", "cut")] == ["complete", "truncated"]
 
 
-@pytest.mark.must_survive(22, 39)
+@pytest.mark.must_survive(22, 40)
 async def test_logs_of_running_containers_take_no_slot_from_those_of_ended_ones() -> None:
     let_go, names = asyncio.Event(), [f"pod{n}" for n in range(4)]
     chatty = {f"chatty{n}": [[b"one\n" for _ in range(9)]] for n in range(3)}
@@ -347,7 +347,7 @@ async def test_logs_of_running_containers_take_no_slot_from_those_of_ended_ones(
     assert (one.reads._slots._value, one.reads._options.ahead._value) == (4, 1)
 
 
-@pytest.mark.must_survive(18, 39)
+@pytest.mark.must_survive(18, 40)
 async def test_an_event_whose_time_is_over_has_what_was_read_by_then() -> None:
     more = asyncio.Event()
 
