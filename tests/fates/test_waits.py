@@ -76,3 +76,14 @@ async def test_is_suspended_and_deleted(fate: Fate) -> None:
     await fate.delete(job)
     end = await fate.ends(job, "suspended", "cancelled")
     assert end["last_status"] == "suspended"
+
+
+@pytest.mark.must_survive(12, 33)
+async def test_is_resumed_with_many_pods_that_fail_at_once(fate: Fate) -> None:
+    """The Job controller makes Pods for a second or more before it writes startTime."""
+    job = await fate.run("exit 3", suspend=True, parallelism=20, completions=20)
+    await fate.until(job, "suspended")
+    await fate.patch(job, {"spec": {"suspend": False}})
+    end = await fate.until(job, "failed")
+    assert [event["status"] for event in fate.events(job)] == ["suspended", "running", "failed"]
+    assert (end["exit_code"], end["log"]["state"]) == (3, "complete")
