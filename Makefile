@@ -22,7 +22,7 @@ help:
 	@echo "make observability  test dashboard and alerts with a real Prometheus"
 	@echo "make fuzz           fuzz every decoder, guided by coverage; SECONDS=600 in total"
 	@echo "make chaos          run the fault run on the cluster of the current kubeconfig context; JOBS=500 FAULTS=40 SEED=1"
-	@echo "make sabotages      check that the fault run finds five deliberate bugs"
+	@echo "make sabotages      check that the fault run finds seven deliberate bugs"
 
 setup: $(READY)
 
@@ -78,7 +78,7 @@ SEED ?= 1
 chaos: setup
 	@$(BIN)/python -m chaos --jobs $(JOBS) --faults $(FAULTS) --seed $(SEED) $(CHAOS)
 
-# Runs the fault run with each of five deliberate bugs, and once without. Takes a quarter of an hour.
+# Runs the fault run with each of seven deliberate bugs, and once without. Takes twenty minutes.
 sabotages: setup
 	$(PYTEST) -m chaos tests/chaos
 

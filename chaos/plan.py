@@ -21,17 +21,7 @@ REST_SECONDS = 1.0
 LONGEST_STOP_SECONDS = 30.0
 ALL_SHARE = 0.3
 """The share of faults between a process and the API server that hit all processes, as behind one load balancer."""
-NOT_YET = frozenset(
-    {
-        "namespace-deleted",
-        "log-cut",
-        "clocks-apart",
-        "start-late",
-        "token-renewed",
-        "certificate-renewed",
-        "kubeconfig-list",
-    }
-)
+NOT_YET: frozenset[str] = frozenset()
 """Only where they are asked for: they find what is still wrong."""
 FORGETTING_SHARE = 40
 """One in so many faults, and one of each kind, loses Redis' data: Jobcast then publishes everything that the API server has again."""

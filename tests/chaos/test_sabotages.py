@@ -1,4 +1,4 @@
-"""The fault run finds mistakes: each of five, made in every part, makes the short run fail; and without one it does not.
+"""The fault run finds mistakes: each of seven, made in every part, makes the short run fail; and without one it does not.
 
 `make sabotages` runs these: minutes each, so they are apart from the other tests.
 """
@@ -19,6 +19,8 @@ FOUND = {
     "acks-before-task": {"worker's unique events missing"},
     "ignores-versions": {"out of order", "published twice in the stream"},
     "forgets-who-vanished": {"lost", "left open in the ledger"},
+    "completes-without-proof": {"logs that are wrong"},
+    "compares-two-clocks": {"ends that say less than their attempts"},
     "ignores-the-epoch": {"lost", "records that do not say so", "left open in the ledger"},
 }
 """By mistake, the figures of which at least one has to say so."""
