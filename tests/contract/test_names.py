@@ -69,10 +69,11 @@ async def test_a_name_stays_one_segment_of_the_path(recorder: Recorder, odd: str
         [f"/{group}/namespaces/{namespace}/{kind}/{name}" for namespace, name in ((odd, "name"), ("namespace", odd))]
         for group, kind in (("apis/batch/v1", "jobs"), ("api/v1", "pods"))
     )
-    wanted = [*[jobs[0]] * 3, f"{pods[0]}/log", *[jobs[1]] * 3, f"{pods[1]}/log", f"/api/v1/namespaces/{odd}/pods"]
+    asked = [[f"{job}/status", job, job, f"{pod}/log"] for job, pod in zip(jobs, pods, strict=True)]
+    wanted = [*asked[0], *asked[1], f"/api/v1/namespaces/{odd}/pods"]
     paths = [path.partition("?")[0] for path in recorder.asked]
     assert list(map(unquote, paths)) == wanted
-    assert [path.count("/") for path in paths] == [7, 7, 7, 7, 7, 7, 7, 7, 5]
+    assert [path.count("/") for path in paths] == [8, 7, 7, 7, 8, 7, 7, 7, 5]
 
 
 @pytest.mark.parametrize("none", NONE)

@@ -90,7 +90,7 @@ async def test_calls_cancelled_while_redis_is_down_leave_nothing_behind(own: Wor
 async def test_a_question_about_many_rows_has_few_calls_waiting(own: World, own_valkey: ValkeyServer) -> None:
     uids = [f"job-{number}" for number in range(5_000)]
     own_valkey.stop(kill=True)
-    asking = [asyncio.create_task(ask(uids)) for ask in (own.ledger.keep, own.ledger.last_published)]
+    asking = [asyncio.create_task(ask(uids)) for ask in (own.ledger.keep, own.ledger.recall)]
     await eventually(lambda: own.ledger.is_down)
     assert own.ledger.waiting <= 2 * AT_ONCE
     own_valkey.start()

@@ -95,13 +95,9 @@ def completes_without_proof() -> None:
     """The end of a log's stream is taken for the end of the log."""
     from jobcast.logs.read import LogBody
 
-    assert callable(LogBody.prove), "nothing was sabotaged"
-
-    async def prove(self: Any, **options: Any) -> bool:
-        self.has_ended = self.is_proved = True
-        return True
-
-    LogBody.prove = prove
+    for name in ("is_proved", "is_complete"):
+        assert isinstance(getattr(LogBody, name), property), "nothing was sabotaged"
+        setattr(LogBody, name, property(lambda self: True))
 
 
 def compares_two_clocks() -> None:
