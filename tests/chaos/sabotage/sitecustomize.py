@@ -112,6 +112,9 @@ def compares_two_clocks() -> None:
         return any((one.started_at or job.started) < job.started for one in pod.containers)
 
     observation.is_from_former_start = is_from_former_start
+    # Without the second line of defence, which takes an attempt of a former start rather than none.
+    assert isinstance(observation.PodOutcome.ended_by_itself, property), "nothing was sabotaged"
+    observation.PodOutcome.ended_by_itself = property(lambda self: False)
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
