@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import fakeredis
@@ -105,14 +106,20 @@ class World:
                 await asyncio.sleep(0)
 
 
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
+@asynccontextmanager
+async def a_world() -> AsyncIterator[World]:
     client = fakeredis.FakeAsyncRedis()
     async with Ledger(client, Keys("test")) as ledger:
         one = World(ledger, client)
         async with one.logs:
             yield one
     await client.aclose()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with a_world() as one:
+        yield one
 
 
 async def test_reconciling_again_publishes_nothing_new(world: World) -> None:

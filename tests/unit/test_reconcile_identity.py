@@ -3,17 +3,14 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-import fakeredis
 import msgspec
 import pytest
 
 from controller.namespace import JobStore
 from controller.workqueue import Workqueue
-from jobcast.keys import Keys
 from jobcast.kube import Change, Forbidden, KubeError, Throttled, Unreachable
-from jobcast.ledger.ledger import Ledger
 from tests.unit.objects import ENDED, RESUMED, STARTED, UID, condition, ended_state, job, pod, running_state
-from tests.unit.test_reconcile import World
+from tests.unit.test_reconcile import World, a_world
 
 MADE = "2026-11-20T10:59:53Z"
 BEHIND = "2026-11-20T08:00:00Z"
@@ -25,12 +22,8 @@ SPEC = {"completions": 1, "backoffLimit": 1}
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    client = fakeredis.FakeAsyncRedis()
-    async with Ledger(client, Keys("test")) as ledger:
-        one = World(ledger, client)
-        async with one.logs:
-            yield one
-    await client.aclose()
+    async with a_world() as one:
+        yield one
 
 
 async def restarted(world: World) -> World:

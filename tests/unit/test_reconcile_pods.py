@@ -2,26 +2,19 @@
 
 from collections.abc import AsyncIterator
 
-import fakeredis
 import msgspec
 import pytest
 
-from jobcast.keys import Keys
-from jobcast.ledger.ledger import Ledger
 from tests.unit.objects import STARTED, UID, condition, ended_state, job, pod, waiting_state
-from tests.unit.test_reconcile import World
+from tests.unit.test_reconcile import World, a_world
 
 FAILED = [condition("Failed", reason="BackoffLimitExceeded")]
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    client = fakeredis.FakeAsyncRedis()
-    async with Ledger(client, Keys("test")) as ledger:
-        one = World(ledger, client)
-        async with one.logs:
-            yield one
-    await client.aclose()
+    async with a_world() as one:
+        yield one
 
 
 @pytest.mark.must_survive(11)
