@@ -206,6 +206,12 @@ local function bury(entry, name, reason, tries, body, age, traceback)
   )
 end
 
+local function size_of(fields)
+  local size = 0
+  for i = 2, #fields, 2 do size = size + #fields[i] end
+  return size
+end
+
 local function body_of(entry)
   local stream, id = place(entry)
   local found = redis.call('XRANGE', stream, id, id)[1]

@@ -94,11 +94,6 @@ class Engine:
         self._state = _Progress()
 
     @property
-    def running(self) -> int:
-        """Runs under way."""
-        return len(self._runs)
-
-    @property
     def last_round(self) -> float:
         """When the loop last came round, by the monotonic clock; also while Redis is unreachable."""
         return self._state.last_round

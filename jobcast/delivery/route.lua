@@ -1,16 +1,16 @@
 -- Read new entries of the streams into the queues of their keys. What no target's status wants is acknowledged at once.
 --
--- ARGV  4 how many at most   5 how many bytes   6 most ready keys   7 most queued entries   8… unwanted statuses
+-- ARGV  4 how many at most   5 most ready keys   6 most queued entries   7… unwanted statuses
 --
 -- Returns how many were read, how many of them queued, their bytes, and 1 if there may be more to read.
 
-local count, bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
+local count = tonumber(ARGV[4])
 local is_unwanted = {}
-for i = 8, #ARGV do is_unwanted[ARGV[i]] = true end
+for i = 7, #ARGV do is_unwanted[ARGV[i]] = true end
 
 local function is_full()
-  return redis.call('ZCOUNT', SLOTS, '-inf', number(NOW)) >= tonumber(ARGV[6])
-    or redis.call('ZCARD', QUEUE) >= tonumber(ARGV[7])
+  return redis.call('ZCOUNT', SLOTS, '-inf', number(NOW)) >= tonumber(ARGV[5])
+    or redis.call('ZCARD', QUEUE) >= tonumber(ARGV[6])
 end
 
 if is_full() then
@@ -32,7 +32,7 @@ for _, stream in ipairs(reply or {}) do
   for _, item in ipairs(stream[2]) do
     local entry, fields = NAMES[letter] .. item[1], item[2]
     read = read + 1
-    for i = 2, #fields, 2 do size = size + #fields[i] end
+    size = size + size_of(fields)
     if is_unwanted[field(fields, 'status') or ''] and (field(fields, 'handler') or '') == '' then
       acknowledge(entry)
     else

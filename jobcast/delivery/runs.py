@@ -44,9 +44,6 @@ class Runs:
         self._told: deque[tuple[float, End]] = deque()
         self.held_bytes = 0
 
-    def __len__(self) -> int:
-        return len(self._runs)
-
     def __iter__(self) -> Iterator[Run]:
         return iter(list(self._runs.values()))
 

@@ -99,10 +99,6 @@ class Routed(NamedTuple):
     has_more: bool
 
 
-class Groupless(Exception):
-    """The group or a stream is gone: Redis was flushed or restarted empty."""
-
-
 class Store:
     """Of one group, by one process; `process` is its name, unique to its life."""
 
@@ -159,7 +155,7 @@ class Store:
     def routing(self, unwanted: Sequence[str]) -> Call:
         """Reads new entries into the queues; entries of an `unwanted` status are acknowledged unread."""
         count = max(1, min(READ_COUNT, int(READ_BYTES / max(self._mean_bytes, 1))))
-        return self._call(ROUTE, count, READ_BYTES, MOST_READY, MOST_QUEUED, *unwanted)
+        return self._call(ROUTE, count, MOST_READY, MOST_QUEUED, *unwanted)
 
     def routed(self, reply: Any) -> Routed:
         read, queued, size, has_more = reply

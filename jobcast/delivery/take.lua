@@ -16,17 +16,13 @@ local found, runs = {}, 0
 local is_alone = false
 
 local function give(entry, key, fields, reads, its)
-  local size = 0
-  for i = 2, #fields, 2 do size = size + #fields[i] end
-  bytes = bytes - size
+  bytes = bytes - size_of(fields)
   found[#found + 1] = { entry, key, fields, reads, its }
 end
 
 -- Whether the body still fits; the first of an idle process always does.
 local function fits(fields)
-  local size = 0
-  for i = 2, #fields, 2 do size = size + #fields[i] end
-  return size <= bytes or (is_empty and #found == 0)
+  return size_of(fields) <= bytes or (is_empty and #found == 0)
 end
 
 local function reserve(name, target)
@@ -41,30 +37,20 @@ end
 
 -- One that is due: begins it (here), or has it sent. Returns what the process needs, or nil.
 local function hand(entry, name, target, fields)
+  local function give_up(reason)
+    bury(entry, name, reason, target.tries, field(fields, 'event'), age)
+    target.state = 'e'
+  end
+  if target.state == 'r' then target.lost = target.lost + 1 end
+  if target.lost >= MAX_LOST then return give_up('its process died each time, or its time limit passed') end
   if target.place == 'h' then
-    if target.state == 'r' then target.lost = target.lost + 1 end
-    if target.lost >= MAX_LOST then
-      bury(entry, name, 'its process died each time, or its time limit passed', target.tries, field(fields, 'event'), age)
-      target.state = 'e'
-      return nil
-    end
     target.state = 'w'
     if not reserve(name, target) then return nil end
     runs = runs + 1
     target.state, target.token, target.due = 'r', request .. '.' .. runs, NOW + LEASE
     target.tries, target.reserved = target.tries + 1, false
   else
-    if target.state == 'r' then target.lost = target.lost + 1 end
-    if target.lost >= MAX_LOST then
-      bury(entry, name, 'its process died each time, or its time limit passed', target.tries, field(fields, 'event'), age)
-      target.state = 'e'
-      return nil
-    end
-    if target.first > 0 and NOW - target.first >= DAY then
-      bury(entry, name, 'nobody serves its queue', target.tries, field(fields, 'event'), age)
-      target.state = 'e'
-      return nil
-    end
+    if target.first > 0 and NOW - target.first >= DAY then return give_up('nobody serves its queue') end
     if target.sends >= MAX_SENDS then
       target.state, target.due = 's', target.first + DAY
       return nil
@@ -124,9 +110,9 @@ local function look(key, kind, room)
   for name, target in pairs(targets(tries)) do
     if target.place == kind and target.state ~= 'e' and due_of(target) <= NOW and count < room then
       local was_lost = target.lost > 0 or target.state == 'r'
-      if kind == 'h' and was_lost and target.lost + 1 < MAX_LOST and not (is_empty and #found == 0 and count == 0) then
-        -- One that was lost before begins alone in its process: then it is known whose fault it is.
-      else
+      -- One that was lost before begins alone in its process: then it is known whose fault it is.
+      local needs_idle = kind == 'h' and was_lost and target.lost + 1 < MAX_LOST
+      if not needs_idle or (is_empty and #found == 0 and count == 0) then
         local given = hand(entry, name, target, fields)
         save(entry, name, target)
         if given then
@@ -158,8 +144,11 @@ local function fill(set, kind, room)
     for _, key in ipairs(keys) do
       local said = look(key, kind, room)
       if said == 'full' then return end
-      if said == 'given' then room = room - 1 elseif said then room = room - said end
-      if not said then
+      if said == 'given' then
+        room = room - 1
+      elseif said then
+        room = room - said
+      else
         -- It still is due, or not: what was given has a lease now.
         local score = redis.call('ZSCORE', set, key)
         if score and tonumber(score) <= NOW then behind = behind + 1 end
