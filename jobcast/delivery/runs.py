@@ -142,16 +142,17 @@ class Runs:
     def _again(run: Run, error: Exception) -> End:
         delivery, target = run.delivery, run.target
         seconds = error.seconds if isinstance(error, Retry) else target.retry.pause(max(1, delivery.tries))
-        log.warning(
-            "handler failed, retrying" if target.place is Place.HERE else "event not sent, retrying",
-            extra={
-                "handler": target.name,
-                "entry": delivery.entry,
-                "tries": delivery.tries,
-                "error": _described(error, target),
-                "seconds": round(seconds, 1),
-            },
-        )
+        said = {
+            "handler": target.name,
+            "entry": delivery.entry,
+            "tries": delivery.tries,
+            "error": _described(error, target),
+            "seconds": round(seconds, 1),
+        }
+        if target.place is Place.HERE:
+            log.warning("handler failed, retrying", extra=said)
+        else:
+            log.warning("event not sent, retrying", extra=said)
         return End(run.identity, "retry", int(seconds * 1000))
 
     def _dead(self, run: Run, reason: str, trace: str) -> End:
