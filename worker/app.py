@@ -9,18 +9,15 @@ from jobcast.handlers import Handler, Registry
 from jobcast.redis.connection import CONNECT_SECONDS
 from worker import metrics
 from worker.broker import ANSWER_SECONDS, Broker
-from worker.canary import Canary
 from worker.context import WorkerContext
-from worker.entries import ProcessEntries
 from worker.queues import shared_queue
 from worker.settings import WorkerSettings
 from worker.tasks import HandlerTask
 
-VISIBILITY_SECONDS = 43_200
-"""After it the broker hands an unacknowledged task out again. Longer than any handler may take; what a dead worker held
-is handed out from the stream again within TAKEOVER_SECONDS, not from here."""
-CELERY_OPTIONS = ("priority", "rate_limit", "time_limit", "soft_time_limit")
-"""Options of `on(...)` that Celery keeps for us; worker/tasks.py and worker/handler_target.py read the others."""
+CELERY_OPTIONS = ("priority", "time_limit", "soft_time_limit")
+"""Options of `on(...)` that Celery keeps for us; worker/handler_target.py reads the others."""
+HEARTBEAT_SECONDS = 10
+"""Of AMQP: a link that is half open is noticed after two of them."""
 
 
 class WorkerApp(Celery):
@@ -33,11 +30,9 @@ class WorkerApp(Celery):
 def create_app(settings: WorkerSettings, registry: Registry) -> WorkerApp:
     """The app for these settings and handlers."""
     app = WorkerApp("jobcast", backend=settings.celery_result_backend, set_as_current=True)
-    app.context = WorkerContext(
-        celery=app, settings=settings, entries=ProcessEntries(settings), canary=Canary(app, settings.key_prefix)
-    )
+    app.context = WorkerContext(celery=app, settings=settings)
     app.conf.update(configuration(settings))
-    app.tasks_of_handlers = [_task(app, handler) for handler in registry]
+    app.tasks_of_handlers = [_task(app, handler, settings.handler_seconds) for handler in registry]
     for task in app.tasks_of_handlers:
         metrics.handler_seconds(task.name)
     queues = {handler.options["queue"] for handler in registry if "queue" in handler.options}
@@ -59,15 +54,13 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "event_serializer": "json",
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": True,
         "task_ignore_result": settings.celery_result_backend is None,
-        "task_publish_retry": False,  # the stream consumer retries
+        "task_publish_retry": False,  # the delivery retries
+        "broker_heartbeat": HEARTBEAT_SECONDS,
         "task_default_queue": shared_queue(prefix),
-        # Each worker reads from a queue of its own and holds no more than WORKER_PREFETCH: nothing is taken from others.
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_enable_prefetch_count_reduction": False,  # no more than WORKER_PREFETCH are handed out anyway
+        "worker_enable_prefetch_count_reduction": False,
         # What a process that died may still have said arrives at once; Celery's 10 seconds are how long its task waits.
         "worker_lost_wait": 1.0,
         "worker_consumer": "worker.celery_consumer:Consumer",
@@ -85,7 +78,6 @@ def _transport_options(broker: Broker, prefix: str) -> dict[str, Any]:
     if not broker.url.startswith("redis"):
         return {}
     return {
-        "visibility_timeout": VISIBILITY_SECONDS,
         # Other Celery apps on this Redis have their own idea of how long a task may take: do not share these with them.
         "unacked_key": f"{{{prefix}}}:unacked",
         "unacked_index_key": f"{{{prefix}}}:unacked-index",
@@ -97,9 +89,10 @@ def _transport_options(broker: Broker, prefix: str) -> dict[str, Any]:
     }
 
 
-def _task(app: WorkerApp, handler: Handler) -> HandlerTask:
+def _task(app: WorkerApp, handler: Handler, longest: float) -> HandlerTask:
     options = {name: value for name, value in handler.options.items() if name in CELERY_OPTIONS}
-    members = {"name": handler.name, "handler": handler, "entries": app.context.entries, **options}
+    options.setdefault("time_limit", longest or None)
+    members = {"name": handler.name, "handler": handler, **options}
     kind = type("HandlerTask", (HandlerTask,), members)
     task = app.register_task(kind())
     assert isinstance(task, HandlerTask)

@@ -1,68 +1,113 @@
-"""What an event is handed to: a handler of ours, or (worker/route_target.py) a task of an existing Celery app."""
+"""What an event is handed to when a handler wants it: its task in this process, or a message in the queue that it names."""
 
-from typing import Any, Protocol
+import asyncio
+from concurrent.futures import Executor
+from typing import Any
 
-from jobcast.event import Event, Status
-from worker.context import WorkerContext
-from worker.in_flight import InFlight
-from worker.outcome import Handed
+from celery.utils.time import rate
+
+from jobcast.delivery.target import BACKOFF_SECONDS, MAX_RETRIES, Delivery, Ended, Place, Refused, Retry, RetryPolicy
+from jobcast.event import Event
+from worker.outcome import Outcome
+from worker.queues import shared_queue
 from worker.tasks import HandlerTask
-from worker.transport import Message, headers_of
+from worker.transport import InProcessTransport, Message, headers_of
 
 BY_THE_BROKER = frozenset({"queue", "priority"})
-"""Options of a handler whose tasks have to go through the broker."""
-
-
-class Target(Protocol):
-    """Wants some events, and can be handed one. If `hand` raises what the broker raises, the event is handed again."""
-
-    name: str
-    statuses: frozenset[Status]
-    ends_with_its_task: bool
-    """Whether it ends with its task, later and elsewhere; if not, it has ended when it was handed over."""
-
-    def wants(self, event: Event) -> bool: ...
-
-    def hand(self, item: InFlight["Target"], producer: Any) -> str:
-        """Returns the task's id, the same for the same event and target."""
-        ...
+"""Options of a handler whose events go through the broker: only there workers share them, and order them by priority."""
+SENDING_POLICY = RetryPolicy(bounds=(0.5, 10.0))
+"""While the broker takes nothing."""
+SENDING_SECONDS = 30.0
+"""The longest that a message may take to send: shorter than the minute after which it would be sent again."""
 
 
 class HandlerTarget:
-    """A task around an `@on(...)` function. It ends when the function has ended, in whatever process that is."""
+    """A task around an `@on(...)` function, in this process."""
 
-    ends_with_its_task = True
+    place = Place.HERE
+    time_limit = None
 
-    def __init__(self, context: WorkerContext, task: HandlerTask, own_queue: str) -> None:
-        self.name = task.handler.name
-        self.statuses = task.handler.filter.statuses
-        self._context = context
-        self._task = task
-        self._queue = task.handler.options.get("queue", own_queue)
-        self._headers = headers_of(task)
-        # Only the broker orders them by priority, and shares them with other workers.
-        self._is_for_the_broker = not BY_THE_BROKER.isdisjoint(task.handler.options)
-
-    def wants(self, event: Event) -> bool:
-        return self._task.handler.wants(event)
-
-    def hand(self, item: InFlight["Target"], producer: Any) -> str:
-        task_id = f"{item.event_id}:{self.name}"
-        args = (item.entry, item.body)
-        argsrepr = f"({item.entry!r}, …)"  # the event may be long, and does not belong in a log
-        if not self._is_for_the_broker:
-            message = Message(self._headers, task_id, args, argsrepr, self._queue, self._lost)
-            if self._context.transport.put(message):
-                return task_id
-        self._task.apply_async(
-            args=args,
-            task_id=task_id,
-            queue=self._queue,
-            argsrepr=argsrepr,  # type: ignore[call-arg] # the stubs lack it
-            retry=False,  # the stream consumer retries
-            producer=producer,
+    def __init__(self, task: HandlerTask, transport: InProcessTransport, *, longest: float, can_kill: bool) -> None:
+        """`longest` is in seconds, 0 for no limit; `can_kill`: the pool has processes, and Celery ends one at its time limit."""
+        handler, options = task.handler, task.handler.options
+        self.name = handler.name
+        self.statuses = handler.filter.statuses
+        self.wants = handler.wants
+        self.rate = float(rate(options.get("rate_limit", 0)) or 0)
+        first, last = BACKOFF_SECONDS
+        self.retry = RetryPolicy(
+            options.get("max_retries", MAX_RETRIES),
+            (float(options.get("retry_backoff", first)), float(options.get("retry_backoff_max", last))),
+            options.get("retry_jitter", True),
         )
-        return task_id
+        self._transport = transport
+        self._can_kill = can_kill
+        self._thread_seconds = None if can_kill or not longest else longest
+        self._headers = headers_of(task)
 
-    def _lost(self, task: Handed) -> None:
-        self._context.on_task_ended(task, True)
+    async def run(self, delivery: Delivery) -> Ended:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Outcome] = loop.create_future()
+
+        def note(outcome: Outcome) -> None:
+            if not ended.done():
+                ended.set_result(outcome)
+
+        message = Message(
+            self._headers,
+            f"{delivery.event.id}:{self.name}",
+            (delivery.entry, delivery.body.decode()),
+            lambda outcome: loop.call_soon_threadsafe(note, outcome),
+        )
+        self._transport.put(message)
+        try:
+            async with asyncio.timeout(self._thread_seconds):
+                outcome = await ended
+        except TimeoutError:
+            self._transport.lose(message, kill=False)
+            raise Refused(
+                f"it took longer than {self._thread_seconds:g} s; its thread cannot be ended, and is lost"
+            ) from None
+        except asyncio.CancelledError:
+            self._transport.lose(message, kill=self._can_kill)
+            raise
+        return self._ended(outcome, delivery)
+
+    def _ended(self, outcome: Outcome, delivery: Delivery) -> Ended:
+        if outcome.kind == "failed":
+            seconds = self.retry.pause(delivery.tries) if outcome.seconds is None else outcome.seconds
+            raise Retry(seconds, outcome.reason, outcome.traceback)
+        if outcome.kind == "dead":
+            raise Refused(outcome.reason)
+        return Ended(outcome.kind)
+
+
+class QueueTarget:
+    """A handler with a queue or a priority: the broker carries a message, and whoever gets it asks to begin."""
+
+    place = Place.ELSEWHERE
+    retry = SENDING_POLICY
+    time_limit = SENDING_SECONDS
+
+    def __init__(self, task: HandlerTask, here: HandlerTarget, prefix: str, sender: Executor) -> None:
+        self.name = here.name
+        self.statuses = here.statuses
+        self.wants = here.wants
+        self.rate = here.rate
+        self.here = here
+        self._task = task
+        self.queue: str = task.handler.options.get("queue", shared_queue(prefix))
+        self._sender = sender
+
+    async def run(self, delivery: Delivery) -> Ended:
+        await asyncio.get_running_loop().run_in_executor(self._sender, self._send, delivery.entry, delivery.event)
+        return Ended.SENT
+
+    def _send(self, entry: str, event: Event) -> None:
+        options: dict[str, Any] = {"queue": self.queue, "retry": False, "argsrepr": f"({entry!r})"}
+        with self._task.app.producer_pool.acquire(block=True) as producer:
+            self._task.apply_async(args=(entry,), task_id=f"{event.id}:{self.name}", producer=producer, **options)
+
+
+def is_for_the_broker(task: HandlerTask) -> bool:
+    return not BY_THE_BROKER.isdisjoint(task.handler.options)

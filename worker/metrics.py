@@ -25,6 +25,11 @@ handled = Histogram(
     ["handler"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
+oldest_run = Gauge(
+    "jobcast_oldest_run_seconds",
+    "How long the oldest handler that runs in this worker has been running, in seconds; 0 when none runs",
+    multiprocess_mode="mostrecent",
+)
 sweep_seconds = Histogram(
     "jobcast_sweep_seconds",
     "Duration of a sweep, which compares all Jobs with what was published, in seconds",

@@ -3,9 +3,11 @@
 An event counts as handed over when the broker has it: Redis has answered, RabbitMQ has confirmed.
 """
 
+import asyncio
 import hashlib
 import re
 import time
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -16,14 +18,13 @@ from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
 from jobcast.backoff import pause
-from jobcast.event import Event
+from jobcast.delivery.target import Delivery, Ended, Place, Refused
 from jobcast.redis.connection import CONNECT_SECONDS
 from jobcast.service.availability import Availability
 from worker import metrics
 from worker.broker import ANSWER_SECONDS, Broker, sending_options
 from worker.context import WorkerContext
-from worker.handler_target import Target
-from worker.in_flight import InFlight
+from worker.handler_target import SENDING_POLICY, SENDING_SECONDS
 from worker.routes import Route
 
 PAUSE_SECONDS = (0.05, 2.0)
@@ -40,14 +41,11 @@ class Unreachable(KombuError):
     """The broker does not answer, or accepts nothing for now."""
 
 
-class Refused(Exception):
-    """The broker rejects this message for good."""
-
-
 class RouteBroker:
-    """One connection to one broker, for one thread."""
+    """One connection to one broker, for the thread of its executor."""
 
     def __init__(self, name: str, broker: Broker) -> None:
+        self.executor: Executor = ThreadPoolExecutor(1, f"broker {name}")
         up = metrics.route_broker_up.labels(name)
         up.set(1)  # not down until it was tried
         self._availability = Availability(f"broker {name}", up)
@@ -61,9 +59,14 @@ class RouteBroker:
         self._failures = 0
         self._not_before = 0.0
 
+    @property
+    def pause_seconds(self) -> float:
+        """How long the broker is better left alone."""
+        return max(0.0, self._not_before - time.monotonic())
+
     def send(self, queue: str, body: Any, **properties: Any) -> None:
         """Returns when the broker has the message. Raises Unreachable and Refused."""
-        if time.monotonic() < self._not_before:
+        if self.pause_seconds:
             raise Unreachable(self._availability.error)
         try:
             if self._producer is None:
@@ -121,29 +124,45 @@ def _explained(error: Exception, queue: str) -> str:
 class RouteTarget:
     """A task of another app, by name. It ends when the broker has it; how the task ends is not known here."""
 
-    ends_with_its_task = False
+    place = Place.ELSEWHERE
+    retry = SENDING_POLICY
+    time_limit = None
+    rate = 0.0
 
     def __init__(self, celery: Celery, route: Route, broker: RouteBroker) -> None:
         self.name = route.name
         self.statuses = route.filter.statuses
+        self.wants = route.filter.wants
         self._route = route
         self._broker = broker
         self._message = celery.amqp.as_task_v2
         self._priority = {} if route.priority is None else {"priority": route.priority}
 
-    def wants(self, event: Event) -> bool:
-        return self._route.filter.wants(event)
+    async def run(self, delivery: Delivery) -> Ended:
+        """Raises Refused, and Unreachable if the broker has taken nothing for SENDING_SECONDS: until then it waits here, so that
+        a broker that is down is not tried with one event after the other."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SENDING_SECONDS
+        while True:
+            try:
+                await loop.run_in_executor(self._broker.executor, self._send, delivery)
+            except Unreachable:
+                if loop.time() > deadline:
+                    raise
+                await asyncio.sleep(self._broker.pause_seconds)
+            else:
+                return Ended.DONE
 
-    def hand(self, item: InFlight[Target], producer: Any) -> str:
-        """Raises Unreachable and Refused."""
-        task_id = f"{item.event_id}:{self._route.task}"
-        event = msgspec.json.decode(item.body)
+    def _send(self, delivery: Delivery) -> None:
+        event = delivery.event
+        task_id = f"{event.id}:{self._route.task}"
         # The event may be long, and does not belong in a log.
-        message = self._message(task_id, self._route.task, args=(event,), argsrepr=f"({item.event_id!r}, …)")
+        argument = msgspec.json.decode(delivery.body)
+        message = self._message(task_id, self._route.task, args=(argument,), argsrepr=f"({event.id!r}, …)")
         ours = {
-            "jobcast_event_id": item.event_id,
-            "jobcast_eval_id": item.eval_id,
-            "traceparent": traceparent(event["job"]["uid"], item.event_id),
+            "jobcast_event_id": event.id,
+            "jobcast_eval_id": event.eval_id,
+            "traceparent": traceparent(event.job.uid, event.id),
         }
         self._broker.send(
             self._route.queue or "celery",
@@ -152,12 +171,11 @@ class RouteTarget:
             **message.properties,
             **self._priority,
         )
-        return task_id
 
 
-def route_targets(context: WorkerContext) -> dict[str, list[Target]]:
-    """The targets of all routes by the consumer group that is to send them, each group with an broker of its own."""
-    groups: dict[str, list[Target]] = {}
+def route_targets(context: WorkerContext) -> dict[str, list[RouteTarget]]:
+    """The targets of all routes by the consumer group that is to send them, each group with a broker of its own."""
+    groups: dict[str, list[RouteTarget]] = {}
     brokers: dict[str, RouteBroker] = {}
     for route in context.settings.every_route:
         if route.group not in brokers:

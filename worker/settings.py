@@ -43,6 +43,11 @@ class WorkerSettings(CoreSettings):
     worker_prefetch: int = Field(
         64, ge=1, le=10_000, description="How many events one worker holds at a time, running or queued"
     )
+    handler_seconds: Seconds = Field(
+        3600,
+        description="The longest that a handler may run, unless it says `time_limit`; 0 is without limit. With `-P prefork` its"
+        " process is killed then; with threads the event becomes a dead letter and the thread is lost",
+    )
     takeover_seconds: float = Field(
         60, ge=1, le=86_400, description="After how many silent seconds of a worker another takes over its events"
     )

@@ -4,9 +4,11 @@ What still runs then is given up; its entry stays pending, and runs again elsewh
 """
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from types import FrameType
@@ -20,6 +22,8 @@ from jobcast.service.threads import Supervised
 from worker import metrics, pool_metrics
 
 log = logging.getLogger(__name__)
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2): the signal that a process gets when its parent dies."""
 GLANCE_SECONDS = 0.1
 """How often the thread checks for a signal: a stop takes at most so much longer."""
 
@@ -33,6 +37,12 @@ def shorten_last_words() -> None:
     """Before the pool is forked."""
     looks = LAST_WORDS_SECONDS / pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
     pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = int(looks)
+
+
+def die_with_the_parent(**_: Any) -> None:
+    """In a process of the pool: what a worker that was killed leaves behind would run beside whoever takes over."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_at_once(code: int) -> NoReturn:

@@ -1,39 +1,35 @@
 """What Celery starts and stops with the worker: its Pool, then ours as ORDER says, then its consumer, and in reverse.
 
-A stop takes no more tasks, reads no more entries and lets the running tasks end, within GRACE_SECONDS. Ours wait for the
-Pool, so that its processes are forked before a thread of ours runs.
+A stop begins nothing any more and lets the running tasks end, within GRACE_SECONDS. Ours start after the Pool, so that its
+processes are forked before a thread of ours runs; the delivery ends after the Pool, so that it tells how the last tasks ended.
 """
 
 import asyncio
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NoReturn
 
 from celery import bootsteps, signals
-from celery.worker import state
-from celery.worker.state import maybe_shutdown
-from kombu import Queue
 
 from jobcast import __version__
+from jobcast.delivery.target import Target
 from jobcast.keys import GROUP
 from jobcast.kube import Access, NoCluster
-from jobcast.redis.connection import ERRORS, connect_plain, explain, masked
+from jobcast.redis.connection import connect_plain, masked
 from jobcast.service.http import PortTaken, ThreadServer
 from jobcast.service.membership import WORKER, Handler, Member
 from jobcast.service.registration import ThreadRegistration, describe
 from jobcast.service.settings import EXIT_WRONG_SETTINGS
 from worker import metrics, sweep
 from worker.app import WorkerApp
-from worker.consumer import StreamConsumer, thread_name
 from worker.context import WorkerContext, context_of
-from worker.handler_target import HandlerTarget, Target
-from worker.handlers import HandlerError, check_pool, refuse
-from worker.identity import Name, NameTaken
-from worker.outcome import Handed, handed
-from worker.queues import own_queue
+from worker.delivery import Deliveries
+from worker.handler_target import HandlerTarget, QueueTarget, is_for_the_broker
+from worker.handlers import POOL_WITH_TIME_LIMITS, HandlerError, check_pool, refuse
 from worker.route_target import route_targets
-from worker.shutdown import Grace, end_at_once, shorten_last_words
+from worker.shutdown import Grace, die_with_the_parent, end_at_once, shorten_last_words
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +41,8 @@ def install(app: WorkerApp) -> None:
     shorten_last_words()
     # Weak references to local functions would be gone at once.
     signals.celeryd_after_setup.connect(_check_pool, weak=False)
-    signals.celeryd_after_setup.connect(_take_own_queue, weak=False)
     signals.celeryd_after_setup.connect(_introduce, weak=False)
-    signals.worker_process_init.connect(app.context.after_fork, weak=False)
-    signals.task_revoked.connect(_dead_letter_revoked, weak=False)
+    signals.worker_process_init.connect(die_with_the_parent, weak=False)
 
 
 class _Step(bootsteps.StartStopStep):
@@ -85,7 +79,6 @@ class HttpStep(_Step):
     @staticmethod
     def _add_checks(context: WorkerContext, handlers: list[str]) -> None:
         probes, redis, broker = context.probes, context.redis, context.broker
-        probes.check("celery", context.canary.unhealthy_reason)
         probes.need("redis", lambda: redis.error)
         probes.need("broker", lambda: broker.error)
         probes.show("redis", lambda: {"url": masked(context.settings.redis_url), "error": redis.error})
@@ -98,60 +91,28 @@ class HttpStep(_Step):
             self._server.stop()
 
 
-class NameStep(bootsteps.StartStopStep):
-    """The worker's name, before anything is done in it."""
-
-    def start(self, parent: Any) -> None:
-        def refuse(error: NameTaken) -> None:
-            _refuse(parent, f"-n {parent.hostname}: {error}")
-
-        self._name = Name(context_of(parent.app).settings, parent.hostname, refuse)
-        self._name.take(glance=maybe_shutdown)
-        # Not with the step: the pool's last tasks are done in this name, and end after it.
-        signals.worker_shutdown.connect(self._give_back)
-
-    def _give_back(self, **_: Any) -> None:
-        self._name.give_back()
-
-    def close(self, parent: Any) -> None:
-        self._name.leave()
-
-
-class ConsumerStep(_Step):
-    """The stream's consumers: one for our handlers and the routes on our broker, and one for each other broker. They are
-    registered with what they serve."""
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self._consumers: list[StreamConsumer] = []
-        self._registration: ThreadRegistration | None = None
+class DeliveryStep(bootsteps.StartStopStep):
+    """The delivery of events to handlers and routes, registered with what it serves."""
 
     def start(self, parent: Any) -> None:
         context = context_of(parent.app)
-        targets = _targets(parent.app, parent.hostname)
-        if not any(targets.values()):
-            log.warning("no handlers and no routes: every event is acknowledged unread; set HANDLERS or ROUTES")
+        targets = _targets(parent.app, parent.pool_cls.__module__)
         self._registration = _registration(context, parent.hostname, targets)
         self._registration.start()
-        for group, its_targets in targets.items():
-            consumer = StreamConsumer(context, parent.hostname, its_targets, group)
-            self._consumers.append(consumer)
-            if group == GROUP:
-                context.on_task_ended, context.on_connected = consumer.task_ended, consumer.lost_all_but
-            name = thread_name(group)
-            context.probes.check(name, consumer.unhealthy_reason)
-            context.probes.show(name, consumer.status)
-            consumer.start()
+        self._deliveries = Deliveries(context, targets, lambda error: _refuse(parent, str(error)))
+        context.offer = self._deliveries.offer
+        context.probes.check("delivery", self._deliveries.unhealthy_reason)
+        context.probes.show("delivery", self._deliveries.status)
+        self._deliveries.start()
+        # Not with the step: the pool's last tasks end after it.
+        signals.worker_shutdown.connect(self._end)
 
     def close(self, parent: Any) -> None:
-        for consumer in self._consumers:
-            consumer.ask_to_stop()
+        self._deliveries.drain()
 
-    def stop(self, parent: Any) -> None:
-        for consumer in self._consumers:
-            consumer.stop(_running())
-        if self._registration is not None:
-            self._registration.stop()
+    def _end(self, **_: Any) -> None:
+        self._deliveries.stop()
+        self._registration.stop()
 
 
 class SweepStep(_Step):
@@ -175,7 +136,7 @@ class SweepStep(_Step):
             self._sweep.stop()
 
 
-ORDER: tuple[Any, ...] = (HttpStep, NameStep, ConsumerStep, SweepStep)
+ORDER: tuple[Any, ...] = (HttpStep, DeliveryStep, SweepStep)
 """In which they start. They stop the other way round: the probes answer until the last."""
 for _earlier, _later in pairwise(("celery.worker.components:Pool", *ORDER)):
     _later.requires = (_earlier,)
@@ -187,24 +148,24 @@ class BrokerStep(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        context = context_of(consumer.app)
-        context.on_connected(_running())
-        context.transport.attach(consumer)
-        context.canary.attach(consumer)
-        context.broker.mark_up()
+        context_of(consumer.app).broker.mark_up()
 
-    def stop(self, consumer: Any) -> None:
-        context = context_of(consumer.app)
-        context.transport.detach()
-        context.canary.detach()
+    def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
+        context_of(consumer.app).transport.register(hub)
 
 
-def _targets(app: WorkerApp, hostname: str) -> dict[str, list[Target]]:
+def _targets(app: WorkerApp, pool: str) -> dict[str, list[Target]]:
     """By consumer group; of the main one there is always an entry."""
-    own = own_queue(app.context.settings.key_prefix, hostname)
-    targets: dict[str, list[Target]] = {GROUP: [], **route_targets(app.context)}
-    # Behind the routes: when a broker does not take an event, none of its handlers has been given it yet.
-    targets[GROUP] += [HandlerTarget(app.context, task, own) for task in app.tasks_of_handlers]
+    context, settings = app.context, app.context.settings
+    targets: dict[str, list[Target]] = {GROUP: [], **route_targets(context)}
+    sender = ThreadPoolExecutor(1, "sender")
+    for task in app.tasks_of_handlers:
+        here = HandlerTarget(
+            task, context.transport, longest=settings.handler_seconds, can_kill=pool == POOL_WITH_TIME_LIMITS
+        )
+        targets[GROUP].append(
+            QueueTarget(task, here, settings.key_prefix, sender) if is_for_the_broker(task) else here
+        )
     return targets
 
 
@@ -243,20 +204,11 @@ def _refuse(parent: Any, line: str) -> NoReturn:
     end_at_once(EXIT_WRONG_SETTINGS)
 
 
-def _running() -> frozenset[Handed]:
-    return frozenset(handed(request) for request in tuple(state.active_requests))
-
-
 def _check_pool(instance: Any, **_: Any) -> None:
     try:
         check_pool([task.handler for task in instance.app.tasks_of_handlers], instance.pool_cls.__module__)
     except HandlerError as error:
         refuse(error)
-
-
-def _take_own_queue(sender: str, instance: Any, **_: Any) -> None:
-    name = own_queue(context_of(instance.app).settings.key_prefix, sender)
-    instance.app.amqp.queues.select_add(Queue(name, routing_key=name))
 
 
 def _introduce(sender: str, instance: Any, **_: Any) -> None:
@@ -278,17 +230,3 @@ def _introduce(sender: str, instance: Any, **_: Any) -> None:
             "http": settings.worker_http_port,
         },
     )
-
-
-def _dead_letter_revoked(sender: Any, request: Any, **_: Any) -> None:
-    """Somebody revoked a task of ours: it ends with a dead letter, as any other that does not succeed."""
-    if not hasattr(sender, "handler"):
-        return
-    context = context_of(sender.app)
-    entry, body = request.args
-    try:
-        if context.entries().dead_letter(entry, sender.name, event=body, reason="its task was revoked"):
-            metrics.dead_letters.inc()
-    except ERRORS as error:
-        log.warning("redis unreachable, revoked task stays pending", extra={"entry": entry, "error": explain(error)})
-    context.on_task_ended(handed(request), False)

@@ -1,82 +1,143 @@
-"""From the stream consumer's thread to Celery's consumer, past the broker: tasks that live and die with this process (ADR 14).
+"""From the delivery's thread to Celery's consumer, past the broker: tasks that live and die with this process (ADR 14).
 
-Celery gets what its broker would have delivered, in the same place: time limits, rate limits, revocation, events and pools
-work as usual. Acknowledging such a message does nothing: the stream's entry counts.
+Celery gets what its broker would have delivered, in the same place: time limits, revocation, events and pools work as usual.
+It is given no more tasks than the pool has places, so that what waits can be taken back. Acknowledging such a message does
+nothing: the stream's entry counts.
 """
 
+import logging
 import os
 import threading
-from collections import deque
+import time
 from collections.abc import Callable
 from typing import Any
 
-from kombu.exceptions import OperationalError
-
-from worker.outcome import Handed
+from worker.outcome import BACK, Outcome
 from worker.tasks import HandlerTask
 
-AT_ONCE = 8
-"""Tasks started in one turn of Celery's loop: enough to share its cost, few enough that a pool that works in the loop itself
-soon notices a signal to stop."""
+log = logging.getLogger(__name__)
+AHEAD_SECONDS = 0.05
+"""No more is taken ahead than begins within so many seconds."""
+SHARE = 0.2
+"""Of the newest task in the mean of their durations."""
+LEAST_SECONDS = 0.001
+"""That a task counts for: so that no more than fifty are taken ahead for each place."""
 
 
 class InProcessTransport:
-    """Between two threads: the stream consumer calls `put`, Celery's consumer the others."""
+    """Between two threads: the delivery calls `put`, `withdraw` and `lose`, Celery's consumer the others."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[Message] = deque()
+        self._waiting: dict[Message, float] = {}
+        """And since when, by the monotonic clock."""
+        self._given: dict[Message, float] = {}
+        """In the pool's hands, and since when."""
+        self._mean = 1.0
+        """Seconds that a task takes."""
+        self._lost: set[Message] = set()
+        """Given to threads that hang, and were given up."""
         self._consumer: Any = None
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
 
     @property
-    def is_open(self) -> bool:
-        """Whether the consumer is there."""
-        return self._consumer is not None
+    def places(self) -> int:
+        """Tasks that the pool runs at the same time, without threads that hang for good."""
+        consumer = self._consumer
+        return max(0, int(consumer.pool.num_processes or 1) - len(self._lost)) if consumer is not None else 0
+
+    @property
+    def room(self) -> int:
+        """How many tasks are useful here at the same time: those that run, and those that begin soon."""
+        places = self.places
+        return places + int(places * AHEAD_SECONDS / max(self._mean, LEAST_SECONDS))
 
     def attach(self, consumer: Any) -> None:
-        """The consumer begins to read."""
-        if consumer.hub is not None:
-            consumer.hub.add_reader(self._read, self._deliver)
-        with self._lock:
-            self._consumer = consumer
+        """The consumer is there. It may not be connected to its broker, which is not needed here."""
+        self._consumer = consumer
+        if consumer.hub is None:
+            # Celery waits for its broker alone then, and its pools can be used from any thread.
+            threading.Thread(target=self._deliver_always, name="transport", daemon=True).start()
 
-    def detach(self) -> None:
-        """It stops reading. What still waits is dropped: Celery forgets what it has reserved, too."""
-        with self._lock:
-            consumer, self._consumer = self._consumer, None
-            if self._waiting:
-                self._waiting.clear()
-                os.read(self._read, 1)
-        if consumer is not None and consumer.hub is not None:
-            consumer.hub.remove(self._read)
+    def register(self, hub: Any) -> None:
+        """Celery's loop begins, or begins again."""
+        hub.add_reader(self._read, self._deliver)
+        self._poke()
 
-    def put(self, message: "Message") -> bool:
-        """False where it has to go through the broker: without an event loop (gevent, some transports) Celery waits for
-        nothing else. Raises OperationalError while the consumer is not there."""
+    def put(self, message: "Message") -> None:
         with self._lock:
-            if self._consumer is None:
-                raise OperationalError("celery's consumer is not connected to its broker")
-            if self._consumer.hub is None:
-                return False
-            self._waiting.append(message)
-            if len(self._waiting) == 1:
-                os.write(self._write, b"!")  # it is in the pipe as long as something waits
-        return True
+            self._waiting[message] = time.monotonic()
+        self._poke()
+
+    def withdraw(self, older_than: float = 0.0) -> int:
+        """Take back what has waited for so many seconds, and say so to it. Returns how many."""
+        limit = time.monotonic() - older_than
+        with self._lock:
+            late = [message for message, since in self._waiting.items() if since <= limit]
+            for message in late:
+                del self._waiting[message]
+            if late and older_than:
+                self._mean = max(self._mean, older_than)
+        for message in late:
+            message.end(BACK)
+        return len(late)
+
+    def lose(self, message: "Message", *, kill: bool) -> None:
+        """Nobody waits for it any more. With `kill` its process is ended; a thread cannot be, and its place is lost."""
+        with self._lock:
+            self._waiting.pop(message, None)
+            if message not in self._given:
+                return
+            if not kill:
+                del self._given[message]
+                self._lost.add(message)
+        if kill and self._consumer.hub is not None:
+            self._consumer.hub.call_soon(self._kill, message)
+            self._poke()
+
+    def _kill(self, message: "Message") -> None:
+        if message in self._given and message.pid is not None:
+            self._consumer.pool.terminate_job(message.pid, "KILL")
+
+    def _poke(self) -> None:
+        try:
+            os.write(self._write, b"!")
+        except BlockingIOError:
+            pass  # it is full of such calls
+
+    def _ended(self, message: "Message") -> None:
+        with self._lock:
+            since = self._given.pop(message, None)
+            if since is not None:
+                self._mean += SHARE * (time.monotonic() - since - self._mean)
+            self._lost.discard(message)
+            has_more = bool(self._waiting)
+        if has_more:
+            self._poke()
+
+    def _deliver_always(self) -> None:
+        os.set_blocking(self._read, True)
+        while True:
+            self._deliver()
 
     def _deliver(self, *_: Any) -> None:
-        for _turn in range(AT_ONCE):
+        os.read(self._read, 4096)
+        while True:
             with self._lock:
-                consumer = self._consumer
-                if consumer is None or not self._waiting:
-                    break
-                message = self._waiting.popleft()
-                if not self._waiting:
-                    os.read(self._read, 1)
-            handle = consumer.strategies[message.headers["task"]]
-            handle(message, None, message.acknowledge, message.reject, consumer.on_task_message)
+                if not self._waiting or len(self._given) >= self.places:
+                    return
+                message = next(iter(self._waiting))
+                del self._waiting[message]
+                self._given[message] = time.monotonic()
+            message.given_up = self._ended
+            try:
+                handle = self._consumer.strategies[message.headers["task"]]
+                handle(message, None, message.acknowledge, message.reject, self._consumer.on_task_message)
+            except Exception as error:
+                log.exception("celery cannot begin a task")
+                message.end(Outcome("failed", f"celery cannot begin its task: {type(error).__name__}: {error}"))
 
 
 class Message:
@@ -90,28 +151,32 @@ class Message:
         headers: dict[str, Any],
         task_id: str,
         args: tuple[str, str],
-        argsrepr: str,
-        queue: str,
-        on_lost: Callable[[Handed], object],
+        ended: Callable[[Outcome], object],
     ) -> None:
-        """`headers` are those that all messages of a task share; see `headers_of`."""
-        self._on_lost = on_lost
-        self.headers = {**headers, "id": task_id, "root_id": task_id, "argsrepr": argsrepr}
-        self._handed: Handed = task_id, args[0]
-        self._is_rejected = False
+        """`headers` are those that all messages of a task share; see `headers_of`. `ended` is called once, in any thread."""
+        self._on_end: Callable[[Outcome], object] | None = ended
+        # The event may be long, and does not belong in a log.
+        self.headers = {**headers, "id": task_id, "root_id": task_id, "argsrepr": f"({args[0]!r}, …)"}
         self.payload = {"args": args, "kwargs": {}}
-        # A retry goes through the broker, to this queue.
-        self.delivery_info = {"exchange": "", "routing_key": queue}
+        self.delivery_info = {"exchange": "", "routing_key": ""}
         self.properties = {"correlation_id": task_id}
+        self.has_begun = False
+        self.pid: int | None = None
+        """Of the process that runs it."""
+        self.given_up: Callable[[Message], object] = lambda message: None
+
+    def end(self, outcome: Outcome) -> None:
+        """The task ended. Does nothing the second time."""
+        ended, self._on_end = self._on_end, None
+        self.given_up(self)
+        if ended is not None:
+            ended(outcome)
 
     def acknowledge(self, *_: Any) -> None:
         """Nothing to do: the entry of the stream is acknowledged elsewhere."""
 
     def reject(self, _logger: Any, _errors: Any, requeue: bool) -> None:
-        """The task's process died, or the task asked for it. Celery may call it twice, when the task was already sent again."""
-        if requeue and not self._is_rejected:
-            self._is_rejected = True
-            self._on_lost(self._handed)
+        """Nothing to do, for the same reason."""
 
 
 def headers_of(task: HandlerTask) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 -- ARGV  nine per run: entry, key, target ('' for the entry as a whole), token, outcome, then
 --   done
 --   retry   after how many milliseconds
+--   lost    its process died, or it was ended
 --   back    tries that it counted (0 or 1)
 --   dead    longest age of a dead letter (s), reason, traceback, tries
 --
@@ -38,10 +39,12 @@ local function finish(entry, key, name, token, outcome, a, ...)
   local is_its = target.token == token
   local is_replaced = target.state == 'r' and not is_its and due_of(target) > NOW
   -- An older run's success counts only where no other run is alive; its failure never does.
-  if is_replaced or (not is_its and (outcome == 'retry' or outcome == 'back')) then return 0 end
+  if is_replaced or (not is_its and outcome ~= 'done' and outcome ~= 'dead') then return 0 end
   if outcome == 'retry' then
     target.state, target.due, target.reserved = 'w', NOW + tonumber(a), false
     target.sends, target.first = 0, 0
+  elseif outcome == 'lost' then
+    target.state, target.due, target.lost = 'w', NOW, target.lost + 1
   elseif outcome == 'back' then
     target.state, target.due = 'w', NOW
     target.tries = math.max(target.tries - tonumber(a), 0)

@@ -8,13 +8,15 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobcast import wire
 from jobcast.backoff import pause
 from jobcast.delivery.arrivals import Arrivals
 from jobcast.delivery.runs import Runs
+from jobcast.delivery.scripts import Call
 from jobcast.delivery.store import Answer, Begun, End, Identity, Opening, Store, Taken
 from jobcast.delivery.target import Delivery, Place, Target
 from jobcast.event import Event, Status
@@ -65,8 +67,19 @@ DEFAULT_OPTIONS = Options()
 NO_HOOKS = Hooks()
 
 
+class Offer(NamedTuple):
+    """A broker's message that wants to begin its run here."""
+
+    entry: str
+    target: Target
+    """What runs it in this process."""
+    answered: Callable[[bool], object]
+    """Called in the engine's loop: whether it began. If not, it has ended, or another process runs it."""
+    token: str
+
+
 class Engine:
-    """Run it with `run`, end it with `stop`. One in each process and group; `client` must not decode replies."""
+    """Run it with `run`, end it with `drain` or `stop`. One in each process and group; `client` must not decode replies."""
 
     def __init__(
         self,
@@ -82,6 +95,8 @@ class Engine:
         name = secrets.token_hex(6)
         self._targets = {target.name: target for target in targets}
         self._options = options
+        self.slots = options.slots
+        """May be changed at any time."""
         self._hooks = hooks
         has_sends = any(target.place is Place.ELSEWHERE for target in targets)
         lease, max_age = options.lease, options.max_age
@@ -98,6 +113,11 @@ class Engine:
         """When the loop last came round, by the monotonic clock; also while Redis is unreachable."""
         return self._state.last_round
 
+    @property
+    def runs(self) -> Runs:
+        """What runs in this process now."""
+        return self._runs
+
     async def run(self) -> None:
         """Until `stop`. Raises ValueError where the group has data of another version."""
         side = {"arrivals": self._arrivals.watch, "wakes": self._arrivals.listen, "heartbeat": self._keep_alive}
@@ -109,7 +129,7 @@ class Engine:
 
     async def _until_stopped(self) -> None:
         failures = 0
-        while not self._state.is_stopping:
+        while not self._state.is_over(self._runs):
             try:
                 await self._rounds()
             except ERRORS as error:
@@ -121,22 +141,20 @@ class Engine:
             else:
                 failures = 0
 
+    def drain(self) -> None:
+        """Take no more. `run` returns when what runs here has ended, or after `stop`."""
+        self._state.is_draining = True
+        self._arrivals.wake.set()
+
     def stop(self) -> None:
         """Take no more. `run` cancels what still runs, gives it back, and returns."""
         self._state.is_stopping = True
         self._arrivals.wake.set()
 
-    async def begin(self, entry: str, target: str) -> bool:
-        """A broker's message wants its run here. False: it has ended, or another runs it. Raises ERRORS."""
-        token = secrets.token_hex(12)
-        (reply,) = await self._beats.run(self._beats.beginning(entry, target, token))
-        if not reply:
-            return False
-        key, tries, lost, fields = reply
-        body = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"event", b"")
-        delivery = Delivery(entry, key.decode(), target, token, tries, lost, body, wire.decode(body))
-        self._runs.begin(delivery, self._targets[target])
-        return True
+    def offer(self, entry: str, target: Target, answered: Callable[[bool], object]) -> None:
+        """A broker's message wants its run here: it begins when there is a slot, before anything else does."""
+        self._state.offers.append(Offer(entry, target, answered, secrets.token_hex(12)))
+        self._arrivals.wake.set()
 
     # -- the loop --
 
@@ -144,7 +162,7 @@ class Engine:
         if not self._state.has_begun:
             await self._store.begin_group()
             self._state.has_begun = True
-        while not self._state.is_stopping:
+        while not self._state.is_over(self._runs):
             self._state.last_round = time.monotonic()
             self._arrivals.wake.clear()
             answer = await self._round()
@@ -153,30 +171,32 @@ class Engine:
                 await self._wait(answer)
 
     async def _round(self) -> Answer | None:
-        """One round trip: what has ended, what is new, what is due."""
+        """One round trip: what has ended, what was offered, what is new, what is due."""
         await self._open()
         state, ends = self._state, self._runs.ends()
-        slots = self._options.slots - self._runs.count(Place.HERE)
-        sends = SENDING_PLACES - self._runs.count(Place.ELSEWHERE) if self._store.has_sends else 0
+        slots, sends = self._room()
+        offers = [state.offers[i] for i in range(min(slots, len(state.offers)))]
+        slots -= len(offers)
         calls = self._store.ending(ends)
-        is_routing = self._arrivals.may_route and slots + sends > 0
+        first_offer = len(calls)
+        calls += [self._store.beginning(offer.entry, offer.target.name, offer.token) for offer in offers]
+        is_taking = slots + sends > 0
+        is_routing = self._arrivals.may_route and is_taking
         if is_routing:
             calls.append(self._store.routing(self._unwanted))
-        is_taking = slots + sends > 0
         if is_taking:
-            free_bytes = HELD_BYTES - self._runs.held_bytes
-            calls.append(
-                self._store.taking(
-                    state.request, slots, sends, free_bytes, self._rates, is_idle=not self._runs.count(Place.HERE)
-                )
-            )
+            calls.append(self._taking(slots, sends))
         if not calls:
             return None
         replies = await self._store.run(*calls)
         self._runs.mark_told(ends)
+        for offer in offers:
+            state.offers.popleft()
+            self._answer(offer, replies[first_offer])
+            first_offer += 1
         state.may_have_more = False
         if is_routing:
-            routed = self._store.routed(replies[-2 if is_taking else -1])
+            routed = self._store.routed(replies[-2])
             self._arrivals.may_route = state.may_have_more = routed.has_more
         if not is_taking:
             return None
@@ -186,6 +206,28 @@ class Engine:
         await self._open()
         await self._note_server(answer.run_id)
         return answer
+
+    def _room(self) -> tuple[int, int]:
+        """Free slots, and free places for sending."""
+        if self._state.is_draining:
+            return 0, 0
+        slots = max(0, self.slots - self._runs.count(Place.HERE))
+        return slots, SENDING_PLACES - self._runs.count(Place.ELSEWHERE) if self._store.has_sends else 0
+
+    def _taking(self, slots: int, sends: int) -> Call:
+        free_bytes = HELD_BYTES - self._runs.held_bytes
+        is_idle = not self._runs.count(Place.HERE)
+        return self._store.taking(self._state.request, slots, sends, free_bytes, self._rates, is_idle=is_idle)
+
+    def _answer(self, offer: Offer, reply: Any) -> None:
+        if reply:
+            key, tries, lost, fields = reply
+            body = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"event", b"")
+            delivery = Delivery(
+                offer.entry, key.decode(), offer.target.name, offer.token, tries, lost, body, wire.decode(body)
+            )
+            self._runs.begin(delivery, offer.target)
+        offer.answered(bool(reply))
 
     async def _wait(self, answer: Answer | None) -> None:
         """Until something came, ended, or is due."""
@@ -234,9 +276,9 @@ class Engine:
         if not self._state.unopened:
             return
         unopened, openings = list(self._state.unopened), []
-        slots = self._options.slots - self._runs.count(Place.HERE)
+        slots, _ = self._room()
         for one in unopened:
-            here = min(max(slots, 0), sum(target.place is Place.HERE for target in one.targets))
+            here = min(slots, sum(target.place is Place.HERE for target in one.targets))
             openings.append(Opening(one.taken.entry, one.taken.key, one.reader, here, one.targets))
             slots -= here
         (reply,) = await self._store.run(self._store.opening(openings))
@@ -336,9 +378,16 @@ class _Progress:
         self.may_have_more = False
         self.next_repair = 0.0
         self.run_id = ""
+        self.is_draining = False
         self.is_stopping = False
         self.unopened: list[_Unopened] = []
         """Read, and not yet opened."""
+        self.offers: deque[Offer] = deque()
+        """Not yet answered."""
+
+    def is_over(self, runs: Runs) -> bool:
+        """Whether the loop ends. What was read and is not opened is taken by another process after its lease."""
+        return self.is_stopping or (self.is_draining and not runs and not runs.has_ends)
 
 
 class _Unopened(NamedTuple):

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jobcast.delivery.store import End, Identity
 from jobcast.delivery.target import Delivery, Ended, Place, Refused, Retry, Target
@@ -22,6 +22,8 @@ class Run:
 
     delivery: Delivery
     target: Target
+    since: float = field(default_factory=time.monotonic)
+    """By the monotonic clock."""
     task: "asyncio.Task[None] | None" = None
     is_refused: bool = False
     """Another run has taken its place: how it ends is not told."""
@@ -46,6 +48,9 @@ class Runs:
 
     def __iter__(self) -> Iterator[Run]:
         return iter(list(self._runs.values()))
+
+    def __len__(self) -> int:
+        return len(self._runs)
 
     def count(self, place: Place) -> int:
         return sum(run.target.place is place for run in self._runs.values())
@@ -124,12 +129,30 @@ class Runs:
             return self._dead(run, str(error), "")
         except Exception as error:
             if target.place is Place.HERE and delivery.tries > target.retry.max_retries:
-                return self._dead(run, _described(error, target), traceback.format_exc())
-            seconds = error.seconds if isinstance(error, Retry) else target.retry.pause(max(1, delivery.tries))
-            return End(identity, "retry", int(seconds * 1000))
+                trace = error.traceback if isinstance(error, Retry) else None
+                return self._dead(run, _described(error, target), traceback.format_exc() if trace is None else trace)
+            return self._again(run, error)
         if ended is Ended.SENT:
             return None
-        return End(identity, "retry") if ended is Ended.LOST else End(identity, "done")
+        if ended is Ended.BACK:
+            return End(identity, "back", 1)
+        return End(identity, "lost") if ended is Ended.LOST else End(identity, "done")
+
+    @staticmethod
+    def _again(run: Run, error: Exception) -> End:
+        delivery, target = run.delivery, run.target
+        seconds = error.seconds if isinstance(error, Retry) else target.retry.pause(max(1, delivery.tries))
+        log.warning(
+            "handler failed, retrying" if target.place is Place.HERE else "event not sent, retrying",
+            extra={
+                "handler": target.name,
+                "entry": delivery.entry,
+                "tries": delivery.tries,
+                "error": _described(error, target),
+                "seconds": round(seconds, 1),
+            },
+        )
+        return End(run.identity, "retry", int(seconds * 1000))
 
     def _dead(self, run: Run, reason: str, trace: str) -> End:
         self._buried(run.delivery.entry, run.delivery.target, reason)

@@ -79,8 +79,8 @@ class End(NamedTuple):
     """How a run ended."""
 
     run: Identity
-    outcome: Literal["done", "retry", "back", "dead"]
-    """`back`: it did not begin, or was stopped on purpose."""
+    outcome: Literal["done", "retry", "lost", "back", "dead"]
+    """`lost`: with its process. `back`: it did not begin, or was stopped on purpose."""
     number: int = 0
     """retry: after so many milliseconds. back: tries that it had counted and that do not count. dead: tries."""
     reason: str = ""

@@ -29,7 +29,9 @@ class Ended(Enum):
     SENT = "sent"
     """A broker has it. Whoever gets the message asks `Engine.begin`."""
     LOST = "lost"
-    """Its process died, or its time limit passed: the try counts, and it is handed out again."""
+    """Its process died, or its time limit passed: the try counts, and it is handed out again, alone in its process."""
+    BACK = "back"
+    """It did not begin: the try does not count, and whoever is free takes it."""
 
 
 class Refused(Exception):
@@ -39,9 +41,11 @@ class Refused(Exception):
 class Retry(Exception):
     """The target asks for another try in so many seconds. The try counts."""
 
-    def __init__(self, seconds: float, reason: str = "") -> None:
+    def __init__(self, seconds: float, reason: str = "", traceback: str | None = None) -> None:
+        """`traceback` is of what failed, if that was elsewhere."""
         super().__init__(reason)
         self.seconds = seconds
+        self.traceback = traceback
 
 
 @dataclass(frozen=True, slots=True)
