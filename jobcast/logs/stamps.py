@@ -126,7 +126,8 @@ class Stamped:
         if not text or not its.time or last.size > TAIL_BYTES or not self._tail.endswith(text):
             return Ending.OTHER
         if mine.time == its.time:
-            return Ending.SIMILAR if self._tail.endswith(b"\n" + last._tail) else Ending.OTHER
+            # Lines, or parts of a long line, to which a coarse clock gave one time: there may be more like these.
+            return Ending.SIMILAR
         # The end of a long line, whose parts have times of their own.
         at = len(self._tail) - len(text)
         if self._tail.endswith(mine.time + b" ", 0, at):

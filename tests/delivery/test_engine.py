@@ -266,18 +266,68 @@ async def test_a_message_that_the_broker_lost_is_sent_again(url: str, client: An
         with log.of(delivery):
             pass
 
-    elsewhere = Plain("a", send, place=Place.ELSEWHERE)
+    elsewhere, here = Plain("a", send, place=Place.ELSEWHERE), Plain("a", run)
+    begun: list[bool] = []
     async with processes(url, [elsewhere]) as (process,):
         await until(lambda: len(sent) == 1)
         await jump(client, 61)
         process.engine._arrivals.wake.set()
         await until(lambda: len(sent) == 2)
-        process.engine._targets["a"] = Plain("a", run, place=Place.ELSEWHERE)
-        assert await process.engine.begin(entry, "a")
-        assert not await process.engine.begin(entry, "a")
+        for _ in range(2):
+            process.engine.offer(entry, here, begun.append)
         await until(lambda: is_empty(client))
-        assert not await process.engine.begin(entry, "a")
+        process.engine.offer(entry, here, begun.append)
+        await until(lambda: len(begun) == 3)
+    assert begun == [True, False, False]
     assert log.ended == [("a", entry)]
+
+
+async def test_a_drained_process_takes_no_more_and_ends_when_its_runs_have(url: str, client: Any) -> None:
+    gate, begun = asyncio.Event(), asyncio.Event()
+
+    async def run(delivery: Delivery) -> None:
+        begun.set()
+        await gate.wait()
+
+    (_first,) = await add(client, "e")
+    async with processes(url, [Plain("a", run)]) as (process,):
+        await begun.wait()
+        process.engine.drain()
+        (second,) = await add(client, "f")
+        assert not process.task.done()
+        gate.set()
+        await process.task
+    pending = await client.xpending_range(KEYS.events, GROUP, "-", "+", 10)
+    assert [item["message_id"].decode() for item in pending] in ([], [second])
+    assert await client.zcard(KEYS.slots(GROUP)) <= 1
+
+
+async def test_what_did_not_begin_goes_back_and_counts_as_no_try(url: str, client: Any) -> None:
+    seen: list[Delivery] = []
+
+    async def run(delivery: Delivery) -> Ended:
+        seen.append(delivery)
+        return Ended.BACK if len(seen) < 3 else Ended.DONE
+
+    await add(client, "e")
+    async with processes(url, [Plain("a", run)]):
+        await until(lambda: is_empty(client))
+    assert [delivery.tries for delivery in seen] == [1, 1, 1]
+
+
+async def test_a_run_that_is_lost_with_its_process_three_times_is_a_dead_letter(url: str, client: Any) -> None:
+    seen: list[Delivery] = []
+
+    async def run(delivery: Delivery) -> Ended:
+        seen.append(delivery)
+        return Ended.LOST
+
+    await add(client, "e")
+    async with processes(url, [Plain("a", run)]):
+        await until(lambda: is_empty(client))
+    assert [delivery.lost for delivery in seen] == [0, 1, 2]
+    ((_, letter),) = await client.xrange(KEYS.dead)
+    assert letter[b"reason"] == b"its process died each time, or its time limit passed"
 
 
 async def test_a_replay_is_for_its_target_alone_and_is_deleted_when_it_has_ended(url: str, client: Any) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobcast.logs.stamps import Continuation, Differs, Ending, Stamped
-from tests.logs.kubelet import PART, Entry, entries, pieces, send
+from tests.logs.kubelet import PART, Entry, entries, pieces, send, time_of
 
 STAMPS = {"timestamps": "true"}
 LAST = {"timestamps": "true", "tailLines": "2"}
@@ -162,3 +162,17 @@ def test_a_long_line_is_proved_by_its_last_part() -> None:
     assert read.compare(tail(file)) is Ending.OTHER
     take(read, sent[-1:], [])
     assert read.compare(tail(file)) is Ending.SAME
+
+
+@pytest.mark.must_survive(38)
+@pytest.mark.parametrize("before", [b"", b"earlier\n"], ids=["alone", "behind another"])
+@pytest.mark.parametrize("line", [b"x" * (5 * PART) + b"24\n", b"x" * (5 * PART), b"x" * PART + b"24\n"])
+def test_a_long_line_whose_parts_have_one_time_is_proved_by_reading_it_again(before: bytes, line: bytes) -> None:
+    """A clock that ticks once in a millisecond gives all parts of a long line the same time."""
+    file = entries(before) + [(time_of(1), part) for _, part in entries(line)]
+    read = Stamped()
+    take(read, send(file, STAMPS), [])
+    assert read.compare(tail(file)) is not Ending.OTHER
+    short = Stamped()
+    take(short, send(file[:-1], STAMPS), [])
+    assert short.compare(tail(file)) is not Ending.SAME
