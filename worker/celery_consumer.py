@@ -36,6 +36,7 @@ class Consumer(consumer.Consumer):
     channel_errors: tuple[type[Exception], ...]
     connection: Any
     hub: Any
+    controller: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # Other workers know nothing that we need, and asking them would take a second at every reconnect.
@@ -48,16 +49,16 @@ class Consumer(consumer.Consumer):
         # tried more than once; either would end the worker.
         self.connection_errors = (*self.connection_errors, *self.channel_errors, OperationalError)
         if self.pool is not None:
-            self.update_strategies()  # type: ignore[no-untyped-call]
+            self.update_strategies()
             self._context.transport.attach(self)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
         """Handles a message of the broker."""
         handle = super().create_task_handler(*args, **kwargs)
-        ours = {task.name for task in self.app.tasks_of_handlers}
+        ours = {task.name for task in self.app.tasks_of_handlers}  # type: ignore[attr-defined]
 
         def on_message(message: Any) -> None:
-            name = (message.headers or {}).get("task")
+            name = str((message.headers or {}).get("task"))
             entry = _entry_of(message) if name in ours else None
             if entry is None:
                 handle(message)
@@ -78,12 +79,12 @@ class Consumer(consumer.Consumer):
             except Exception:
                 log.debug("could not acknowledge a message of a lost connection", exc_info=True)
 
-        self.call_soon(acknowledge)  # type: ignore[no-untyped-call]
+        self.call_soon(acknowledge)
 
     def on_close(self) -> None:
         """Between two connections. Celery would forget its tasks; ours do not depend on a connection. It has reset its loop, so
         what it was writing to the processes of the pool is written to the end here."""
-        pool = getattr(self.pool, "_pool", None)
+        pool: Any = getattr(self.pool, "_pool", None)
         active = getattr(pool, "_active_writers", ())
         for job in list(pool._cache.values()) if active else ():
             writer = job._writer and job._writer()

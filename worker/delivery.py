@@ -5,6 +5,7 @@ route_target.py).
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import redis.asyncio
 
 from jobcast.delivery.engine import Engine, Hooks, Options
-from jobcast.delivery.target import Place, Target
+from jobcast.delivery.target import Target
 from jobcast.keys import GROUP
 from jobcast.redis.connection import ERRORS, connect
 from jobcast.service.membership import decode_members, latest_handlers
@@ -62,13 +63,13 @@ class Deliveries:
     def drain(self) -> None:
         """Begin nothing any more; what runs ends by itself."""
         self._is_draining = True
-        self._call(lambda: [engine.drain() for engine in self._engines.values()])
+        self._call(lambda engine: engine.drain())
         self._context.transport.withdraw()
 
     def stop(self) -> None:
         """Returns when all that ended here is told, or Redis cannot be waited for any longer. What still runs is given up."""
         self._stop.set()
-        self._call(lambda: [engine.stop() for engine in self._engines.values()])
+        self._call(lambda engine: engine.stop())
         self._thread.join(OVERDUE_SECONDS)
 
     def offer(self, entry: str, handler: str, acknowledge: Callable[[], object]) -> None:
@@ -79,7 +80,7 @@ class Deliveries:
             acknowledge()  # it has no queue any more: the engine hands it out without one
         elif engine is not None and not self._is_draining:
             here = target.here
-            self._call(lambda: engine.offer(entry, here, lambda _: acknowledge()))
+            self._call(lambda _: engine.offer(entry, here, lambda _: acknowledge()), GROUP)
 
     def unhealthy_reason(self) -> str | None:
         """What is wrong with the thread, or None. An unreachable Redis is no fault of it."""
@@ -96,13 +97,12 @@ class Deliveries:
             "seconds_since_last_round": round(now - max([e.last_round for e in self._engines.values()] or [now]), 1),
         }
 
-    def _call(self, function: Callable[[], object]) -> None:
-        """In the loop."""
-        if self._loop is not None:
-            try:
-                self._loop.call_soon_threadsafe(function)
-            except RuntimeError:
-                log.debug("the delivery has ended")
+    def _call(self, function: Callable[[Engine], None], *groups: str) -> None:
+        """In the loop, for the engines of these groups, or all."""
+        for group in groups or tuple(self._engines):
+            if self._loop is not None:
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(function, self._engines[group])
 
     # -- the thread --
 

@@ -69,7 +69,7 @@ class OutcomeRequest(Request):
 
         cls.on_success = on_success  # type: ignore[method-assign]
 
-    def on_accepted(self, pid: int, time_accepted: float) -> None:
+    def on_accepted(self, pid: Any, time_accepted: float) -> None:
         super().on_accepted(pid, time_accepted)
         self.message.has_begun = True
         self.message.pid = pid

@@ -157,7 +157,9 @@ class BrokerStep(bootsteps.StartStopStep):
 def _targets(app: WorkerApp, pool: str) -> dict[str, list[Target]]:
     """By consumer group; of the main one there is always an entry."""
     context, settings = app.context, app.context.settings
-    targets: dict[str, list[Target]] = {GROUP: [], **route_targets(context)}
+    targets: dict[str, list[Target]] = {GROUP: []}
+    for group, routes in route_targets(context).items():
+        targets.setdefault(group, []).extend(routes)
     sender = ThreadPoolExecutor(1, "sender")
     for task in app.tasks_of_handlers:
         here = HandlerTarget(

@@ -40,7 +40,7 @@ def _outcome(error: BaseException) -> Outcome:
     if isinstance(error, Retry):
         seconds = error.when if isinstance(error.when, int | float) else None
         return Outcome("failed", _describe(error), trace, seconds)
-    if isinstance(error, Reject) and not error.requeue:
+    if isinstance(error, Reject) and not error.requeue:  # type: ignore[attr-defined] # the stubs lack it
         return Outcome("dead", _describe(error), trace)
     return Outcome("failed", _describe(error), trace)
 

@@ -5,6 +5,7 @@ It is given no more tasks than the pool has places, so that what waits can be ta
 nothing: the stream's entry counts.
 """
 
+import contextlib
 import logging
 import os
 import threading
@@ -102,10 +103,8 @@ class InProcessTransport:
             self._consumer.pool.terminate_job(message.pid, "KILL")
 
     def _poke(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # it is full of such calls
             os.write(self._write, b"!")
-        except BlockingIOError:
-            pass  # it is full of such calls
 
     def _ended(self, message: "Message") -> None:
         with self._lock:
