@@ -89,13 +89,27 @@ class Target(Protocol):
     says. It is cancelled when another run has taken its place or its `time_limit` (seconds) is over.
     """
 
-    name: str
-    statuses: AbstractSet[Status]
-    place: Place
-    retry: RetryPolicy
-    rate: float
-    """Runs per second of the whole group; 0 is without limit."""
-    time_limit: float | None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def statuses(self) -> AbstractSet[Status]: ...
+
+    @property
+    def place(self) -> Place: ...
+
+    @property
+    def retry(self) -> RetryPolicy: ...
+
+    @property
+    def rate(self) -> float:
+        """Runs per second of the whole group; 0 is without limit."""
+        ...
+
+    @property
+    def time_limit(self) -> float | None:
+        """Seconds."""
+        ...
 
     def wants(self, event: Event) -> bool: ...
 

@@ -1,15 +1,15 @@
-"""From the stream consumer's thread to Celery's consumer, past the broker."""
+"""From the delivery's thread to Celery's consumer, past the broker."""
 
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kombu.exceptions import OperationalError
 from workers import Worker, completed, tell, world
 
 from tests.conftest import until
-from worker.transport import AT_ONCE, InProcessTransport, Message
+from worker.outcome import BACK, DONE, Outcome
+from worker.transport import InProcessTransport, Message
 
 HANDLER = '@on("completed")\ndef score(event): call("score", event)\n'
 
@@ -36,70 +36,92 @@ class Hub:
         return bool(ready)
 
 
-def a_consumer(hub: Hub | None) -> tuple[Any, list[str]]:
-    begun: list[str] = []
+def a_consumer(hub: Hub | None, places: int = 2) -> tuple[Any, list[Message]]:
+    begun: list[Message] = []
 
     def strategy(message: Message, body: None, ack: Any, reject: Any, callbacks: Any) -> None:
-        begun.append(message.headers["id"])
+        begun.append(message)
 
-    return SimpleNamespace(hub=hub, strategies={"score": strategy}, on_task_message=set()), begun
-
-
-def a_message(task_id: str, on_lost: Any = None) -> Message:
-    return Message({"task": "score"}, task_id, ("1-0", "{}"), "('1-0', …)", "own", on_lost)
+    pool = SimpleNamespace(num_processes=places)
+    return SimpleNamespace(hub=hub, strategies={"score": strategy}, on_task_message=set(), pool=pool), begun
 
 
-def test_messages_are_delivered_in_their_order_and_a_few_at_a_time() -> None:
-    hub, conveyor = Hub(), InProcessTransport()
-    consumer, begun = a_consumer(hub)
-    conveyor.attach(consumer)
-    wanted = [str(number) for number in range(AT_ONCE + 1)]
-    for task_id in wanted:
-        assert conveyor.put(a_message(task_id))
-    assert not begun  # in the consumer's thread, not in the stream consumer's
-    assert hub.turn()
-    assert begun == wanted[:-1]
-    assert hub.turn()
-    assert begun == wanted
-    assert not hub.turn()
-    conveyor.put(a_message("another"))
-    assert hub.turn()
-    assert begun == [*wanted, "another"]
+def a_message(task_id: str, ends: list[Outcome] | None = None) -> Message:
+    return Message({"task": "score"}, task_id, ("1-0", "{}"), ([] if ends is None else ends).append)
 
 
-def test_nothing_is_taken_while_the_consumer_is_down_and_what_waited_is_dropped() -> None:
-    hub, conveyor = Hub(), InProcessTransport()
-    consumer, begun = a_consumer(hub)
-    assert not conveyor.is_open
-    with pytest.raises(OperationalError):
-        conveyor.put(a_message("early"))
-    conveyor.attach(consumer)
-    conveyor.put(a_message("lost"))
-    conveyor.detach()
-    with pytest.raises(OperationalError):
-        conveyor.put(a_message("late"))
-    conveyor.attach(consumer)
-    assert not hub.turn()
-    conveyor.put(a_message("again"))
+def a_transport(places: int = 2) -> tuple[InProcessTransport, Hub, list[Message]]:
+    hub, transport = Hub(), InProcessTransport()
+    consumer, begun = a_consumer(hub, places)
+    transport.attach(consumer)
+    transport.register(hub)
+    return transport, hub, begun
+
+
+def ids(messages: list[Message]) -> list[str]:
+    return [message.headers["id"] for message in messages]
+
+
+def test_celery_is_given_as_many_tasks_as_its_pool_has_places_in_their_order() -> None:
+    transport, hub, begun = a_transport(places=2)
+    for number in range(4):
+        transport.put(a_message(str(number)))
+    assert not begun  # in the consumer's thread, not in the delivery's
     hub.turn()
-    assert begun == ["again"]
+    assert ids(begun) == ["0", "1"]
+    begun[0].end(DONE)
+    hub.turn()
+    assert ids(begun) == ["0", "1", "2"]
 
 
-def test_without_an_event_loop_it_goes_by_the_broker() -> None:
-    conveyor = InProcessTransport()
-    conveyor.attach(a_consumer(None)[0])
-    assert conveyor.is_open
-    assert not conveyor.put(a_message("1"))
+def test_what_waits_can_be_taken_back_and_what_was_given_cannot() -> None:
+    transport, hub, begun = a_transport(places=1)
+    ends: list[list[Outcome]] = [[], []]
+    for number, its in enumerate(ends):
+        transport.put(a_message(str(number), its))
+    hub.turn()
+    assert transport.withdraw(60.0) == 0
+    assert transport.withdraw() == 1
+    assert ends == [[], [BACK]]
+    begun[0].end(DONE)
+    hub.turn()
+    assert ids(begun) == ["0"]
 
 
-def test_a_task_whose_process_died_is_lost_and_one_that_is_thrown_away_is_not() -> None:
-    lost: list[Any] = []
-    message = a_message("1", lost.append)
-    message.reject(None, (), False)
-    assert not lost
-    for _ in range(2):
-        message.reject(None, (), True)
-    assert lost == [("1", "1-0")]
+def test_an_end_is_told_once() -> None:
+    ends: list[Outcome] = []
+    message = a_message("0", ends)
+    message.end(DONE)
+    message.end(BACK)
+    assert ends == [DONE]
+
+
+def test_more_is_taken_ahead_when_tasks_are_short() -> None:
+    transport, hub, begun = a_transport(places=2)
+    assert transport.room == 2
+    for number in range(50):
+        transport.put(a_message(str(number)))
+        hub.turn()
+        begun[-1].end(DONE)
+    assert transport.room > 2
+
+
+def test_a_thread_that_hangs_costs_its_place() -> None:
+    transport, hub, begun = a_transport(places=2)
+    transport.put(a_message("0"))
+    hub.turn()
+    transport.lose(begun[0], kill=False)
+    assert transport.places == 1
+    begun[0].end(DONE)
+    assert transport.places == 2
+
+
+def test_a_task_that_celery_cannot_begin_has_failed() -> None:
+    transport, hub, _ = a_transport()
+    ends: list[Outcome] = []
+    transport.put(Message({"task": "unknown"}, "0", ("1-0", "{}"), ends.append))
+    hub.turn()
+    assert [end.kind for end in ends] == ["failed"]
 
 
 @pytest.mark.parametrize("options", ["", ", priority=3", ", queue='mine'"])
@@ -122,17 +144,23 @@ def test_a_broker_without_an_event_loop_does(valkey, tmp_path: Path) -> None:
         until(lambda: worker.get("/readyz")[0] == 200)
 
 
-def test_while_the_broker_is_down_entries_wait_and_redis_is_not_blamed(valkey, own_valkey, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pool", [("-P", "threads", "-c", "2"), ("-P", "prefork", "-c", "1")])
+def test_while_the_broker_is_down_tasks_that_need_none_go_on(valkey, own_valkey, tmp_path: Path, pool: Any) -> None:
     own_valkey.stop()
     tell(valkey.url, "evaluation", completed("a"))
     with (
         world(valkey.url, "evaluation") as redis,
-        Worker(valkey.url, tmp_path, HANDLER, CELERY_BROKER_URL=own_valkey.url) as worker,
+        Worker(valkey.url, tmp_path, HANDLER, *pool, CELERY_BROKER_URL=own_valkey.url) as worker,
     ):
-        until(lambda: redis.client.xinfo_groups(redis.keys.events) and redis.pending)
-        assert "broker: " in worker.get("/readyz")[1]
-        assert "redis: " not in worker.get("/readyz")[1]
-        assert not redis.calls
-        own_valkey.start()
         until(lambda: redis.is_done and redis.calls == ["score a completed"])
+        assert "broker: " in worker.get("/readyz")[1]
+        own_valkey.start()
+        until(lambda: worker.get("/readyz")[0] == 200)
+        tell(valkey.url, "evaluation", completed("b"))
+        until(lambda: redis.is_done and redis.calls[1:] == ["score b completed"])
+        own_valkey.stop()
+        until(lambda: "broker: " in worker.get("/readyz")[1])
+        tell(valkey.url, "evaluation", completed("c"))
+        until(lambda: redis.is_done and redis.calls[2:] == ["score c completed"])
+        own_valkey.start()
         assert not worker.unreachable("redis")
