@@ -21,7 +21,8 @@ from benchmarks.running import memory, running
 from benchmarks.watch import kubeconfig
 from jobcast.jobs.facts import LogRead
 from jobcast.kube import Access, Api
-from jobcast.logs.reader import LogReads, Wanted
+from jobcast.logs.proof import Wanted
+from jobcast.logs.reader import LogReads
 from jobcast.logstore import open_log_store
 from jobcast.logstore.base import LogPlace
 from testbed.valkey import valkey

@@ -18,7 +18,8 @@ from jobcast.jobs.observation import Observation, PodOutcome
 from jobcast.kube import Api
 from jobcast.ledger.ledger import Ledger
 from jobcast.logs.index import LogIndex
-from jobcast.logs.reader import STORE_SECONDS, LogReads, Wanted
+from jobcast.logs.proof import Wanted
+from jobcast.logs.reader import STORE_SECONDS, LogReads
 from jobcast.logs.rotation import Key, Rotation
 from jobcast.logstore import open_log_store
 from jobcast.logstore.base import LogPlace

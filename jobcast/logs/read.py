@@ -21,6 +21,10 @@ YIELD_SECONDS = 0.1
 PROOF_LINES = 2
 """The last lines that are requested once more. One would not show that it is the first of two equal ones: a container runtime
 may give several lines the same time."""
+FIRST_BYTES = 64
+"""Of a log, to learn the time of its first line: RFC 3339 with nanoseconds and an offset is 35."""
+EMPTY_ANSWERS = 4
+"""So many answers in a row without a byte mean that a log is empty in which lines were read: each alone may have been cut."""
 
 
 class ReadSlot:
@@ -160,7 +164,12 @@ class LogBody:
         self._is_final = False
         """The container had ended when they were requested."""
         self.has_gap = False
-        """The kubelet rotated the log between two requests."""
+        """Lines were left out that the kubelet does not have any more."""
+        self._has_other_first = False
+        """The log begins with another line than the one that was read first."""
+        self._empty_answers = 0
+        """In a row, to requests for the first line."""
+        self._is_followed = False
         self.has_ended = False
         """A request came to an end, but the log was not proved to be read to its end."""
 
@@ -176,6 +185,7 @@ class LogBody:
         known = Continuation(mark, bridges=bridges) if mark.size else None
         more = {"timestamps": "true"} | ({"sinceTime": mark.since} if known else {})
         self._stamped.begin()
+        self._is_followed |= follow
         place, size = self._place, self._stamped.size
         async with self._source.log(
             place.namespace, place.pod, place.container, previous=previous, follow=follow, more=more
@@ -205,24 +215,78 @@ class LogBody:
                 await self._uploader.feed(found)
 
     async def ask_end(self, *, previous: bool, is_final: bool) -> None:
-        """Request the last lines of the log once more. `is_final`: the container has ended. Raises KubeError and NoLog."""
-        last, place = Stamped(), self._place
-        more = {"timestamps": "true", "tailLines": str(PROOF_LINES)}
+        """Request the last lines of the log once more, and the first one of a log that was followed. `is_final`: the container has
+        ended. Raises KubeError and NoLog."""
+        asked = [self._ask(previous, "tailLines", PROOF_LINES)]
+        if self._is_followed and not self.is_rotated:
+            asked.append(self._ask(previous, "limitBytes", FIRST_BYTES))
+        # At once: the kubelet may drop the log at any moment.
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        last, *firsts = (answer for answer in answers if isinstance(answer, Stamped))
+        for first in firsts:
+            if last.size and not first.first:
+                return  # it was cut
+            self._note_first(first)
+        self._last, self._is_final = last, is_final
+
+    async def look_for_rotation(self, *, previous: bool) -> None:
+        """Before a followed log is read on. Raises KubeError, and NoLog as long as an empty answer may have been cut."""
+        if self._is_followed and self._stamped.first and not self.is_rotated:
+            self._note_first(await self._ask(previous, "limitBytes", FIRST_BYTES))
+            if self._empty_answers and not self.is_rotated:
+                raise NoLog
+
+    async def _ask(self, previous: bool, part: str, size: int) -> Stamped:
+        """Request only a part of the log."""
+        found, place = Stamped(), self._place
+        more = {"timestamps": "true", part: str(size)}
         async with self._source.log(
             place.namespace, place.pod, place.container, previous=previous, more=more
         ) as chunks:
             async for chunk in chunks:
-                last.feed(chunk)
-        last.end()
-        if last.complaint:
+                found.feed(chunk)
+        found.end()
+        if found.complaint:
             raise NoLog
-        self._last, self._is_final = last, is_final
+        return found
+
+    def _note_first(self, answer: Stamped) -> None:
+        known = self._stamped.first
+        self._empty_answers = self._empty_answers + 1 if known and not answer.first else 0
+        self._has_other_first |= bool(known) and answer.first not in ("", known)
+
+    @property
+    def is_emptied(self) -> bool:
+        """The kubelet rotated the log, and nothing was printed since."""
+        return self._empty_answers >= EMPTY_ANSWERS
+
+    @property
+    def is_rotated(self) -> bool:
+        """The kubelet rotated the log while it was followed. It may have dropped what was printed at that moment: containerd writes
+        that into the old file, and the kubelet reads the new one already."""
+        return self._has_other_first or self.is_emptied
 
     @property
     def is_proved(self) -> bool:
         """The log ended where it was read to, when its last lines were requested."""
-        ending = Ending.OTHER if self._last is None else self._stamped.compare(self._last)
-        return ending is Ending.SAME or (ending is Ending.SIMILAR and self._is_repeated)
+        return self._ending is Ending.SAME or (self._ending is Ending.SIMILAR and self._is_repeated)
+
+    @property
+    def is_similar(self) -> bool:
+        """It may have ended there, and cannot be read again to prove it, because it was rotated."""
+        return self.is_rotated and self._ending is Ending.SIMILAR
+
+    @property
+    def lacks_lines(self) -> bool:
+        """The lines that were read last may be missing because the log was rotated, and later ones were not read yet."""
+        return self.is_rotated and self._ending is Ending.OTHER
+
+    @property
+    def _ending(self) -> Ending:
+        return Ending.OTHER if self._last is None else self._stamped.compare(self._last)
 
     @property
     def is_complete(self) -> bool:

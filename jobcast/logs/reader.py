@@ -3,16 +3,12 @@
 The log is streamed: memory holds an excerpt, while the bytes go to the log store as they arrive. Reads run apart from
 reconciling, so a read that hangs delays its own Job only. This room alone retries a read. A store that is slow or down
 delays nothing: a log that it does not accept becomes a pending upload for the sweep.
-
-The end of an answer does not mean that the log ends there: a log is complete only if its last line, requested after the container
-ended, is the last line that was read. Otherwise the read continues, until the log is gone or LONGEST_READ_SECONDS are over.
 """
 
 import asyncio
-import random
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,17 +16,14 @@ from msgspec.structs import replace
 
 from jobcast.event import Log
 from jobcast.jobs.facts import LogRead
-from jobcast.kube.errors import KubeError, NotFound, Throttled, Unauthorized, Unreachable
 from jobcast.logs.index import LogIndex
-from jobcast.logs.read import LogBody, LogSource, NoLog, ReadSlot, within
+from jobcast.logs.proof import ROTATED, Instance, Wanted, read_until_proved
+from jobcast.logs.read import LogBody, LogSource, ReadSlot, within
 from jobcast.logs.rotation import Key, Rotation
-from jobcast.logs.stamps import Differs
 from jobcast.logstore.base import UNAVAILABLE, LogPlace, LogStore, LogStoreError, Stored
 from jobcast.logstore.uploader import FINISH_SECONDS, STALL_SECONDS
 from jobcast.redis.batcher import LedgerError
 
-RETRY_SECONDS = (0.2, 2.0)
-"""First and longest pause between attempts: a busy kubelet answers within a second or two."""
 CACHED_BYTES = 64 * 1024 * 1024
 """Excerpts held for Jobs that are not published yet; the oldest are dropped first, and read again when they are needed."""
 LONGEST_READ_SECONDS = 300.0
@@ -41,8 +34,6 @@ MAX_SLOW_UPLOADS = 16
 """Logs that may wait for a slow store at the same time, after their events are published: each holds up to 6 MB."""
 PENDING_UPLOAD_SECONDS = 60.0
 """The patience with a store when only the log itself waits for it."""
-MISSING_TRIES = 4
-"""How often a log is requested that the kubelet does not have: it may be behind the API server, or rotate the log at this moment."""
 AHEAD_SHARE = 4
 """The logs that are read while their containers run: one for so many slots, because each holds up to 5 MB for the log store."""
 UNPROVED = "unproved"
@@ -52,26 +43,6 @@ UNFINISHED = (UNPROVED, "timeout")
 
 StoreTask = asyncio.Task[Stored | LogStoreError]
 """Finishes the upload of a log."""
-
-
-class Wanted(NamedTuple):
-    """A log to read."""
-
-    place: LogPlace
-    pod_uid: str
-    eval_id: str
-    follow: bool = False
-    """The container is being killed, and the kubelet may remove its log as soon as it ends: read while it runs."""
-    previous: bool = False
-    """The log is that of the instance before the container's last restart."""
-    has_started: bool = True
-    """False if the container never ran."""
-    ahead: bool = False
-    """The container runs and the log is large: read it while no log of an ended container needs the slot."""
-
-    @property
-    def key(self) -> Key:
-        return (self.pod_uid, self.place.container, self.place.instance)
 
 
 @dataclass(slots=True)
@@ -84,24 +55,11 @@ class _LogState:
     """What the event needs, once the read has ended."""
     body: LogBody | None = None
     """What was read so far, while the task reads."""
-    has_ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """The container has ended: its log grows no more."""
-    is_urgent: asyncio.Event = field(default_factory=asyncio.Event)
-    """The container has ended or is being killed."""
-    is_previous: bool = False
-    """The container was restarted, perhaps after the read was requested: a later attempt must not read the next instance."""
+    instance: Instance = field(default_factory=Instance)
     is_storing: bool = False
     """The read has ended and waits for the store."""
     is_dropped: bool = False
     """No event waits for the task any more."""
-
-    def note(self, wanted: "Wanted") -> None:
-        """What this request says about the container, which may have changed since the last one."""
-        self.is_previous |= wanted.previous
-        if not wanted.follow:
-            self.has_ended.set()
-        if not wanted.ahead:
-            self.is_urgent.set()
 
 
 class _Options(NamedTuple):
@@ -167,7 +125,7 @@ class LogReads:
         state = self._states.setdefault(key, _LogState())
         if state.read is not None:
             return state.read
-        state.note(wanted)
+        state.instance.note(wanted)
         if state.task is None:
             name = f"log {wanted.place.namespace}/{wanted.place.source}"
             state.task = asyncio.create_task(self._read(wanted, state), name=name)
@@ -232,7 +190,7 @@ class LogReads:
         """Read a log again that is not in the store, or not whole. Returns why that is so still; None when the store accepted it,
         and when the log no longer exists. Raises LedgerError."""
         state = self._states.get(wanted.key, _LogState())
-        state.note(wanted)
+        state.instance.note(wanted)
         async with ReadSlot(self._slots) as slot:
             read, storing = await self._read_log(wanted, state, slot, PENDING_UPLOAD_SECONDS)
         if storing is not None:
@@ -246,7 +204,7 @@ class LogReads:
     async def _read(self, wanted: Wanted, state: _LogState) -> None:
         storing: StoreTask | None = None
         try:
-            async with ReadSlot(self._slots, self._options.ahead, state.is_urgent) as slot:
+            async with ReadSlot(self._slots, self._options.ahead, state.instance.is_urgent) as slot:
                 read, storing = await self._read_log(wanted, state, slot)
                 state.is_storing = True
                 if storing is not None:
@@ -278,8 +236,8 @@ class LogReads:
             self._source, self._store, wanted.place, self._options.excerpt_bytes, patience or STALL_SECONDS
         )
         try:
-            async with within(LONGEST_READ_SECONDS, state.is_urgent):
-                reason = await self._read_until_proved(wanted, state, body, slot)
+            async with within(LONGEST_READ_SECONDS, state.instance.is_urgent):
+                reason = await read_until_proved(wanted, state.instance, body, slot)
         except TimeoutError:
             reason = UNPROVED if body.has_ended else "timeout"
         except BaseException:
@@ -290,8 +248,8 @@ class LogReads:
         # From here on this read may wait for Redis. While Redis is down the next log is better not read into memory.
         slot.hold()
         uploader = await body.end()
-        if reason is None and (body.has_gap or await self._is_rotated(wanted, body)):
-            reason = "rotated"
+        if reason is None and (body.has_gap or body.is_rotated or await self._is_rotated(wanted, body)):
+            reason = ROTATED
         read = LogRead(body.log(reason), body.excerpt.text(), body.excerpt.is_cut)
         if uploader is None:
             return read, None
@@ -320,72 +278,6 @@ class LogReads:
     async def _is_rotated(self, wanted: Wanted, body: LogBody) -> bool:
         rotation = self.rotation
         return rotation is not None and await rotation.is_rotated(wanted.key, wanted.place, body.first_time)
-
-    async def _read_until_proved(self, wanted: Wanted, state: _LogState, body: LogBody, slot: ReadSlot) -> str | None:
-        """Returns why the log is incomplete; None when it is complete."""
-        pause, longest = RETRY_SECONDS
-        missing, was_unauthorized, size = 0, False, -1
-        while True:
-            wait = 0.0
-            has_ended = state.has_ended.is_set()
-            if body.excerpt.size > size:
-                size, pause, missing = body.excerpt.size, RETRY_SECONDS[0], 0
-            # Only the log of a running container is rotated. Otherwise lines are missing because it is the next instance's log.
-            bridges = wanted.follow and missing == MISSING_TRIES - 1
-            try:
-                async with _asking_once_ended(state, body):
-                    await body.read_on(slot, previous=state.is_previous, follow=not has_ended, bridges=bridges)
-                if not body.is_complete:
-                    await body.ask_end(previous=state.is_previous, is_final=state.has_ended.is_set())
-                if body.is_complete:
-                    return None
-                missing = 0
-            except NotFound:
-                # Its containers have ended, and what was there before the Pod was deleted was proved to be all.
-                return None if body.is_proved else "pod-gone"
-            except (NoLog, Differs):
-                if body.is_proved and state.has_ended.is_set():
-                    return None
-                missing += 1
-                if missing >= MISSING_TRIES:
-                    return None if body.is_proved else "container-gone"
-            except (Throttled, Unreachable) as error:
-                wait = error.retry_after or 0.0
-            except KubeError as error:
-                if isinstance(error, Unauthorized) and not was_unauthorized:
-                    was_unauthorized = True  # the next attempt uses fresh credentials
-                    continue
-                if error.code != 400:
-                    return "refused"
-                # The kubelet has no such container. It may be behind the API server, if that says that the container ran.
-                missing += 1
-                if not wanted.has_started or missing >= MISSING_TRIES:
-                    return "container-gone" if wanted.has_started else "never-started"
-            await asyncio.sleep(max(wait, pause * random.uniform(0.5, 1)))  # noqa: S311
-            pause = min(pause * 2, longest)
-
-
-@asynccontextmanager
-async def _asking_once_ended(state: _LogState, body: LogBody) -> AsyncIterator[None]:
-    """While a log is followed: request its last lines as soon as the container ends. The kubelet drops the log of a deleted Pod
-    about as soon as it ends the answer to a follower."""
-    if state.has_ended.is_set():
-        yield
-        return
-
-    async def ask() -> None:
-        await state.has_ended.wait()
-        with suppress(KubeError, NoLog):
-            await body.ask_end(previous=state.is_previous, is_final=True)
-
-    asking = asyncio.create_task(ask(), name="log end")
-    try:
-        yield
-        if state.has_ended.is_set():
-            await asyncio.wait([asking])
-    finally:
-        asking.cancel()
-        await asyncio.wait([asking])
 
 
 def _with_stored(log: Log, stored: Stored) -> Log:

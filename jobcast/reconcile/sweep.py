@@ -25,7 +25,8 @@ from jobcast.ledger.ledger import CLAIM_SECONDS, Ledger, Row
 from jobcast.ledger.trimming import Trimming
 from jobcast.logs.index import LogIndex, PendingUpload
 from jobcast.logs.plan import LogPlan, open_reads
-from jobcast.logs.reader import LogReads, Wanted
+from jobcast.logs.proof import Wanted
+from jobcast.logs.reader import LogReads
 from jobcast.logstore.base import UNAVAILABLE
 from jobcast.logstore.retention import start_removing_expired
 from jobcast.reconcile.reconciler import Hooks, Options, Reconciler

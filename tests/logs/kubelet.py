@@ -33,9 +33,9 @@ def _lines(log: bytes) -> list[bytes]:
     return [line for line in lines if line]
 
 
-def send(file: list[Entry], more: Mapping[str, str]) -> bytes:
-    """The answer to a request with these parameters."""
-    chosen, is_new_line, out = file, True, []
+def send(file: list[Entry], more: Mapping[str, str], *, is_new_line: bool = True) -> bytes:
+    """The answer to a request with these parameters; `is_new_line`: what was sent before ended with a line."""
+    chosen, out = file, []
     if "tailLines" in more:
         chosen = file[max(len(file) - int(more["tailLines"]), 0) :]
     for time, part in chosen:
@@ -43,7 +43,8 @@ def send(file: list[Entry], more: Mapping[str, str]) -> bytes:
             out.append(f"{time} ".encode() if is_new_line and "timestamps" in more else b"")
             out.append(part)
         is_new_line = part.endswith(b"\n")
-    return b"".join(out)
+    answer = b"".join(out)
+    return answer[: int(more["limitBytes"])] if "limitBytes" in more else answer
 
 
 def _is_since(time: str, since: str | None) -> bool:

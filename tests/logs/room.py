@@ -9,8 +9,9 @@ import pytest
 from jobcast.event import Log
 from jobcast.jobs.facts import LogRead
 from jobcast.kube import Unreachable
-from jobcast.logs import reader
-from jobcast.logs.reader import LogReads, Wanted
+from jobcast.logs import proof
+from jobcast.logs.proof import Wanted
+from jobcast.logs.reader import LogReads
 from jobcast.logstore.base import LogPlace, LogStore
 from tests.conftest import eventually
 from tests.logs.kubelet import entries, pieces, send
@@ -138,5 +139,5 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         def __getattr__(self, name: str) -> object:
             return no_sleep if name == "sleep" else getattr(asyncio, name)
 
-    monkeypatch.setattr(reader, "asyncio", FakeAsyncio())
+    monkeypatch.setattr(proof, "asyncio", FakeAsyncio())
     return asked

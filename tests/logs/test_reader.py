@@ -7,7 +7,7 @@ import pytest
 
 from jobcast.event import Log
 from jobcast.kube import Forbidden, KubeError, NotFound, Throttled, Unauthorized, Unreachable
-from jobcast.logs import reader
+from jobcast.logs import proof, reader
 from tests.conftest import eventually
 from tests.logs.room import Answer, Words, room, wanted, without_pauses
 
@@ -84,7 +84,7 @@ async def test_an_unavailable_log_has_a_reason(answer: Answer, reason: str) -> N
             "pod/main",
             "",
         )
-        assert len(one.source.tries) == (reader.MISSING_TRIES if reason == "container-gone" else 1)
+        assert len(one.source.tries) == (proof.MISSING_TRIES if reason == "container-gone" else 1)
         assert one.done == ["job"]
 
 
