@@ -119,7 +119,7 @@ class Engine:
         return self._runs
 
     async def run(self) -> None:
-        """Until `stop`. Raises ValueError where the group has data of another version."""
+        """Until `stop`, or until it is drained. Raises ValueError where the group has data of another version."""
         side = {"arrivals": self._arrivals.watch, "wakes": self._arrivals.listen, "heartbeat": self._keep_alive}
         try:
             async with Supervisor().running(side):
@@ -152,7 +152,9 @@ class Engine:
         self._arrivals.wake.set()
 
     def offer(self, entry: str, target: Target, answered: Callable[[bool], object]) -> None:
-        """A broker's message wants its run here: it begins when there is a slot, before anything else does."""
+        """A broker's message wants its run here: it begins when there is a slot, before anything else does.
+
+        A process that drains begins nothing, and answers nothing: the broker hands its message out again."""
         self._state.offers.append(Offer(entry, target, answered, secrets.token_hex(12)))
         self._arrivals.wake.set()
 
@@ -177,23 +179,21 @@ class Engine:
         slots, sends = self._room()
         offers = [state.offers[i] for i in range(min(slots, len(state.offers)))]
         slots -= len(offers)
-        calls = self._store.ending(ends)
-        first_offer = len(calls)
-        calls += [self._store.beginning(offer.entry, offer.target.name, offer.token) for offer in offers]
+        ending = self._store.ending(ends)
+        calls = ending + [self._store.beginning(offer.entry, offer.target.name, offer.token) for offer in offers]
         is_taking = slots + sends > 0
         is_routing = self._arrivals.may_route and is_taking
         if is_routing:
             calls.append(self._store.routing(self._unwanted))
         if is_taking:
-            calls.append(self._taking(slots, sends))
+            calls.append(self._taking(slots, sends, is_idle=not offers and not self._runs.count(Place.HERE)))
         if not calls:
             return None
         replies = await self._store.run(*calls)
         self._runs.mark_told(ends)
-        for offer in offers:
+        for offer, reply in zip(offers, replies[len(ending) :], strict=False):
             state.offers.popleft()
-            self._answer(offer, replies[first_offer])
-            first_offer += 1
+            self._answer(offer, reply)
         state.may_have_more = False
         if is_routing:
             routed = self._store.routed(replies[-2])
@@ -214,20 +214,16 @@ class Engine:
         slots = max(0, self.slots - self._runs.count(Place.HERE))
         return slots, SENDING_PLACES - self._runs.count(Place.ELSEWHERE) if self._store.has_sends else 0
 
-    def _taking(self, slots: int, sends: int) -> Call:
+    def _taking(self, slots: int, sends: int, *, is_idle: bool) -> Call:
         free_bytes = HELD_BYTES - self._runs.held_bytes
-        is_idle = not self._runs.count(Place.HERE)
         return self._store.taking(self._state.request, slots, sends, free_bytes, self._rates, is_idle=is_idle)
 
     def _answer(self, offer: Offer, reply: Any) -> None:
-        if reply:
-            key, tries, lost, fields = reply
-            body = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"event", b"")
-            delivery = Delivery(
-                offer.entry, key.decode(), offer.target.name, offer.token, tries, lost, body, wire.decode(body)
-            )
-            self._runs.begin(delivery, offer.target)
-        offer.answered(bool(reply))
+        taken = self._store.began(offer.entry, offer.target.name, offer.token, reply)
+        if taken is not None:
+            for run in taken.begun or ():
+                self._start(taken, run, offer.target, wire.decode(taken.body))
+        offer.answered(taken is not None)
 
     async def _wait(self, answer: Answer | None) -> None:
         """Until something came, ended, or is due."""
@@ -287,7 +283,6 @@ class Engine:
             self._begin(one.taken, one.event, begun)
 
     def _begin(self, one: Taken, event: Event | None, begun: list[Begun]) -> None:
-        body = (one.fields or {}).get(b"event", b"")
         for run in begun:
             target = self._targets.get(run.target)
             if target is None:
@@ -296,10 +291,12 @@ class Engine:
                 identity = Identity(one.entry, one.key, run.target, run.token)
                 self._runs.tell(End(identity, "dead", run.tries, reason))
                 continue
-            event = event or wire.decode(body)
-            self._runs.begin(
-                Delivery(one.entry, one.key, run.target, run.token, run.tries, run.lost, body, event), target
-            )
+            event = event or wire.decode(one.body)
+            self._start(one, run, target, event)
+
+    def _start(self, one: Taken, run: Begun, target: Target, event: Event) -> None:
+        delivery = Delivery(one.entry, one.key, run.target, run.token, run.tries, run.lost, one.body, event)
+        self._runs.begin(delivery, target)
 
     async def _note_server(self, run_id: str) -> None:
         """Another server, or the same one restarted, may have forgotten what it acknowledged."""

@@ -44,6 +44,11 @@ class Taken(NamedTuple):
     begun: list[Begun] | None
     """None: it is to be decoded and opened."""
 
+    @property
+    def body(self) -> bytes:
+        """Of the event; empty where there is none."""
+        return (self.fields or {}).get(b"event", b"")
+
 
 class Answer(NamedTuple):
     """Of a take."""
@@ -177,7 +182,7 @@ class Store:
             Taken(
                 entry.decode(),
                 key.decode(),
-                dict(zip(fields[::2], fields[1::2], strict=True)) if fields else None,
+                _fields(fields) if fields else None,
                 [_begun(one) for one in begun] if isinstance(begun, list) else None,
             )
             for entry, key, fields, _, begun in found
@@ -201,6 +206,14 @@ class Store:
     def beginning(self, entry: str, target: str, token: str) -> Call:
         return self._call(BEGIN, entry, target, token)
 
+    @staticmethod
+    def began(entry: str, target: str, token: str, reply: Any) -> Taken | None:
+        """The run that began; None: not this one."""
+        if not reply:
+            return None
+        key, tries, lost, fields = reply
+        return Taken(entry, key.decode(), _fields(fields), [Begun(target, token, tries, lost, 0)])
+
     def beating(self, runs: Iterable[Identity]) -> Call:
         return self._call(BEAT, *(part for run_ in runs for part in run_))
 
@@ -223,6 +236,10 @@ class Store:
         """Drop what is queued and not pending. Returns where to go on, '0' at the end."""
         (reply,) = await self.run(self._call(REPAIR, "", "queue", cursor, READ_COUNT))
         return reply[0].decode(), reply[1]
+
+
+def _fields(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _begun(row: Any) -> Begun:

@@ -27,7 +27,7 @@ class Ended(Enum):
 
     DONE = "done"
     SENT = "sent"
-    """A broker has it. Whoever gets the message asks `Engine.begin`."""
+    """A broker has it. Whoever gets the message hands it to `Engine.offer`."""
     LOST = "lost"
     """Its process died, or its time limit passed: the try counts, and it is handed out again, alone in its process."""
     BACK = "back"

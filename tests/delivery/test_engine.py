@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobcast.delivery.engine import Options
-from jobcast.delivery.target import Delivery, Ended, Place, Refused, RetryPolicy
+from jobcast.delivery.target import Delivery, Ended, Refused, RetryPolicy
 from jobcast.redis.connection import connect
 from tests.conftest import ValkeyServer
 from tests.delivery.processes import (
@@ -19,7 +19,6 @@ from tests.delivery.processes import (
     add,
     dead_letters,
     is_empty,
-    jump,
     processes,
     until,
 )
@@ -152,64 +151,6 @@ async def test_a_run_that_hangs_is_ended_by_its_limit(url: str, client: Any) -> 
     assert [letter["reason"] for letter in await dead_letters(client)] == ["it took longer than 0.05 s"]
 
 
-async def test_what_a_killed_process_ran_is_handed_to_another(url: str, client: Any) -> None:
-    log, begun = Log(), asyncio.Event()
-
-    async def hang(delivery: Delivery) -> None:
-        with log.of(delivery):
-            begun.set()
-            await asyncio.sleep(3600)
-
-    async def run(delivery: Delivery) -> None:
-        with log.of(delivery):
-            pass
-
-    (entry, _) = await add(client, "e", "e")
-    killed = Process(url, [Plain("a", hang)], SHORT)
-    await begun.wait()
-    await killed.kill()
-    async with processes(url, [Plain("a", run)], options=SHORT):
-        await until(lambda: is_empty(client))
-    assert log.order_of("a")[0] == entry
-    assert not await dead_letters(client)
-
-
-async def test_a_process_that_beats_keeps_its_run_for_longer_than_the_lease(url: str, client: Any) -> None:
-    log, go = Log(), asyncio.Event()
-
-    async def run(delivery: Delivery) -> None:
-        with log.of(delivery):
-            await go.wait()
-
-    await add(client, "e")
-    async with processes(url, [Plain("a", run)], 3, SHORT):
-        await until(lambda: len(log.begun) == 1)
-        since = asyncio.get_running_loop().time()
-        await until(lambda: asyncio.get_running_loop().time() > since + 2 * SHORT.lease)
-        go.set()
-        await until(lambda: is_empty(client))
-    assert len(log.begun) == 1
-
-
-async def test_an_entry_that_kills_its_process_each_time_becomes_a_dead_letter(url: str, client: Any) -> None:
-    begun: list[Delivery] = []
-
-    async def hang(delivery: Delivery) -> None:
-        begun.append(delivery)
-        await asyncio.sleep(3600)
-
-    await add(client, "bad")
-    for i in range(3):
-        process = Process(url, [Plain("a", hang)], SHORT)
-        await until(lambda i=i: len(begun) == i + 1)  # type: ignore[misc]
-        await process.kill()
-    async with processes(url, [Plain("a", hang)], options=SHORT):
-        await until(lambda: is_empty(client))
-    assert [delivery.tries for delivery in begun] == [1, 2, 3]
-    (letter,) = await dead_letters(client)
-    assert letter["reason"] == "its process died each time, or its time limit passed"
-
-
 async def test_a_rate_limit_holds_for_the_whole_group(url: str, client: Any) -> None:
     log = Log()
 
@@ -236,60 +177,16 @@ async def test_an_entry_that_cannot_be_read_is_one_dead_letter(url: str, client:
     assert [letter["handler"] for letter in await dead_letters(client)] == ["", ""]
 
 
-async def test_what_trimming_took_is_acknowledged(url: str, client: Any) -> None:
-    gate, log = asyncio.Event(), Log()
-
-    async def run(delivery: Delivery) -> None:
-        with log.of(delivery):
-            await gate.wait()
-
-    await add(client, "e", "e", "e")
-    async with processes(url, [Plain("a", run)]):
-        await until(lambda: len(log.begun) == 1)
-        await client.xtrim(KEYS.events, maxlen=0, approximate=False)
-        gate.set()
-        await until(lambda: is_empty(client))
-    assert len(log.ended) == 1
-
-
-async def test_a_message_that_the_broker_lost_is_sent_again(url: str, client: Any) -> None:
-    sent: list[Delivery] = []
-
-    async def send(delivery: Delivery) -> Ended:
-        sent.append(delivery)
-        return Ended.SENT
-
-    (entry,) = await add(client, "e")
+async def test_a_drained_process_takes_no_more_and_ends_when_its_runs_have(url: str, client: Any) -> None:
+    gate, begun = asyncio.Event(), asyncio.Event()
     log = Log()
 
     async def run(delivery: Delivery) -> None:
-        with log.of(delivery):
-            pass
-
-    elsewhere, here = Plain("a", send, place=Place.ELSEWHERE), Plain("a", run)
-    begun: list[bool] = []
-    async with processes(url, [elsewhere]) as (process,):
-        await until(lambda: len(sent) == 1)
-        await jump(client, 61)
-        process.engine._arrivals.wake.set()
-        await until(lambda: len(sent) == 2)
-        for _ in range(2):
-            process.engine.offer(entry, here, begun.append)
-        await until(lambda: is_empty(client))
-        process.engine.offer(entry, here, begun.append)
-        await until(lambda: len(begun) == 3)
-    assert begun == [True, False, False]
-    assert log.ended == [("a", entry)]
-
-
-async def test_a_drained_process_takes_no_more_and_ends_when_its_runs_have(url: str, client: Any) -> None:
-    gate, begun = asyncio.Event(), asyncio.Event()
-
-    async def run(delivery: Delivery) -> None:
         begun.set()
-        await gate.wait()
+        with log.of(delivery):
+            await gate.wait()
 
-    (_first,) = await add(client, "e")
+    (first,) = await add(client, "e")
     async with processes(url, [Plain("a", run)]) as (process,):
         await begun.wait()
         process.engine.drain()
@@ -297,9 +194,11 @@ async def test_a_drained_process_takes_no_more_and_ends_when_its_runs_have(url: 
         assert not process.task.done()
         gate.set()
         await process.task
-    pending = await client.xpending_range(KEYS.events, GROUP, "-", "+", 10)
-    assert [item["message_id"].decode() for item in pending] in ([], [second])
-    assert await client.zcard(KEYS.slots(GROUP)) <= 1
+    assert log.ended == [("a", first)]
+    assert await client.xpending_range(KEYS.events, GROUP, "-", "+", 10) == []
+    async with processes(url, [Plain("a", run)]):
+        await until(lambda: is_empty(client))
+    assert log.ended == [("a", first), ("a", second)]
 
 
 async def test_what_did_not_begin_goes_back_and_counts_as_no_try(url: str, client: Any) -> None:
@@ -313,21 +212,6 @@ async def test_what_did_not_begin_goes_back_and_counts_as_no_try(url: str, clien
     async with processes(url, [Plain("a", run)]):
         await until(lambda: is_empty(client))
     assert [delivery.tries for delivery in seen] == [1, 1, 1]
-
-
-async def test_a_run_that_is_lost_with_its_process_three_times_is_a_dead_letter(url: str, client: Any) -> None:
-    seen: list[Delivery] = []
-
-    async def run(delivery: Delivery) -> Ended:
-        seen.append(delivery)
-        return Ended.LOST
-
-    await add(client, "e")
-    async with processes(url, [Plain("a", run)]):
-        await until(lambda: is_empty(client))
-    assert [delivery.lost for delivery in seen] == [0, 1, 2]
-    ((_, letter),) = await client.xrange(KEYS.dead)
-    assert letter[b"reason"] == b"its process died each time, or its time limit passed"
 
 
 async def test_a_replay_is_for_its_target_alone_and_is_deleted_when_it_has_ended(url: str, client: Any) -> None:
@@ -379,42 +263,3 @@ async def test_data_of_the_former_engine_are_refused(url: str, client: Any) -> N
     process = Process(url, [])
     with pytest.raises(ValueError, match="former engine"):
         await process.task
-
-
-async def test_after_an_outage_nobody_counts_as_dead(url: str, client: Any) -> None:
-    log, go = Log(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    async def run(delivery: Delivery) -> None:
-        with log.of(delivery):
-            await go.wait()
-
-    await add(client, "e")
-    async with processes(url, [Plain("a", run)], 2, SHORT) as started:
-        await until(lambda: len(log.begun) == 1)
-        for process in started:
-            process.hold()
-        since = loop.time()
-        await until(lambda: loop.time() > since + 2 * SHORT.lease)
-        for process in started:
-            process.go_on()
-        await add(client, "f")
-        await until(lambda: len(log.begun) == 2)
-        go.set()
-        await until(lambda: is_empty(client))
-    assert len(log.begun) == 2
-
-
-async def test_what_was_pending_and_queued_nowhere_is_repaired_at_the_start(url: str, client: Any) -> None:
-    log = Log()
-
-    async def run(delivery: Delivery) -> None:
-        with log.of(delivery):
-            pass
-
-    entries = await add(client, "e", "f", "e")
-    await client.xgroup_create(KEYS.events, GROUP, "0")
-    await client.xreadgroup(GROUP, "router", {KEYS.events: ">"})
-    async with processes(url, [Plain("a", run)]):
-        await until(lambda: is_empty(client))
-    assert sorted(log.ended) == sorted(("a", entry) for entry in entries)
