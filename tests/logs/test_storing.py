@@ -10,7 +10,7 @@ from jobcast.kube import NotFound
 from jobcast.logs import reader
 from jobcast.logstore.base import REFUSED, UNAVAILABLE, LogPlace, LogStoreError, Stored
 from tests.conftest import eventually
-from tests.logs.test_reader import Answer, Words, room, wanted, without_pauses
+from tests.logs.room import Answer, Words, room, wanted, without_pauses
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobcast.logs.excerpt import Excerpt
-from tests.logs.test_reader import room
+from tests.logs.room import room
 from tests.logs.test_storing import PATH, MemoryLogStore
 from tests.property.odd import SNIPPETS, chunks
 

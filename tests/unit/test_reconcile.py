@@ -17,7 +17,7 @@ from jobcast.ledger.ledger import Ledger, Outgoing, Step
 from jobcast.logs.plan import LogPlan
 from jobcast.logs.reader import LogReads
 from jobcast.reconcile.reconciler import DONE, OTHER_SECONDS, Hooks, Options, Reconciler
-from tests.logs.test_reader import FakeSource
+from tests.logs.room import FakeSource
 from tests.unit.objects import (
     ENDED,
     RESUMED,

@@ -16,7 +16,7 @@ from jobcast.kube import Forbidden
 from jobcast.ledger.ledger import Ledger, Step
 from jobcast.reconcile.reconciler import DONE, Hooks
 from tests.conftest import eventually
-from tests.logs.test_reader import Words
+from tests.logs.room import Words
 from tests.unit.objects import (
     ENDED,
     STARTED,
